@@ -1,0 +1,33 @@
+"""Admission orders: who leaves the waiting queue first."""
+
+from __future__ import annotations
+
+from bidkv.request import RequestState
+from bidkv.strategies.base import AdmissionPolicy
+
+
+class Fcfs(AdmissionPolicy):
+    """First come, first served: vLLM's default."""
+
+    name = "fcfs"
+
+    def key(self, request: RequestState) -> tuple[float, ...]:
+        return (request.arrival,)
+
+
+class Sjf(AdmissionPolicy):
+    """Shortest declared job first: prompt tokens plus declared `max_tokens`, then arrival."""
+
+    name = "sjf"
+
+    def key(self, request: RequestState) -> tuple[float, ...]:
+        return (request.prompt_tokens + request.max_tokens, request.arrival)
+
+
+class PriorityAdmission(AdmissionPolicy):
+    """Smallest (priority, arrival) first, as vLLM's priority scheduling."""
+
+    name = "priority"
+
+    def key(self, request: RequestState) -> tuple[float, ...]:
+        return (request.priority, request.arrival)

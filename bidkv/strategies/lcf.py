@@ -1,0 +1,24 @@
+"""Least computed first: the victim with the least KV to lose."""
+
+from __future__ import annotations
+
+from bidkv.request import RequestState
+from bidkv.strategies.admission import Fcfs
+from bidkv.strategies.base import ScoredVictim, Strategy
+
+
+class LeastComputedFirst(ScoredVictim):
+    """Evicts the fewest computed tokens; ties go to the last admitted, never to the requester."""
+
+    name = "lcf"
+    source = "vLLM RFC 54644, PR 53723"
+    evicts_requester = False
+
+    def score(self, request: RequestState, now: float) -> int:
+        return -request.computed_tokens
+
+
+class LcfStrategy(Strategy):
+    name = "lcf"
+    admission_class = Fcfs
+    victim_class = LeastComputedFirst
