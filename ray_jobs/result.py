@@ -1,0 +1,72 @@
+"""What one run of one strategy on one trace leaves behind."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+REQUEST_COLUMNS = (
+    "request_id", "kind", "status", "error", "warmup",
+    "scheduled_t", "sent_t", "first_token_t", "finish_t",
+    "prompt_tokens", "output_tokens", "true_output_tokens", "max_tokens", "itl_s",
+    "cached_tokens", "executed_tokens", "recomputed_tokens",
+    "preemptions", "preempted_s", "resume_delay_s",
+)  # fmt: skip
+
+
+@dataclass
+class RunResult:
+    """Outcome of one run.
+
+    `requests` has one row a request (`REQUEST_COLUMNS`; times in seconds since the run's start,
+    NaN where a thing never happened). `events` are the adapter's records, `steps` one row an
+    engine step. `status` is "finished", "timeout" (the run's deadline passed) or "failed".
+    """
+
+    status: str
+    requests: pd.DataFrame
+    events: list[dict[str, Any]] = field(default_factory=list)
+    steps: pd.DataFrame = field(default_factory=pd.DataFrame)
+    environment: dict[str, Any] = field(default_factory=dict)
+    started_t: float = 0.0  # seconds since the epoch; events and steps use the same clock
+    finished_t: float = 0.0
+    error: str | None = None
+
+    @property
+    def degraded(self) -> bool:
+        """Whether the engine's own choice replaced the strategy's at least once."""
+        return any(e["type"] == "strategy_error" or e.get("degraded") for e in self.events)
+
+    def save(self, folder: Path) -> None:
+        """Writes requests.parquet, events.jsonl, steps.parquet and run.json into `folder`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.requests.to_parquet(folder / "requests.parquet")
+        self.steps.to_parquet(folder / "steps.parquet")
+        with open(folder / "events.jsonl", "w") as file:
+            for event in self.events:
+                file.write(json.dumps(event) + "\n")
+        scalars = {
+            "status": self.status,
+            "environment": self.environment,
+            "started_t": self.started_t,
+            "finished_t": self.finished_t,
+            "error": self.error,
+        }
+        (folder / "run.json").write_text(json.dumps(scalars, indent=2))
+
+    @classmethod
+    def load(cls, folder: Path) -> RunResult:
+        """Reads what `save` wrote."""
+        scalars = json.loads((folder / "run.json").read_text())
+        with open(folder / "events.jsonl") as file:
+            events = [json.loads(line) for line in file]
+        return cls(
+            requests=pd.read_parquet(folder / "requests.parquet"),
+            steps=pd.read_parquet(folder / "steps.parquet"),
+            events=events,
+            **scalars,
+        )
