@@ -1,0 +1,23 @@
+"""The largest footprint first: frees most KV, whatever it costs."""
+
+from __future__ import annotations
+
+from bidkv.request import RequestState
+from bidkv.strategies.admission import Sjf
+from bidkv.strategies.base import ScoredVictim, Strategy
+
+
+class Largest(ScoredVictim):
+    """Evicts the most computed tokens."""
+
+    name = "largest"
+    source = "BidKV seed baseline"
+
+    def score(self, request: RequestState, now: float) -> int:
+        return request.computed_tokens
+
+
+class LargestFirstStrategy(Strategy):
+    name = "largest-first"
+    admission_class = Sjf
+    victim_class = Largest
