@@ -1,0 +1,14 @@
+"""Engines by kind. Each module imports its engine only when one is made."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+
+from ray_jobs.config import EngineConfig
+from ray_jobs.engines.base import EngineBackend
+
+
+def make_backend(config: EngineConfig, folder: Path) -> EngineBackend:
+    """The backend `ray_jobs/engines/<kind>.py` defines as `Backend`."""
+    return import_module(f"ray_jobs.engines.{config.kind}").Backend(config, folder)

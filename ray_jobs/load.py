@@ -1,0 +1,102 @@
+"""Sends a frozen trace to an engine and notes when what happened."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+
+from ray_jobs.trace import Trace, TraceRequest
+
+Generate = Callable[[TraceRequest], AsyncIterator[int]]
+"""Starts one request; yields the number of output tokens so far at each chunk. Closing it aborts."""
+
+
+@dataclass
+class RequestLog:
+    """What the client saw of one request. Times in seconds since the run's start; NaN = never."""
+
+    request: TraceRequest
+    scheduled_t: float
+    status: str = "unsent"
+    error: str | None = None
+    sent_t: float = math.nan
+    first_token_t: float = math.nan
+    finish_t: float = math.nan
+    output_tokens: int = 0
+    itl_s: list[float] = field(default_factory=list)
+
+
+class LoadGenerator:
+    """Open loop by default: a late response never delays the next arrival.
+
+    A trace with `closed_loop_users` is sent by that many users instead, each waiting for its
+    answer (and `think_time_s`) before the next request; a request is then scheduled when its
+    user is ready to send it.
+    """
+
+    def __init__(self, trace: Trace, generate: Generate, request_timeout_s: float, run_timeout_s: float):
+        self.trace = trace
+        self.generate = generate
+        self.request_timeout_s = request_timeout_s
+        self.run_timeout_s = run_timeout_s
+        self.logs = [RequestLog(request, request.arrival_s) for request in trace.requests]
+
+    async def run(self) -> str:
+        """Sends everything; returns "finished", or "timeout" if the run's deadline passed first."""
+        self._start = time.perf_counter()
+        send = self._closed_loop if self.trace.closed_loop_users else self._open_loop
+        try:
+            async with asyncio.timeout(self.run_timeout_s):
+                await send()
+        except TimeoutError:
+            return "timeout"
+        return "finished"
+
+    def _now(self) -> float:
+        return time.perf_counter() - self._start
+
+    async def _open_loop(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            for log in self.logs:
+                await asyncio.sleep(max(0.0, log.scheduled_t - self._now()))
+                tasks.create_task(self._send(log))
+
+    async def _closed_loop(self) -> None:
+        queue = iter(self.logs)
+
+        async def user() -> None:
+            for log in queue:
+                log.scheduled_t = self._now()
+                await self._send(log)
+                await asyncio.sleep(self.trace.think_time_s)
+
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(self.trace.closed_loop_users):
+                tasks.create_task(user())
+
+    async def _send(self, log: RequestLog) -> None:
+        log.sent_t = last = self._now()
+        log.status = "timeout"  # what it stays if a deadline cancels us
+        try:
+            async with asyncio.timeout(self.request_timeout_s):
+                async for tokens in self.generate(log.request):
+                    now = self._now()
+                    if log.output_tokens == 0:
+                        log.first_token_t = now
+                    else:
+                        log.itl_s.append(now - last)
+                    log.output_tokens, last = tokens, now
+        except TimeoutError:
+            return
+        except Exception as error:  # one request's failure is a result, not the end of the run
+            log.status, log.error = "error", f"{type(error).__name__}: {error}"
+            return
+        log.finish_t = last
+        if log.output_tokens == log.request.output_tokens:
+            log.status = "ok"
+        else:
+            log.status = "error"
+            log.error = f"{log.output_tokens} output tokens, expected {log.request.output_tokens}"

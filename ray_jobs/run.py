@@ -1,0 +1,69 @@
+"""The benchmark's command: `python -m ray_jobs.run [overrides]`, a Hydra app.
+
+A sweep (Hydra multirun, also the default) is planned first: every combination is composed,
+checked and its trace frozen before anything starts. Then all of it runs, over every engine the
+cluster holds (`SweepCallback`).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from ray_jobs.cli import exit_on_bad_input
+from ray_jobs.config import BenchConfig
+from ray_jobs.plan import plan_blocks
+from ray_jobs.progress import SweepProgress
+from ray_jobs.summary import summary_tables
+from ray_jobs.sweep import Sweep, SweepOutcome
+
+BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
+
+ConfigStore.instance().store(name="bench_schema", node=BenchConfig)
+
+
+@hydra.main(version_base="1.3", config_path="../conf", config_name="config")
+def main(config: DictConfig) -> BenchConfig | float | None:
+    """Plans one run of a sweep, or (single run, optimising sweeper) runs it and returns `objective`."""
+    job: BenchConfig = OmegaConf.to_object(config)
+    settings = HydraConfig.get()
+    if settings.mode == RunMode.MULTIRUN and settings.sweeper._target_ == BASIC_SWEEPER:
+        return job  # ray_jobs.callback.SweepCallback collects it
+    outcome = run_sweep([job])
+    return outcome.rows[0].metrics.get(job.objective) if outcome.rows else None
+
+
+def run_sweep(jobs: Sequence[BenchConfig]) -> SweepOutcome:
+    """Plans and runs the jobs as one sweep and prints what came out. Exits with 1 if a run failed."""
+    console = Console()
+    blocks = plan_blocks(jobs)
+    tracking = jobs[0].tracking
+    with SweepProgress(console, sum(map(len, blocks))) as progress:
+        outcome = Sweep(blocks, progress).run()
+    for table in summary_tables(outcome.rows):
+        console.print(table)
+    console.print(f"compare   mlflow ui --backend-store-uri {tracking.uri}   (sweep {outcome.sweep_id})", soft_wrap=True)
+    if outcome.failed:
+        console.print(f"failed    {len(outcome.failed)}: " + "; ".join(outcome.failed), markup=False)
+        sys.exit(1)
+    return outcome
+
+
+def cli() -> None:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # `ray job stop` ends a sweep in order
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and we print one line instead of its several
+    with exit_on_bad_input():
+        main()
+
+
+if __name__ == "__main__":
+    cli()
