@@ -1,6 +1,7 @@
 """Strategies, one a file; the file is named like the strategy, with `_` for `-`."""
 
 from bidkv.strategies.bidkv import BidKVStrategy
+from bidkv.strategies.bidkv_radix import BidKVRadixStrategy
 from bidkv.strategies.cost_aware import CostAwareStrategy
 from bidkv.strategies.largest_first import LargestFirstStrategy
 from bidkv.strategies.lcf import LcfStrategy
@@ -10,6 +11,8 @@ from bidkv.strategies.preempt_evict import PreemptEvictStrategy
 from bidkv.strategies.preempt_evict_sjf import PreemptEvictSJFStrategy
 from bidkv.strategies.priority import PriorityStrategy
 from bidkv.strategies.ratio_oracle import RatioOracleStrategy
+from bidkv.strategies.sglang_default import SglangDefaultStrategy
+from bidkv.strategies.slack_aware import SlackAwareStrategy
 from bidkv.strategies.srpt_oracle import SrptOracleStrategy
 from bidkv.strategies.static_random import StaticRandomStrategy
 
@@ -26,6 +29,9 @@ BUILT_IN = (
     PriorityStrategy,
     SrptOracleStrategy,
     RatioOracleStrategy,
+    SglangDefaultStrategy,
+    SlackAwareStrategy,
+    BidKVRadixStrategy,
 )
 """What `create_default_registry` registers."""
 

@@ -14,6 +14,7 @@ class AdmissionPolicy(ABC):
     """Order of the waiting queue. Preempted requests go in front of it, as in vLLM."""
 
     name: ClassVar[str]
+    preempted_first: ClassVar[bool] = True  # False: the key alone decides (engines that allow it)
 
     @abstractmethod
     def key(self, request: RequestState) -> tuple[float, ...]:
