@@ -19,7 +19,7 @@ def model_folder(config: EngineConfig, folder: Path) -> str:
         folder / TINY,
         seed=config.seed,
         vocab_size=config.vocab_size,
-        hidden_size=config.tiny.hidden_size,
+        hidden=config.tiny.hidden_size,
         layers=config.tiny.layers,
         max_len=config.max_model_len,
     )
