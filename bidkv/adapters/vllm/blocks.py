@@ -1,0 +1,63 @@
+"""Reads vLLM's KV block manager: who owns what, and what is free."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class KVBlocks:
+    """A view of one `KVCacheManager`. Counts are in blocks, over all KV cache groups."""
+
+    SCAN_BLOCKS = 4096  # a pool larger than this is scanned only every few steps
+
+    def __init__(self, manager: Any, kv_cache_config: Any):
+        self._manager = manager
+        self._pool = manager.block_pool
+        self._group_block_sizes = [g.kv_cache_spec.block_size for g in kv_cache_config.kv_cache_groups]
+        self.block_size: int = min(self._group_block_sizes, default=1)
+        self.prefix_caching: bool = bool(manager.enable_caching)
+        self.usable: int = self._pool.num_gpu_blocks - 1  # one is vLLM's null block
+        self._scan_period = max(1, self._pool.num_gpu_blocks // self.SCAN_BLOCKS)
+        self._scans = 0
+
+    def free(self) -> int:
+        return self._pool.get_num_free_blocks()
+
+    def held(self, request_id: str) -> tuple[int, int]:
+        """Blocks a request holds, and how many of them nobody else holds."""
+        groups = self._manager.get_blocks(request_id).blocks
+        if not self.prefix_caching:
+            total = sum(map(len, groups))
+            return total, total
+        blocks = [block for group in groups for block in group if not block.is_null]
+        return len(blocks), sum(block.ref_cnt == 1 for block in blocks)
+
+    def cached_free(self) -> int | None:
+        """Free blocks whose content can still be hit; None on steps where a large pool is not scanned."""
+        if not self.prefix_caching:
+            return 0
+        self._scans += 1
+        if self._scans % self._scan_period:
+            return None
+        return sum(b.ref_cnt == 0 and b.block_hash is not None for b in self._pool.blocks)
+
+    def forget_uncomputed(self, request_id: str, computed_tokens: int) -> int:
+        """Removes from the prefix cache the blocks a request was given this step but will not compute.
+
+        `allocate_slots` publishes a block's hash before the step runs. A victim that had its turn
+        already never runs, and a later hit on such a block would read KV nobody wrote (vLLM PR
+        43569, issue 57580). Returns the number of blocks that lost their hash.
+        """
+        if not self.prefix_caching:
+            return 0
+        stale = {
+            block.block_id
+            for group, size in zip(
+                self._manager.get_blocks(request_id).blocks, self._group_block_sizes, strict=True
+            )
+            for block in group[computed_tokens // size :]
+            if not block.is_null and block.ref_cnt == 1 and block.block_hash is not None
+        }
+        if stale:
+            self._manager.evict_blocks(stale)
+        return len(stale)
