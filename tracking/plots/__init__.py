@@ -1,0 +1,1 @@
+"""One module a figure. `tracking.figures` is the entrance."""

@@ -1,0 +1,46 @@
+"""One run at a glance."""
+
+from __future__ import annotations
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ray_jobs.result import RunResult
+from tracking.plots.kv import draw_kv
+from tracking.plots.style import look, new_figure, say_empty
+from tracking.plots.timeline import draw_timeline
+
+
+def run_figure(result: RunResult) -> Figure:
+    """Per-request timeline, KV usage with preemptions, and queue lengths of one run, on one time axis."""
+    with look():
+        figure = new_figure(height=7.2)
+        timeline, kv, queue = figure.subplots(3, 1, height_ratios=[3.2, 1.2, 1.0], sharex=True)
+        figure.suptitle(_title(result), x=0.01, ha="left", fontsize=11, fontweight="bold")
+        draw_timeline(timeline, result)
+        draw_kv(kv, result)
+        _draw_queue(queue, result)
+        queue.set_xlabel("seconds since the run's start")
+        figure.draw_without_rendering()
+        return figure
+
+
+def _draw_queue(ax: Axes, result: RunResult) -> None:
+    steps = result.steps
+    if not len(steps):
+        say_empty(ax, "no step records")
+        return
+    at = steps["t"] - result.started_t
+    for name, colour in (("running", "#0072B2"), ("waiting", "#6b6b6b")):
+        ax.step(at, steps[name], where="post", color=colour, linewidth=1.2, label=name)
+    ax.set_ylim(bottom=0)
+    ax.set_ylabel("requests")
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2, borderaxespad=0.2)
+
+
+def _title(result: RunResult) -> str:
+    start = next((e for e in result.events if e["type"] == "run_start"), {})
+    pair = f"{start.get('admission')}+{start.get('victim')}"
+    name = start.get("strategy", "?")
+    seed = f", seed {start['seed']}" if "seed" in start else ""
+    return f"{name} ({pair}){seed}: {len(result.requests)} requests, {result.status}"

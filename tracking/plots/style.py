@@ -1,0 +1,84 @@
+"""One look for all figures: colours a colour-blind reader can tell apart, sizes that read at page width."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+WIDTH = 9.0  # inches: a page
+
+# Okabe & Ito (2008), without the yellow that white paper swallows
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+LINES = ("-", "--", ":")
+INK, MUTED, FAINT = "#222222", "#6b6b6b", "#d9d9d9"
+
+RC = {
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "grid.color": "#e8e8e8",
+    "grid.linewidth": 0.8,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "lines.linewidth": 1.8,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "svg.hashsalt": "bidkv",  # the same picture has the same bytes
+}
+
+
+@contextmanager
+def look() -> Iterator[None]:
+    """Inside, matplotlib draws in this look; outside nothing changes."""
+    with matplotlib.rc_context(RC):
+        yield
+
+
+def new_figure(height: float, width: float = WIDTH) -> Figure:
+    """An empty figure (inches) that needs no display and belongs to no global state."""
+    return Figure(figsize=(width, height), dpi=120, layout="constrained")
+
+
+def strategy_styles(names: Iterable[str]) -> dict[str, dict]:
+    """Colour, marker and line of each strategy, the same for the same set of names."""
+    styles = {}
+    for i, name in enumerate(sorted(set(names))):
+        repeat = i // len(COLOURS)
+        styles[name] = {
+            "color": COLOURS[i % len(COLOURS)],
+            "marker": MARKERS[(i + repeat) % len(MARKERS)],
+            "linestyle": LINES[repeat % len(LINES)],
+        }
+    return styles
+
+
+def say_empty(ax: Axes, text: str) -> None:
+    """An axis that has nothing to show says why."""
+    ax.set_axis_off()
+    ax.text(0.5, 0.5, text, ha="center", va="center", color=MUTED, transform=ax.transAxes)
+
+
+def label_line_ends(ax: Axes, ends: list[tuple[float, float, str, str]], gap: float = 0.055) -> None:
+    """Writes (x, y, text, colour) right of each line's end, pushed apart by `gap` of the axis height."""
+    to_axis = ax.transData + ax.transAxes.inverted()
+    points = [(*to_axis.transform((x, y)), text, colour) for x, y, text, colour in ends]
+    lowest_free = -1.0
+    for x, y, text, colour in sorted(points, key=lambda point: point[1]):
+        y = max(y, lowest_free)
+        lowest_free = y + gap
+        ax.text(x + 0.012, y, text, color=colour, va="center", fontsize=9, transform=ax.transAxes)
