@@ -43,6 +43,8 @@ class BidKVSchedulerMixin:
 
     _bidkv_engine = "vllm"
     _bidkv_clock: Callable[[], float] = staticmethod(time.time)
+    _bidkv_run_log = RunLog
+    _bidkv_step_log = StepLog
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -250,8 +252,8 @@ class BidKVSchedulerMixin:
         if old is not None and {**old.to_dict(), "kill_switch": settings.kill_switch} == settings.to_dict():
             self._bidkv_log.kill_switch(settings)
         else:
-            steps = StepLog(settings.steps_path, self._bidkv_clock) if settings.steps_path else None
-            log = RunLog(settings, self._bidkv_clock)
+            steps = self._bidkv_step_log(settings.steps_path, self._bidkv_clock) if settings.steps_path else None
+            log = self._bidkv_run_log(settings, self._bidkv_clock)
             self._bidkv_close()
             log.start(strategy, self._bidkv_facts())
             self._bidkv_log, self._bidkv_steps, self._bidkv_strategy = log, steps, strategy
