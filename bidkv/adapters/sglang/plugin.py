@@ -1,0 +1,48 @@
+"""Entry point of SGLang's plugin group: hooks the scheduler if the environment asks for it."""
+
+from __future__ import annotations
+
+import traceback
+
+from bidkv.adapters.control import ControlFile
+from bidkv.adapters.settings import AdapterSettings
+from bidkv.adapters.sglang.configure import is_asked_for, read_configuration
+
+
+def register() -> None:
+    """Called by SGLang in each of its processes. Inert without a strategy or a control file.
+
+    SGLang only logs what a plugin raises and goes on in its own order, which would pass for the
+    strategy's. So an adapter that cannot work ends the process instead.
+    """
+    if not is_asked_for():
+        return
+    try:
+        settings, control = read_configuration()
+        hook(settings, control)
+    except Exception as error:
+        traceback.print_exc()
+        raise SystemExit(f"bidkv: {error}") from error
+
+
+def hook(settings: AdapterSettings, control: ControlFile | None) -> None:
+    """Registers every hook of a new adapter; raises `UnknownLayoutError` before the first one."""
+    import sglang
+    from sglang.srt.managers.schedule_batch import Req, ScheduleBatch
+    from sglang.srt.managers.schedule_policy import SchedulePolicy
+    from sglang.srt.managers.scheduler import Scheduler
+    from sglang.srt.plugins.hook_registry import HookRegistry, HookType
+
+    from bidkv.adapters.sglang import layout
+    from bidkv.adapters.sglang.adapter import SGLangAdapter
+
+    classes = {
+        layout.SCHEDULER: Scheduler,
+        layout.BATCH: ScheduleBatch,
+        layout.REQUEST: Req,
+        layout.POLICY: SchedulePolicy,
+    }
+    targets = layout.check_classes(classes, sglang.__version__)
+    adapter = SGLangAdapter(settings, control)
+    for target in targets:
+        HookRegistry.register(target, getattr(adapter, target.rsplit(".", 1)[1]), HookType.AROUND)

@@ -1,0 +1,137 @@
+"""One call of SGLang's `retract_decode`: ranks the victims and describes what happened."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from time import perf_counter_ns
+from typing import Any
+
+from bidkv.adapters.sglang.pool import KVPool
+from bidkv.adapters.vllm.victims import check_victim, describe_candidates, score_of
+from bidkv.request import RequestState
+from bidkv.strategies.base import VictimPolicy
+from bidkv.strategies.bidkv_radix import radix_disruption
+from bidkv.utility import compute_utility
+
+
+@dataclass(slots=True)
+class Choice:
+    """Why a request was picked."""
+
+    state: RequestState
+    source: str
+    candidates: list[dict[str, Any]]
+    score: Any = None
+    select_ns: int = 0
+
+
+class Retraction:
+    """Victims of one batch that does not fit, chosen one after another as if each were gone already."""
+
+    def __init__(
+        self,
+        batch: Any,
+        pool: KVPool,
+        states: Sequence[RequestState],
+        records: bool,
+        clock: Callable[[], float] = time.time,
+    ):
+        """`states` are the batch's requests in admission order."""
+        self.batch = batch
+        self.hook_ns = 0
+        self._pool = pool
+        self._records = records
+        self._clock = clock
+        self._states = {state.request_id: state for state in states}
+        self._choices: dict[str, Choice] = {}
+        self._events: dict[str, dict[str, Any]] = {}
+        start = perf_counter_ns()
+        pool.measure(self._states, batch.reqs)
+        self.hook_ns += perf_counter_ns() - start
+
+    def pick(self, policy: VictimPolicy) -> None:
+        """Picks victims until the rest fits, by the count that SGLang itself goes by.
+
+        What a policy raises passes through; the picks it made before stand.
+        """
+        index = {req.rid: i for i, req in enumerate(self.batch.reqs)}
+        alive = list(self._states.values())
+        reclaimable = self._pool.reclaimable_tokens()
+        while len(alive) > 1:  # SGLang never retracts the last one
+            victim = self._pick_one(policy, alive)
+            alive.remove(victim)
+            reclaimable += victim.private_blocks * self._pool.page_size
+            kept = [index[state.request_id] for state in alive]
+            if self.batch.new_tokens_required_next_decode(kept) <= reclaimable:
+                break
+            self._pool.retire(victim, self._states)
+
+    def order(self, engine_order: Sequence[int]) -> list[int]:
+        """Indices into `batch.reqs`, best to keep first: SGLang takes victims from the end.
+
+        The picks come last; whoever was not picked stays in `engine_order`.
+        """
+        index = {req.rid: i for i, req in enumerate(self.batch.reqs)}
+        picked = [index[name] for name in self._choices]
+        taken = set(picked)
+        return [i for i in engine_order if i not in taken] + picked[::-1]
+
+    def released(self, req: Any, freed: int, free_before: int, otherwise: str) -> None:
+        """Notes that `req` gave back `freed` tokens. `otherwise` is the source if no policy picked it."""
+        start = perf_counter_ns()
+        state = self._states[req.rid]
+        choice = self._choices.get(req.rid) or Choice(state, otherwise, self._describe(self._alive()))
+        self._events[req.rid] = victim_event(choice, freed, free_before, self._pool.page_size, self._clock())
+        self.hook_ns += perf_counter_ns() - start
+
+    def events(self, retracted: Sequence[Any]) -> list[dict[str, Any]]:
+        """Events of the victims, in order; the first one carries the hook's time."""
+        events = [self._events[req.rid] for req in retracted]
+        if events:
+            events[0]["hook_ns"] = self.hook_ns
+        return events
+
+    def _pick_one(self, policy: VictimPolicy, alive: list[RequestState]) -> RequestState:
+        now = self._clock()
+        start = perf_counter_ns()
+        victim = policy.select(alive, now)
+        select_ns = perf_counter_ns() - start
+        check_victim(policy, victim, alive)
+        choice = Choice(victim, "strategy", self._describe(alive), score_of(policy, victim, now), select_ns)
+        self._choices[victim.request_id] = choice
+        return victim
+
+    def _alive(self) -> list[RequestState]:
+        return [state for name, state in self._states.items() if name not in self._events]
+
+    def _describe(self, states: Sequence[RequestState]) -> list[dict[str, Any]]:
+        return describe_candidates(states) if self._records else []
+
+
+def victim_event(choice: Choice, freed: int, free_before: int, page_size: int, t: float) -> dict[str, Any]:
+    """The `preempt` event of one victim, without its step.
+
+    `tokens_freed` is the full footprint, as on every engine; `private_tokens`, `delta` and
+    `utility` follow the radix-aware surrogate. `blocks_freed` became free or evictable.
+    """
+    state = choice.state
+    delta = radix_disruption(state, state.private_tokens)
+    return {
+        "t": t,
+        "requester": None,  # SGLang retracts for the whole batch
+        "victim": state.request_id,
+        "candidates": choice.candidates,
+        "tokens_freed": state.computed_tokens,
+        "private_tokens": state.private_tokens,
+        "blocks_freed": freed // page_size,
+        "free_blocks_before": free_before // page_size,
+        "select_ns": choice.select_ns,
+        "hook_ns": 0,
+        "source": choice.source,
+        "stalled": [],
+        "delta": delta,
+        "utility": compute_utility(state.private_tokens, delta),
+        "score": choice.score,
+    }

@@ -1,0 +1,44 @@
+"""SGLang's server with a strategy: `BIDKV_STRATEGY=bidkv_radix python -m bidkv.adapters.sglang.serve ...`.
+
+Every flag goes to `python -m sglang.launch_server`. Exit code 2 on a strategy that does not exist.
+"""
+
+from __future__ import annotations
+
+import os
+import runpy
+import sys
+
+from bidkv.adapters.sglang.configure import (
+    CONTROL_VARIABLE,
+    STRATEGY_VARIABLE,
+    check_installed,
+    is_asked_for,
+    read_configuration,
+)
+from bidkv.errors import BidKVError
+
+
+def main() -> None:
+    if not is_asked_for():
+        print(f"bidkv: set {STRATEGY_VARIABLE} to a strategy, or {CONTROL_VARIABLE} to a control file", file=sys.stderr)
+        raise SystemExit(2)
+    try:
+        check_installed()
+        read_configuration()
+    except BidKVError as error:
+        print(f"bidkv: {error}", file=sys.stderr)
+        raise SystemExit(2) from error
+    os.environ["SGLANG_PLUGINS"] = with_ours(os.environ.get("SGLANG_PLUGINS"))
+    sys.argv[0] = "sglang.launch_server"
+    runpy.run_module("sglang.launch_server", run_name="__main__", alter_sys=True)
+
+
+def with_ours(allowed: str | None) -> str:
+    """SGLang's list of allowed plugins, with this one in it; empty means all."""
+    names = [name.strip() for name in (allowed or "").split(",") if name.strip()]
+    return ",".join(names if not names or "bidkv" in names else [*names, "bidkv"])
+
+
+if __name__ == "__main__":
+    main()
