@@ -22,7 +22,7 @@ MIN_PAIRS = 5  # fewer give no verdict at all
 MIN_BOOTSTRAP_PAIRS = 8  # below: t interval
 RESAMPLES = 9_999
 
-Verdict = Literal["better", "worse", "different", "no difference shown", "too few runs"]
+Verdict = Literal["better", "worse", "different", "no difference shown", "too few runs", "no pressure"]
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def confidence_interval(values: np.ndarray, seed: int = 0) -> Interval:
 
 def sign_flip_p(values: np.ndarray, seed: int = 0) -> float:
     """Two-sided p of the mean under random signs: exact where 2^n <= 9,999 flips, else sampled."""
-    if not np.any(values):
+    if len(values) < 2 or not np.any(values):
         return 1.0
     test = stats.permutation_test(
         (values,), lambda x, axis: x.mean(axis=axis), permutation_type="samples", n_resamples=RESAMPLES,

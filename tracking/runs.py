@@ -1,0 +1,181 @@
+"""Reads runs back from MLflow."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from mlflow.entities import Run
+from mlflow.tracking import MlflowClient
+
+from ray_jobs.result import RunResult
+
+RESULT_FILES = ("requests.parquet", "steps.parquet", "events.jsonl", "run.json")  # what RunResult.save writes
+
+# What may differ between runs of one cell: the strategy, the seed, and where and when it ran.
+NOT_OF_THE_CELL = ("strategy.", "cluster.", "tracking.", "seed", "repeat", "objective", "experiment", "slo.")
+NOT_OF_THE_CELL += ("run.", "engine.env", "engine.python", "engine.start_timeout_s", "engine.num_cpus")
+
+
+Cell = tuple[tuple[str, str], ...]
+
+
+@dataclass
+class StoredRun:
+    """One run of the store. `cell` names everything but strategy and seed: only equal cells compare."""
+
+    run_id: str
+    name: str
+    tags: dict[str, str]
+    params: dict[str, str]
+    metrics: dict[str, float]
+    load_result: Callable[[], RunResult]
+
+    @property
+    def strategy(self) -> str:
+        return self.tags["strategy"]
+
+    @property
+    def seed(self) -> str:
+        return self.tags["seed"]
+
+    @property
+    def trace_hash(self) -> str:
+        return self.tags.get("trace_hash", "")
+
+    @property
+    def cell(self) -> Cell:
+        """Sorted (key, value) pairs of workload, load, engine version and every other setting."""
+        settings = {k: v for k, v in self.params.items() if not k.startswith(NOT_OF_THE_CELL)}
+        tags = {key: self.tags.get(key, "") for key in ("workload", "rate", "engine", "engine_version")}
+        return tuple(sorted((settings | tags).items()))
+
+    @cached_property
+    def result(self) -> RunResult:
+        """Requests, events and steps, downloaded on first use."""
+        return self.load_result()
+
+    @property
+    def preempted(self) -> bool:
+        return self.tags.get("pressure") != "no pressure"
+
+    @property
+    def saturated(self) -> bool:
+        return self.tags.get("saturated") == "true"
+
+    @property
+    def degraded(self) -> bool:
+        return self.tags.get("degraded") == "true"
+
+
+@dataclass
+class Sweep:
+    """A sweep's parent run and what its children left; `unfinished` names those without a result."""
+
+    sweep_id: str
+    name: str
+    runs: list[StoredRun]
+    unfinished: list[str]
+
+
+class RunReader:
+    """Read access to an MLflow store. Raises ValueError, in one line, on what is not there."""
+
+    def __init__(self, uri: str, experiment: str):
+        if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).is_file():
+            raise ValueError(f"tracking.uri={uri!r}: no such file; run `python -m ray_jobs.run` first")
+        self.uri = uri
+        self.client = MlflowClient(uri)
+        found = self.client.get_experiment_by_name(experiment)
+        if found is None:
+            names = ", ".join(sorted(e.name for e in self.client.search_experiments()))
+            raise ValueError(f"tracking.experiment={experiment!r}: not in {uri}; it has {names}")
+        self.experiment_id = found.experiment_id
+
+    def sweep(self, wanted: str) -> Sweep:
+        """The sweep with this run id (or its beginning) or name; "latest" is the newest of all."""
+        parents = self._search("tags.`bidkv.kind` = 'sweep'")
+        if not parents:
+            raise ValueError("sweep: the experiment has none; run `python -m ray_jobs.run` first")
+        parent = next((p for p in parents if _names(p, wanted)), None)
+        if parent is None:
+            known = ", ".join(f"{p.info.run_id[:8]} ({p.info.run_name})" for p in parents[:5])
+            raise ValueError(f"sweep={wanted!r}: not found; newest first: latest, {known}")
+        return self._sweep(parent)
+
+    def sweeps(self, wanted: Sequence[str]) -> Sweep:
+        """Several sweeps as one; see `sweep`."""
+        found = [self.sweep(w) for w in wanted]
+        return Sweep(
+            found[0].sweep_id,
+            ", ".join(s.name for s in found),
+            list({run.run_id: run for s in found for run in s.runs}.values()),
+            [name for s in found for name in s.unfinished],
+        )
+
+    def _sweep(self, parent: Run) -> Sweep:
+        children = self._search(f"tags.`bidkv.sweep` = '{parent.info.run_id}'")
+        finished = [c for c in children if c.info.status == "FINISHED"]
+        done = {c.data.tags.get("bidkv.config_hash") for c in finished}
+        lost = [c.info.run_name for c in children if c.data.tags.get("bidkv.config_hash") not in done]
+        runs = [self._stored(c) for c in reversed(finished)]
+        return Sweep(parent.info.run_id, parent.info.run_name, runs, sorted(set(lost)))
+
+    def _stored(self, run: Run) -> StoredRun:
+        run_id = run.info.run_id
+
+        def load_result() -> RunResult:
+            with tempfile.TemporaryDirectory() as folder:
+                for name in RESULT_FILES:
+                    self.client.download_artifacts(run_id, name, folder)
+                return RunResult.load(Path(folder))
+
+        data = run.data
+        return StoredRun(
+            run_id, run.info.run_name, dict(data.tags), dict(data.params), dict(data.metrics), load_result
+        )
+
+    def _search(self, query: str) -> list[Run]:
+        """All runs that match, newest first."""
+        runs: list[Run] = []
+        token = None
+        while True:
+            page = self.client.search_runs(
+                [self.experiment_id], query, order_by=["attributes.start_time DESC"], page_token=token
+            )
+            runs += page
+            token = page.token
+            if not token:
+                return runs
+
+
+def cell_titles(cells: Iterable[Cell]) -> dict[Cell, str]:
+    """A short title for each cell: workload and load, and whatever tells it from others of that name."""
+    by_name: dict[str, list[Cell]] = {}
+    for cell in cells:
+        by_name.setdefault(_load_title(dict(cell)), []).append(cell)
+    titles = {}
+    for name, group in by_name.items():
+        for cell in group:
+            differing = [(k, v) for k, v in cell if any(dict(other).get(k) != v for other in group)]
+            titles[cell] = ", ".join([name, *(f"{key}={value}" for key, value in differing)])
+    return titles
+
+
+def _load_title(settings: dict[str, str]) -> str:
+    """As the driver names a load: "mixed at 3.8 req/s", "mixed at 16 users", "azure at replay x2"."""
+    kind = settings.get("workload.arrivals.kind")
+    load = f"{settings['rate']} req/s"
+    if kind == "closed_loop":
+        load = f"{settings['workload.arrivals.users']} users"
+    elif kind == "replay":
+        load = f"replay x{1 / float(settings['workload.arrivals.time_scale']):g}"
+    return f"{settings['workload']} at {load}"
+
+
+def _names(parent: Run, wanted: str) -> bool:
+    name = parent.info.run_name or ""
+    return wanted == "latest" or parent.info.run_id.startswith(wanted) or name == wanted
