@@ -13,6 +13,7 @@ from bidkv.request import RequestState
 from bidkv.scoring import PositionalScoring, ScoringStrategy, build_bids
 from bidkv.solver import GreedyBidSolver
 from bidkv.strategies import (
+    BidKVRadixStrategy,
     BidKVStrategy,
     CostAwareStrategy,
     LargestFirstStrategy,
@@ -23,6 +24,8 @@ from bidkv.strategies import (
     PreemptEvictStrategy,
     PriorityStrategy,
     RatioOracleStrategy,
+    SglangDefaultStrategy,
+    SlackAwareStrategy,
     SrptOracleStrategy,
     StaticRandomStrategy,
 )
@@ -35,6 +38,7 @@ __all__ = [
     "BidAcceptance",
     "BidKVConfig",
     "BidKVError",
+    "BidKVRadixStrategy",
     "BidKVStrategy",
     "BidPool",
     "BidPoolManager",
@@ -57,6 +61,8 @@ __all__ = [
     "RequestState",
     "ScoredVictim",
     "ScoringStrategy",
+    "SglangDefaultStrategy",
+    "SlackAwareStrategy",
     "SrptOracleStrategy",
     "StaticRandomStrategy",
     "Strategy",

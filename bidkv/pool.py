@@ -29,7 +29,9 @@ class BidPoolManager:
         bids = tuple(bids)
         for bid in bids:
             if bid.request_id != request_id:
-                raise BidValidationError(f"bid {bid.bid_id!r} is for {bid.request_id!r}, not for {request_id!r}")
+                raise BidValidationError(
+                    f"bid {bid.bid_id!r} is for {bid.request_id!r}, not for {request_id!r}"
+                )
         with self._lock:
             live = self._live()
             if self.config.is_active and bids:

@@ -40,7 +40,9 @@ class CompressionBid:
             if not (value >= 0 and math.isfinite(value)):
                 raise BidValidationError(f"bid {self.bid_id}: {key} must be >= 0 and finite, got {value}")
         if not 0 <= self.confidence <= 1:
-            raise BidValidationError(f"bid {self.bid_id}: confidence must be in [0, 1], got {self.confidence}")
+            raise BidValidationError(
+                f"bid {self.bid_id}: confidence must be in [0, 1], got {self.confidence}"
+            )
 
     @property
     def utility(self) -> float:
@@ -80,7 +82,7 @@ class BidPool:
 
     @property
     def total_tokens_available(self) -> int:
-        """KV tokens that can be freed at most: the largest bid of each request, since one excludes the others."""
+        """KV tokens to free at most: the largest bid of each request, since one excludes the others."""
         largest: dict[str, int] = {}
         for bid in self.bids:
             largest[bid.request_id] = max(largest.get(bid.request_id, 0), bid.tokens_freed)

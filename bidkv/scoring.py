@@ -42,7 +42,9 @@ class PositionalScoring:
             if not 0 <= value <= 1:
                 raise BidValidationError(f"{key} must be in [0, 1], got {value}")
         if heavy_ratio + recent_ratio > 1:
-            raise BidValidationError(f"heavy_ratio + recent_ratio must be <= 1, got {heavy_ratio + recent_ratio}")
+            raise BidValidationError(
+                f"heavy_ratio + recent_ratio must be <= 1, got {heavy_ratio + recent_ratio}"
+            )
         self.heavy_ratio = heavy_ratio
         self.recent_ratio = recent_ratio
 

@@ -33,10 +33,7 @@ class BidKVVictim(ScoredVictim):
         declared = request.max_tokens
         completion = min(1.0, request.output_tokens / declared) if declared > 0 else 0.0
         return request.computed_tokens / (
-            1.0
-            + self.completion_weight * completion
-            + self.preemption_weight * request.preemptions
-            + EPSILON
+            1.0 + self.completion_weight * completion + self.preemption_weight * request.preemptions + EPSILON
         )
 
 

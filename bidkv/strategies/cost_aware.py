@@ -20,7 +20,9 @@ class CostAware(ScoredVictim):
 
     def score(self, request: RequestState, now: float) -> float:
         if request.private_blocks is None:
-            raise BidValidationError(f"cost-aware: private_blocks of request {request.request_id!r} is not known")
+            raise BidValidationError(
+                f"cost-aware: private_blocks of request {request.request_id!r} is not known"
+            )
         return request.private_blocks / max(1, request.computed_tokens) * (1.0 - request.completion)
 
 

@@ -47,7 +47,9 @@ def test_an_inactive_gate_means_no_pressure() -> None:
     urgent=st.integers(0, 2),
     min_free=st.integers(0, 2_000),
 )
-def test_freeing_what_is_needed_ends_the_pressure_and_one_less_does_not(threshold, size, share, urgent, min_free):
+def test_freeing_what_is_needed_ends_the_pressure_and_one_less_does_not(
+    threshold, size, share, urgent, min_free
+):
     used = int(size * share)
     detector = PressureDetector(PressureConfig(threshold, min_free))
     detector.update_stats(used, size, urgent)

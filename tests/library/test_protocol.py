@@ -8,7 +8,9 @@ from bidkv import BidAcceptance, BidKVError, BidPool, BidValidationError, Compre
 
 
 def bid(request_id: str = "a", level: int = 0, tokens_freed: int = 100, quality_delta: float = 0.1, **more):
-    return CompressionBid(make_bid_id(request_id, level), request_id, "test", tokens_freed, quality_delta, **more)
+    return CompressionBid(
+        make_bid_id(request_id, level), request_id, "test", tokens_freed, quality_delta, **more
+    )
 
 
 def test_utility_is_tokens_per_delta() -> None:

@@ -26,7 +26,9 @@ def test_attention_makes_heavy_hitters_and_the_end_important() -> None:
     attention = [0.01] * 100
     attention[30] = attention[31] = 0.5
     attention[40] = 1.0
-    scores = PositionalScoring(heavy_ratio=0.03, recent_ratio=0.1).score(range(100), attention_pattern=attention)
+    scores = PositionalScoring(heavy_ratio=0.03, recent_ratio=0.1).score(
+        range(100), attention_pattern=attention
+    )
     assert scores[40] == 1.0
     assert scores[30] == scores[31] == 0.7
     assert scores[90:] == [0.6] * 10
