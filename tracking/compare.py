@@ -16,7 +16,7 @@ from tracking.config import CompareConfig
 from tracking.render import rich_tables
 from tracking.runs import RunReader, Sweep
 
-NARROWEST = 150  # columns, when the output is not a terminal
+NARROWEST = 170  # columns, when the output is not a terminal
 
 ConfigStore.instance().store(name="compare_schema", node=CompareConfig)
 

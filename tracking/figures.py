@@ -2,6 +2,45 @@
 
 from __future__ import annotations
 
-from tracking.plots.overview import run_figure
+from collections.abc import Iterable
+from typing import Protocol
 
-__all__ = ["run_figure"]
+from matplotlib.figure import Figure
+
+from tracking.plots.bars import preemption_figure, summary_figure
+from tracking.plots.calibration import calibration_figure
+from tracking.plots.cdf import cdf_figure
+from tracking.plots.forest import forest_figure
+from tracking.plots.kv import kv_figure
+from tracking.plots.overhead import overhead_figure
+from tracking.plots.overview import run_figure
+from tracking.plots.rates import rates_figure
+
+__all__ = [
+    "calibration_figure", "cdf_figure", "forest_figure", "kv_figure", "overhead_figure", "preemption_figure",
+    "rates_figure", "run_figure", "summary_figure", "sweep_figure",
+]  # fmt: skip
+
+SWEEP_METRICS = {
+    "ttft_mean_s": "mean TTFT, s",
+    "e2e_mean_s": "mean E2E, s",
+    "slo_attainment": "within the SLO, %",
+    "preemptions": "preemptions",
+    "executed_tax": "recomputed, % of executed",
+}
+
+
+class SweepRow(Protocol):
+    """What `sweep_figure` reads of a run (`ray_jobs.summary.Row` has it)."""
+
+    group: str
+    strategy: str
+    metrics: dict[str, float]
+
+
+def sweep_figure(rows: Iterable[SweepRow]) -> Figure:
+    """A sweep at a glance: a row of panels for each workload and load, strategies in order of appearance."""
+    groups: dict[str, dict[str, list[dict[str, float]]]] = {}
+    for row in rows:
+        groups.setdefault(row.group, {}).setdefault(row.strategy, []).append(row.metrics)
+    return summary_figure(groups, SWEEP_METRICS)

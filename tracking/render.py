@@ -24,8 +24,8 @@ HEADER = (
 )
 GUARDRAIL_HEADER = ("guardrail", "strategy", "limit", "ratio [95 %]", "status", "from")
 COLOURS = {
-    "better": "green", "worse": "red", "different": "blue", "no pressure": "dim", "no difference shown": "dim",
-    "too few runs": "yellow", "held": "green", "broken": "red", "unsure": "yellow", "not measured": "dim",
+    "better": "green", "worse": "red", "different": "blue", "no pressure": "dim",
+    "no difference shown": "dim",    "too few runs": "yellow", "held": "green", "broken": "red", "unsure": "yellow", "not measured": "dim",
 }  # fmt: skip
 UNIT_NAMES = {
     "us": "µs",
@@ -118,7 +118,9 @@ def rich_tables(table: Table) -> Group:
     parts: list = [Text(title(table), style="bold")]
     main = RichTable(*HEADER, header_style="bold")
     for column in main.columns[2:7]:
-        column.justify, column.no_wrap = "right", True
+        column.justify = "right"
+    for column in (main.columns[0], *main.columns[2:]):
+        column.no_wrap = True
     shown = None
     for row in table.comparisons:
         metric, *cells, word = comparison_cells(row)

@@ -7,7 +7,9 @@ from contextlib import contextmanager
 
 import matplotlib
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 WIDTH = 9.0  # inches: a page
 
@@ -65,6 +67,14 @@ def strategy_styles(names: Iterable[str]) -> dict[str, dict]:
             "linestyle": LINES[repeat % len(LINES)],
         }
     return styles
+
+
+def plain_log(axis: Axis) -> None:
+    """A log axis with ticks at 1, 2 and 5 times powers of ten, written as plain numbers."""
+    axis.axes.set(**{f"{axis.axis_name}scale": "log"})
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=20))
+    axis.set_major_formatter(lambda value, _: f"{value:g}")
+    axis.set_minor_locator(NullLocator())
 
 
 def say_empty(ax: Axes, text: str) -> None:

@@ -1,0 +1,50 @@
+"""What a decision costs: time of the victim policy against the number of candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from ray_jobs.result import RunResult
+from tracking.plots.style import label_line_ends, look, new_figure, plain_log, say_empty, strategy_styles
+
+
+def selector_times(results: Sequence[RunResult]) -> pd.DataFrame:
+    """One row a decision of a policy: `candidates` (requests) and `us` (microseconds)."""
+    rows = [
+        (len(event["candidates"]), event["select_ns"] / 1e3)
+        for result in results
+        for event in result.events
+        if event["type"] == "preempt"
+        and event.get("select_ns")
+        and event.get("source", "strategy") == "strategy"
+    ]
+    return pd.DataFrame(rows, columns=["candidates", "us"])
+
+
+def overhead_figure(times: Mapping[str, pd.DataFrame], title: str = "") -> Figure:
+    """`times` by strategy, from `selector_times`. Dots are decisions, lines their medians."""
+    styles = strategy_styles(times)
+    with look():
+        figure = new_figure(height=3.6)
+        figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
+        ax = figure.subplots()
+        ends = []
+        for name, table in times.items():
+            if not len(table):
+                continue
+            style = styles[name]
+            ax.plot(table["candidates"], table["us"], ".", color=style["color"], alpha=0.25, ms=4,
+                    rasterized=len(table) > 1000)  # fmt: skip
+            medians = table.groupby("candidates")["us"].median()
+            ax.plot(medians.index, medians, color=style["color"], linestyle=style["linestyle"])
+            ends.append((medians.index[-1], medians.iloc[-1], name, style["color"]))
+        if not ends:
+            say_empty(ax, "no policy decided anything")
+            return figure
+        plain_log(ax.yaxis)
+        ax.set(xlabel="candidates (running requests that could be preempted)", ylabel="time per decision, µs")
+        label_line_ends(ax, ends)
+        return figure
