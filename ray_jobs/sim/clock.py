@@ -1,0 +1,15 @@
+"""A clock that stands still until it is told to move."""
+
+from __future__ import annotations
+
+
+class VirtualClock:
+    """Seconds since the start of a run. Call it to read it."""
+
+    __slots__ = ("now",)
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
