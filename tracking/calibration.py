@@ -19,10 +19,11 @@ def preemption_costs(result: RunResult) -> pd.DataFrame:
     """One row a preemption whose victim finished: `delta`, `utility`, `tokens_freed` as predicted, and
     `recomputed` (tokens), `added_s` (seconds) as paid.
 
-    Added E2E is the time from the preemption to the victim's next output token, less its median gap
-    between tokens. The engine counts recomputed tokens per request: a victim preempted more than once
-    has them shared out by tokens freed, and `shared` is True.
+    Added E2E is the time from the preemption to the victim's first output token after its resume, less
+    its median gap between tokens. The engine counts recomputed tokens per request: a victim preempted
+    more than once has them shared out by tokens freed, and `shared` is True.
     """
+    delays = {e["id"]: e.get("resume_delays") or [] for e in result.events if e["type"] == "request"}
     requests = {row.request_id: row for row in result.requests.itertuples() if row.status == "ok"}
     by_victim = defaultdict(list)
     for event in result.events:
@@ -34,9 +35,9 @@ def preemption_costs(result: RunResult) -> pd.DataFrame:
         tokens = token_times(request)
         freed = sum(event["tokens_freed"] for event in events)
         gap = float(pd.Series(request.itl_s, dtype=float).median()) if len(tokens) > 1 else 0.0
-        for event in events:
+        for event, delay in zip(events, delays.get(victim, []), strict=False):
             at = event["t"] - result.started_t
-            later = tokens[tokens > at]
+            later = tokens[tokens > at + delay]
             if not len(later) or not freed:
                 continue
             rows.append(

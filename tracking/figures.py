@@ -26,7 +26,7 @@ SWEEP_METRICS = {
     "e2e_mean_s": "mean E2E, s",
     "slo_attainment": "within the SLO, %",
     "preemptions": "preemptions",
-    "executed_tax": "recomputed, % of executed",
+    "executed_tax": "executed tax, %",
 }
 
 
@@ -40,7 +40,10 @@ class SweepRow(Protocol):
 
 def sweep_figure(rows: Iterable[SweepRow]) -> Figure:
     """A sweep at a glance: a row of panels for each workload and load, strategies in order of appearance."""
+    rows = list(rows)
+    strategies = dict.fromkeys(row.strategy for row in rows)
     groups: dict[str, dict[str, list[dict[str, float]]]] = {}
     for row in rows:
-        groups.setdefault(row.group, {}).setdefault(row.strategy, []).append(row.metrics)
+        group = groups.setdefault(row.group, {name: [] for name in strategies})
+        group[row.strategy].append(row.metrics)
     return summary_figure(groups, SWEEP_METRICS)

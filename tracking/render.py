@@ -24,8 +24,9 @@ HEADER = (
 )
 GUARDRAIL_HEADER = ("guardrail", "strategy", "limit", "ratio [95 %]", "status", "from")
 COLOURS = {
-    "better": "green", "worse": "red", "different": "blue", "no pressure": "dim",
-    "no difference shown": "dim",    "too few runs": "yellow", "held": "green", "broken": "red", "unsure": "yellow", "not measured": "dim",
+    "better": "green", "worse": "red", "different": "blue", "no difference shown": "dim",
+    "too few runs": "yellow", "no pressure": "dim",
+    "held": "green", "broken": "red", "unsure": "yellow", "not measured": "dim",
 }  # fmt: skip
 UNIT_NAMES = {
     "us": "µs",

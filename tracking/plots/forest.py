@@ -19,7 +19,8 @@ LOOKS = {
     "too few runs": ("#bdbdbd", "o"),
     "no pressure": ("#bdbdbd", "o"),
 }
-TICKS = ((1.02, 1.05), (1.1, 1.2), (1.25, 1.5), (1.5, 2), (2, 5), (3, 10), (10, 100), (100, 10_000))
+FARTHEST = 4.0  # ratios beyond it sit at the edge with their value beside them
+TICKS = ((1.02, 1.05), (1.1, 1.2), (1.25, 1.5), (1.5, 2), (2, 3))
 ACROSS = 3  # panels side by side
 
 
@@ -30,7 +31,7 @@ def forest_figure(table: Table) -> Figure:
     columns = min(ACROSS, max(1, len(table.strategies)))
     lines = -(-len(table.strategies) // columns) or 1
     with look():
-        figure = new_figure(height=lines * (1.1 + 0.27 * max(3, len(metrics))))
+        figure = new_figure(height=0.4 + lines * (1.1 + 0.27 * max(3, len(metrics))))
         axes = figure.subplots(lines, columns, sharey=True, sharex=True, squeeze=False).ravel()
         for ax, strategy in zip(axes, table.strategies, strict=False):
             _draw(ax, [row for row in rows if row.strategy == strategy], metrics)
@@ -47,8 +48,9 @@ def forest_figure(table: Table) -> Figure:
             for word, (colour, marker) in LOOKS.items()
             if word in used
         ]
-        figure.legend(handles=handles, loc="outside lower left", ncols=len(handles))
-        figure.supxlabel(f"ratio to {table.baseline}, 95 % interval", fontsize=10)
+        figure.legend(handles=handles, loc="outside lower right", ncols=len(handles))
+        for ax in axes[-columns:]:
+            ax.set_xlabel(f"ratio to {table.baseline}, 95 % interval")
         return figure
 
 
@@ -59,7 +61,12 @@ def _draw(ax: Axes, rows: list[Comparison], metrics: list[str]) -> None:
         colour, marker = LOOKS[row.verdict]
         if np.isfinite(ratio.low):
             ax.plot([ratio.low, ratio.high], [y, y], color=colour, linewidth=1.8, solid_capstyle="butt")
-        ax.plot(ratio.value, y, marker, color=colour, markersize=5)
+        ax.plot(np.clip(ratio.value, 1 / FARTHEST, FARTHEST), y, marker, color=colour, markersize=5)
+        if not 1 / FARTHEST <= ratio.value <= FARTHEST:
+            far = ratio.value > 1
+            text = f"{ratio.value:.3g}x"
+            ax.annotate(text, (FARTHEST if far else 1 / FARTHEST, y), ha="right" if far else "left",
+                        xytext=(-7 if far else 7, 0), textcoords="offset points", va="bottom", fontsize=8)  # fmt: skip
     ax.set_yticks(range(len(metrics)), [metric_title(metric) for metric in metrics], fontsize=9)
     ax.set_ylim(len(metrics) - 0.4, -0.6)
     ax.grid(axis="x", color="#e8e8e8")
@@ -70,8 +77,7 @@ def _draw(ax: Axes, rows: list[Comparison], metrics: list[str]) -> None:
 def _set_ticks(ax: Axes, rows: list[Comparison]) -> None:
     """A log axis around 1 with round ratios, the same for all panels (they share x)."""
     ends = [x for row in rows for x in (row.test.ratio.low, row.test.ratio.high, row.test.ratio.value)]
-    reach = float(np.nanmax(np.abs(np.log(ends)))) * 1.08
-    reach = max(reach, np.log(1.05))
+    reach = float(np.clip(1.08 * np.nanmax(np.abs(np.log(ends))), np.log(1.05), np.log(FARTHEST)))
     ax.set_xlim(np.exp(-reach), np.exp(reach))
     steps = next((step for step in TICKS if np.log(step[-1]) >= reach / 2.2), TICKS[-1])
     ticks = sorted({1.0, *steps, *(1 / step for step in steps)})

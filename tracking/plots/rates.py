@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tracking.plots.style import INK, label_line_ends, look, new_figure, strategy_styles
+from tracking.plots.style import INK, label_line_ends, look, new_figure, plain_log, strategy_styles
 
 COLUMNS = ("strategy", "rate", "throughput_tok_s", "e2e_mean_s", "slo_attainment", "saturated")
 
@@ -27,9 +27,7 @@ def rates_figure(rows: Sequence[dict], title: str = "") -> Figure:
         curve, slo = figure.subplots(1, 2)
         _draw(curve, table, "throughput_tok_s", "e2e_mean_s", styles)
         curve.set(xlabel="throughput, output tokens/s", ylabel="mean E2E, s")
-        curve.set_yscale("log")
-        curve.yaxis.set_major_formatter(lambda y, _: f"{y:g}")
-        curve.yaxis.set_minor_formatter(lambda y, _: f"{y:g}" if f"{y:e}"[0] in "25" else "")
+        plain_log(curve.yaxis)
         _draw(
             slo, table.assign(slo_attainment=100 * table["slo_attainment"]), "rate", "slo_attainment", styles
         )
