@@ -142,7 +142,7 @@ class Trace:
     def load(cls, path: str | os.PathLike[str]) -> Trace:
         """Reads what `save` wrote. Raises ValueError if it is no trace or its content was changed."""
         try:
-            table = pq.ParquetFile(path).read()  # read_table takes "a=b" in a folder's name for a column
+            table = pq.ParquetFile(path).read()
         except (pa.ArrowInvalid, IsADirectoryError) as error:
             raise ValueError(f"{path}: not a trace file ({error})") from error
         header = json.loads((table.schema.metadata or {}).get(_METADATA_KEY, b"{}"))

@@ -94,6 +94,8 @@ def test_oracles_use_the_true_length_and_say_when_it_is_missing() -> None:
     short = state("b", 40, output=10, true_output_tokens=30)  # 20 left, .5 a token
     assert victim("srpt_oracle", short, long) == "a"
     assert victim("ratio_oracle", long, short) == "b"
+    nearly_done = state("c", 400, output=95, true_output_tokens=100)
+    assert victim("srpt_oracle", short, nearly_done) == "b"
     for policy in ("srpt_oracle", "ratio_oracle"):
         with pytest.raises(BidValidationError, match="true_output_tokens"):
             victim(policy, state("a"))

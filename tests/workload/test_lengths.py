@@ -34,6 +34,12 @@ def test_extreme_uniforms_stay_in_bounds() -> None:
     assert set(draw(count=10, median=7.4, sigma=0.0, min=1, max=9)) == {7}
 
 
+def test_prompt_and_output_lengths_are_independent() -> None:
+    trace = freeze(mixture(num_requests=2_000, source=SourceConfig(components={"a": component()})))
+    lengths = np.array([(len(r.prompt_token_ids), r.output_tokens) for r in trace.requests])
+    assert abs(stats.spearmanr(lengths).statistic) < 5 / 2_000**0.5
+
+
 def test_kinds_come_in_proportion() -> None:
     workload = mixture(
         num_requests=4_000,

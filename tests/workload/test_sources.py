@@ -107,8 +107,8 @@ def test_mooncake_shares_what_its_hash_ids_share(tmp_path) -> None:
     path = lines(
         tmp_path / "mooncake.jsonl",
         [
-            block_record(0, 1100, [0, 1, 2]),
-            block_record(500, 1024, [0, 1]),
+            block_record(0, 1100, [0, 1, 2], output=7),
+            block_record(500, 1024, [0, 1], output=9),
             block_record(2000, 1540, [0, 1, 2, 7]),
         ],
     )
