@@ -88,6 +88,15 @@ class VirtualClients:
                 log.status = "error"
                 log.error = f"{log.output_tokens} output tokens, expected {log.request.output_tokens}"
 
+    def receive_one_each(self, request_ids: list[str], now: float) -> None:
+        """One more token, not the first and not the last, for each of these requests."""
+        live = self.live
+        for request_id in request_ids:
+            exchange = live[request_id]
+            exchange.gaps.append(now - exchange.last_t)
+            exchange.last_t = now
+            exchange.log.output_tokens += 1
+
     def give_up(self, now: float) -> Iterator[str]:
         """The requests that time out by `now`, in the order they were sent."""
         while (deadline := self.next_deadline()) is not None and deadline <= now:

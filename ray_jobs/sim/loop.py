@@ -89,6 +89,7 @@ class Simulation:
         clock.now = max(clock.now, end)
         self._abort_late()
         outputs = scheduler.update_from_output(output, sampled)
+        self.clients.receive_one_each(scheduler.plain_outputs, clock.now)
         for batch in outputs.values():
             for item in batch.outputs:
                 self._deliver(item.request_id, len(item.new_token_ids), item.finish_reason is not None)

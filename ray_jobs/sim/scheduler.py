@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
@@ -32,6 +32,7 @@ class VirtualSchedulerMixin(BidKVSchedulerMixin):
     _bidkv_engine = "vllm_sim"
     _bidkv_run_log = VirtualRunLog
     _bidkv_step_log = StepColumns
+    plain_outputs: Sequence[str] = ()  # requests that got one more token outside update_from_output's result
 
     def __init__(self, *args: Any, clock: Callable[[], float], **kwargs: Any):
         self._bidkv_clock = clock
