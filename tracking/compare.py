@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 import hydra
@@ -11,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from ray_jobs.cli import exit_on_bad_input
+from tracking.cli import run_command
 from tracking.comparison import Table, compare
 from tracking.config import CompareConfig
 from tracking.render import rich_tables
@@ -42,11 +42,5 @@ def main(config: DictConfig) -> None:
         console.print(rich_tables(table))
 
 
-def cli() -> None:
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and we print one line instead of its several
-    with exit_on_bad_input():
-        main()
-
-
 if __name__ == "__main__":
-    cli()
+    run_command(main)

@@ -10,6 +10,12 @@ from omegaconf import MISSING
 from ray_jobs.config import TrackingConfig, require
 from tracking.metrics import METRICS
 
+COMPARED = (
+    "ttft_mean_s", "ttft_p90_s", "tpot_mean_s", "e2e_mean_s", "e2e_p90_s", "norm_latency_mean",
+    "throughput_tok_s", "slo_attainment", "goodput_req_s", "preemptions", "preemptions_max",
+    "nominal_tax", "executed_tax", "jain_slowdown", "hol_blocked_s",
+)  # fmt: skip
+
 
 @dataclass
 class GuardrailRule:
@@ -40,7 +46,9 @@ class CompareConfig:
     baseline: str = MISSING
     sweep: Any = "latest"  # "latest", a run id (or its beginning), a name, or a list of these
     strategies: list[str] | None = None  # null = all
-    metrics: Any = MISSING  # a list of names of tracking.metrics.METRICS, or "all"
+    metrics: Any = field(
+        default_factory=lambda: list(COMPARED)
+    )  # a list of names of tracking.metrics.METRICS, or "all"
     guardrails: GuardrailsConfig = field(default_factory=GuardrailsConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 

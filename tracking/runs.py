@@ -59,6 +59,11 @@ class StoredRun:
         return self.load_result()
 
     @property
+    def rate(self) -> float:
+        """Requests offered per second; 0 where arrivals follow no rate."""
+        return float(self.tags.get("rate", 0.0))
+
+    @property
     def preempted(self) -> bool:
         return self.tags.get("pressure") != "no pressure"
 

@@ -63,15 +63,19 @@ def _draw(ax: Axes, rows: list[Comparison], metrics: list[str]) -> None:
             ax.plot([ratio.low, ratio.high], [y, y], color=colour, linewidth=1.8, solid_capstyle="butt")
         ax.plot(np.clip(ratio.value, 1 / FARTHEST, FARTHEST), y, marker, color=colour, markersize=5)
         if not 1 / FARTHEST <= ratio.value <= FARTHEST:
-            far = ratio.value > 1
-            text = f"{ratio.value:.3g}x"
-            ax.annotate(text, (FARTHEST if far else 1 / FARTHEST, y), ha="right" if far else "left",
-                        xytext=(-7 if far else 7, 0), textcoords="offset points", va="bottom", fontsize=8)  # fmt: skip
+            _write_value(ax, ratio.value, y)
     ax.set_yticks(range(len(metrics)), [metric_title(metric) for metric in metrics], fontsize=9)
     ax.set_ylim(len(metrics) - 0.4, -0.6)
     ax.grid(axis="x", color="#e8e8e8")
     ax.tick_params(axis="y", length=0)
     ax.set_xscale("log")
+
+
+def _write_value(ax: Axes, ratio: float, y: int) -> None:
+    """Writes a ratio that is off the axis beside its mark at the edge."""
+    edge, side, shift = (FARTHEST, "right", -7) if ratio > 1 else (1 / FARTHEST, "left", 7)
+    offset = {"xytext": (shift, 0), "textcoords": "offset points"}
+    ax.annotate(f"{ratio:.3g}x", (edge, y), ha=side, va="bottom", fontsize=8, **offset)
 
 
 def _set_ticks(ax: Axes, rows: list[Comparison]) -> None:

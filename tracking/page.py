@@ -1,0 +1,100 @@
+"""A page of sections, written once and rendered as HTML (self-contained) and as Markdown."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader
+from matplotlib.figure import Figure
+
+
+@dataclass
+class Picture:
+    """A figure with a file name (no suffix) and a caption that says how to read it."""
+
+    name: str
+    figure: Figure
+    caption: str = ""
+    kind: str = "picture"
+
+    @property
+    def svg_uri(self) -> str:
+        """The figure as a data URI, so that ids of several SVGs on a page cannot clash."""
+        buffer = io.BytesIO()
+        self.figure.savefig(buffer, format="svg", metadata={"Date": None})
+        return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+@dataclass
+class Grid:
+    """A table of strings. `word_column` holds verdicts, which the page colours."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    caption: str = ""
+    word_column: int | None = None
+    kind: str = "grid"
+
+
+@dataclass
+class Note:
+    """A sentence; `strong` ones are warnings."""
+
+    text: str
+    strong: bool = False
+    kind: str = "note"
+
+
+@dataclass
+class Listing:
+    """Text to be shown as it is, folded away in HTML."""
+
+    title: str
+    text: str
+    kind: str = "listing"
+
+
+@dataclass
+class Section:
+    """A heading and what stands under it."""
+
+    title: str
+    parts: list[Picture | Grid | Note | Listing] = field(default_factory=list)
+
+    @property
+    def anchor(self) -> str:
+        return "".join(c if c.isalnum() else "-" for c in self.title.lower())
+
+
+@dataclass
+class Page:
+    """A title, a line under it, and the sections."""
+
+    title: str
+    subtitle: str
+    sections: list[Section]
+
+    def write(self, folder: Path) -> list[Path]:
+        """Writes report.html, report.md and, for the latter, figures/*.png; returns the first two."""
+        figures = folder / "figures"
+        figures.mkdir(parents=True, exist_ok=True)
+        for section in self.sections:
+            for part in section.parts:
+                if isinstance(part, Picture):
+                    part.figure.savefig(figures / f"{part.name}.png", dpi=120)
+        templates = Environment(
+            loader=PackageLoader("tracking"),
+            autoescape=lambda name: ".html" in name,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        written = []
+        for name in ("report.html", "report.md"):
+            text = templates.get_template(f"{name}.j2").render(page=self)
+            (folder / name).write_text(text, encoding="utf-8")
+            written.append(folder / name)
+        return written

@@ -1,0 +1,140 @@
+"""`python -m tracking.report sweep=…`: a sweep on one page, HTML and Markdown, also logged to MLflow."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from pathlib import Path
+from types import SimpleNamespace
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
+
+from ray_jobs.cli import exit_on_bad_input
+from tracking.cli import run_command
+from tracking.comparison import Table, compare
+from tracking.config import ReportConfig
+from tracking.figures import sweep_figure
+from tracking.page import Note, Page, Picture, Section
+from tracking.runs import RunReader, StoredRun, Sweep, cell_titles
+from tracking.sections import (
+    by_strategy,
+    cell_parts,
+    environment_section,
+    metrics_section,
+    overhead_section,
+    rates_section,
+    timeline_section,
+    verdict_parts,
+)
+
+ConfigStore.instance().store(name="report_schema", node=ReportConfig)
+
+
+def build_page(sweep: Sweep, config: ReportConfig) -> Page:
+    """The report of a sweep. Raises ValueError if it has no finished run or not the run asked for."""
+    runs = [run for run in sweep.runs if not config.strategies or run.strategy in config.strategies]
+    if not runs:
+        raise ValueError(f"sweep {sweep.name}: no finished run to report")
+    chosen = _chosen_run(runs, config)
+    cells = defaultdict(list)
+    for run in runs:
+        cells[run.cell].append(run)
+    titles = cell_titles(cells)
+    try:
+        tables = compare(sweep, config.baseline, config.metrics, config.guardrails.rules, config.strategies)
+        refusal = None
+    except ValueError as error:
+        tables, refusal = [], str(error)
+    sections = [_summary(sweep, runs, titles, tables, refusal)]
+    for number, (cell, members) in enumerate(cells.items(), 1):
+        section = Section(titles[cell])
+        for table in (table for table in tables if table.title == titles[cell]):
+            section.parts += verdict_parts(table, f"{number}-{table.state.replace(' ', '-')}")
+        section.parts += cell_parts(titles[cell], str(number), by_strategy(members, config.baseline))
+        sections.append(section)
+    sections += [
+        rates_section(runs),
+        overhead_section(by_strategy(runs, config.baseline)),
+        timeline_section(chosen),
+        environment_section(runs, chosen, titles),
+        metrics_section(),
+    ]
+    strategies = len({run.strategy for run in runs})
+    subtitle = (
+        f"sweep {sweep.sweep_id}: {len(runs)} runs of {strategies} strategies, baseline {config.baseline}"
+    )
+    return Page(f"BidKV report: {sweep.name}", subtitle, [section for section in sections if section])
+
+
+def _summary(
+    sweep: Sweep, runs: list[StoredRun], titles: dict, tables: list[Table], refusal: str | None
+) -> Section:
+    """What a reader should take away, in words and one figure."""
+    parts: list = [Note(f"No verdict: {refusal}.", strong=True)] if refusal else []
+    if sweep.unfinished:
+        parts.append(Note(f"Not finished, left out: {', '.join(sweep.unfinished)}.", strong=True))
+    for table in tables:
+        parts += [Note(sentence) for sentence in in_words(table)]
+    rows = [SimpleNamespace(group=titles[r.cell], strategy=r.strategy, metrics=r.metrics) for r in runs]
+    caption = "Bars are means over runs, dots are runs."
+    return Section("In short", [*parts, Picture("sweep", sweep_figure(rows), caption)])
+
+
+def in_words(table: Table) -> list[str]:
+    """One sentence for each strategy: where it is better, where worse, which guardrails it broke."""
+    sentences = []
+    state = f" ({table.state})" if table.state != "ok" else ""
+    for strategy in table.strategies:
+        rows = [c for c in table.comparisons if c.strategy == strategy]
+        said = []
+        for word in ("better", "worse", "different"):
+            metrics = [_with_ratio(c) for c in rows if c.verdict == word]
+            if metrics:
+                said.append(f"{word} in {', '.join(metrics)}")
+        if not said:
+            counts = Counter(c.verdict for c in rows)
+            said = [f"{word} in {count} of {len(rows)} metrics" for word, count in counts.most_common()]
+        broken = [
+            check.metric
+            for check in table.guardrails
+            if (check.strategy, check.status) == (strategy, "broken")
+        ]
+        if broken:
+            said.append(f"guardrail broken: {', '.join(broken)}")
+        sentences.append(f"{table.title}{state}: {strategy} against {table.baseline}: {'; '.join(said)}.")
+    return sentences
+
+
+def _with_ratio(comparison) -> str:
+    ratio = comparison.test.ratio
+    return f"{comparison.metric} ({ratio.value:.2f}x)" if ratio else comparison.metric
+
+
+def _chosen_run(runs: list[StoredRun], config: ReportConfig) -> StoredRun:
+    """The run asked for, or the baseline's run (failing that, any) with the most preemptions."""
+    if config.run is not None:
+        found = next((run for run in runs if run.run_id.startswith(config.run)), None)
+        if found is None:
+            raise ValueError(f"run={config.run!r}: not a finished run of the sweep")
+        return found
+    return max(runs, key=lambda r: (r.strategy == config.baseline, r.metrics.get("preemptions", 0)))
+
+
+@hydra.main(version_base="1.3", config_path="../conf", config_name="report")
+def main(config: DictConfig) -> None:
+    """Writes the page and logs it to the sweep's parent run, under `report/`."""
+    with exit_on_bad_input():  # here too: Hydra would print a line of its own first
+        settings: ReportConfig = OmegaConf.to_object(config)
+        reader = RunReader(settings.tracking.uri, settings.tracking.experiment)
+        sweep = reader.sweeps(settings.sweep)
+        page = build_page(sweep, settings)
+    folder = Path(settings.folder)
+    for path in page.write(folder):
+        print(path)
+    reader.client.log_artifacts(sweep.sweep_id, str(folder), "report")
+    print(f"also in MLflow: run {sweep.sweep_id}, artifacts, report/")
+
+
+if __name__ == "__main__":
+    run_command(main)
