@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -19,6 +20,11 @@ from ray_jobs.result import RunResult
 from ray_jobs.trace import Trace
 
 STOP_TIMEOUT_S = 60.0
+EXCEPTION_LINE = re.compile(r"[A-Za-z_.]+(Error|Exception): ")
+
+
+class EngineStartError(RuntimeError):
+    """The engine did not come up; trying again with the same configuration is of little use."""
 
 
 class EngineActor:
@@ -26,10 +32,16 @@ class EngineActor:
 
     def __init__(self, config: EngineConfig):
         self.folder = Path(tempfile.mkdtemp(prefix="bidkv-engine-"))
+        self.log = self.folder / "engine.log"
+        _redirect_output(self.log)
         self.backend = make_backend(config, self.folder)
 
     async def start(self) -> dict[str, Any]:
-        return await self.backend.start()
+        """The engine's environment; raises EngineStartError with the reason the engine's log gives."""
+        try:
+            return await self.backend.start()
+        except Exception as error:
+            raise EngineStartError(reason(error, self.log.read_text(errors="replace"))) from None
 
     async def run(self, trace: Trace, job: BenchConfig, run_id: str) -> RunResult:
         return await self.backend.run(trace, job, run_id)
@@ -42,6 +54,22 @@ class EngineActor:
         processes = psutil.Process(os.getpid()).children(recursive=True)
         node = ray.get_runtime_context().get_node_id()
         return node, str(self.folder), [(p.pid, p.create_time()) for p in processes]
+
+
+def reason(error: BaseException, log: str) -> str:
+    """The last exception in the engine's log: engines start children, and the child says why it died."""
+    lines = [line.strip() for line in log.splitlines() if EXCEPTION_LINE.match(line.strip())]
+    own = f"{type(error).__name__}: {error}"
+    causes = [line for line in lines if line not in own]
+    return f"{causes[-1]} ({own})" if causes else own
+
+
+def _redirect_output(path: Path) -> None:
+    """Sends what this process and its children print to a file."""
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for stream in (1, 2):
+        os.dup2(file, stream)
+    os.close(file)
 
 
 def reap(folder: str, processes: list[tuple[int, float]]) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+import traceback
 from typing import Any
 
 from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
+from ray_jobs.cli import exit_on_bad_input
 from ray_jobs.config import BenchConfig
 
 
@@ -22,7 +25,14 @@ class SweepCallback(Callback):
             self.jobs.append(job_return._return_value)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        if self.jobs:
-            from ray_jobs.run import run_sweep
+        """Hydra turns an exception of a callback into a warning, so failures leave as exit codes."""
+        if not self.jobs:
+            return
+        from ray_jobs.run import run_sweep
 
-            run_sweep(self.jobs)
+        try:
+            with exit_on_bad_input():
+                run_sweep(self.jobs)
+        except Exception:
+            traceback.print_exc()
+            sys.exit(1)

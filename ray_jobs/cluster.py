@@ -17,11 +17,10 @@ def connect(cluster: ClusterConfig) -> None:
             num_cpus=cluster.num_cpus,
             include_dashboard=False,
             log_to_driver=False,
-            configure_logging=True,
-            logging_level="warning",
+            logging_level="error",
         )
     else:
-        ray.init(address=cluster.address, log_to_driver=False, logging_level="warning")
+        ray.init(address=cluster.address, log_to_driver=False, logging_level="error")
 
 
 def engines_that_fit(job: BenchConfig) -> int:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass, field
 from typing import Any
 
 from omegaconf import MISSING
 
 from bidkv import create_default_registry
-from ray_jobs.workload_config import WorkloadConfig
+from ray_jobs.sim.config import SimConfig, check_simulated
+from ray_jobs.workload_config import WorkloadConfig, require
 
 ENGINE_KINDS = ("vllm", "vllm_sim", "sglang")
-
-
-def require(condition: bool, key: str, value: Any, allowed: str) -> None:
-    """Raises `ValueError` with one line naming the key, the value and what is allowed."""
-    if not condition:
-        raise ValueError(f"{key}={value!r}: must be {allowed}")
 
 
 @dataclass
@@ -41,7 +37,7 @@ class StrategyConfig:
             self.label = self._derived_label(registry)
 
     def _derived_label(self, registry: Any) -> str:
-        """The strategy's name, with whatever differs from the pair that the name stands for."""
+        """The strategy's name, with whatever differs from what the name stands for."""
         marks = []
         if self.name in registry.list_strategies():
             named = registry.get(self.name)
@@ -49,7 +45,9 @@ class StrategyConfig:
                 marks.append(f"victim={self.victim}")
             if self.admission != named.admission.name:
                 marks.append(f"admission={self.admission}")
-        marks += [f"{key}={value}" for key, value in sorted(self.params.items())]
+        victim = registry.pair(self.admission, self.victim).victim
+        defaults = {key: p.default for key, p in inspect.signature(type(victim)).parameters.items()}
+        marks += [f"{key}={value}" for key, value in sorted(self.params.items()) if defaults.get(key) != value]
         return self.name + (f"[{','.join(marks)}]" if marks else "")
 
 
@@ -87,6 +85,7 @@ class EngineConfig:
     num_gpus: float = 0.0
     num_cpus: float = 1.0
     start_timeout_s: float = 600.0
+    sim: SimConfig | None = None  # kind=vllm_sim only
 
     def __post_init__(self) -> None:
         require(self.kind in ENGINE_KINDS, "engine.kind", self.kind, "one of " + ", ".join(ENGINE_KINDS))
@@ -100,13 +99,15 @@ class EngineConfig:
         require(self.num_cpus >= 0, "engine.num_cpus", self.num_cpus, ">= 0")
         if self.num_blocks is not None:
             require(self.num_blocks > 0, "engine.num_blocks", self.num_blocks, "> 0")
-            capacity = self.num_blocks * self.block_size
+            capacity = (self.num_blocks - 1) * self.block_size  # vLLM keeps one block empty
             require(
                 capacity >= self.max_model_len,
                 "engine.num_blocks", self.num_blocks,
-                f"enough for one request: {self.num_blocks} blocks x {self.block_size} tokens = {capacity} "
-                f"< engine.max_model_len={self.max_model_len}",
+                f"at least {-(-self.max_model_len // self.block_size) + 1}, so that one request of "
+                f"engine.max_model_len={self.max_model_len} tokens fits beside the empty block",
             )  # fmt: skip
+        if self.kind == "vllm_sim":
+            check_simulated(self)
 
 
 @dataclass

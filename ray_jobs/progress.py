@@ -55,4 +55,4 @@ class SweepProgress:
         self._line(f"{name}: attempt {attempt} failed: {type(error).__name__}: {text[-1] if text else ''}")
 
     def _line(self, text: str) -> None:
-        self._console.print(text.rstrip(), markup=False, highlight=False)
+        self._console.print(text.rstrip(), markup=False, highlight=False, soft_wrap=True)

@@ -7,6 +7,7 @@ cluster holds (`SweepCallback`).
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -60,6 +61,8 @@ def run_sweep(jobs: Sequence[BenchConfig]) -> SweepOutcome:
 
 def cli() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # `ray job stop` ends a sweep in order
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and we print one line instead of its several
     with exit_on_bad_input():
         main()

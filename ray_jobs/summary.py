@@ -1,4 +1,4 @@
-"""The table a sweep prints: strategy x metrics, one table for each workload and load."""
+"""The table a sweep prints: metrics x strategies, one table for each workload and load."""
 
 from __future__ import annotations
 
@@ -10,20 +10,23 @@ from rich.table import Table
 
 from tracking.metrics import METRICS
 
-COLUMNS = {
-    "completion_rate": "ok",
+ROWS = {
+    "completion_rate": "completed",
     "ttft_p50_s": "TTFT p50",
     "ttft_p90_s": "TTFT p90",
+    "ttft_p99_s": "TTFT p99",
     "tpot_mean_s": "TPOT mean",
+    "itl_p99_s": "ITL p99",
     "e2e_mean_s": "E2E mean",
     "e2e_p90_s": "E2E p90",
+    "e2e_p99_s": "E2E p99",
     "throughput_tok_s": "throughput",
     "slo_attainment": "SLO met",
-    "preemptions": "preempt.",
-    "preemptions_max": "max/req",
+    "preemptions": "preemptions",
+    "preemptions_max": "most for one request",
     "nominal_tax": "nominal tax",
     "executed_tax": "executed tax",
-    "select_us_mean": "select",
+    "select_us_mean": "selector",
 }
 SHARES = {"completion_rate", "slo_attainment", "nominal_tax", "executed_tax"}
 UNIT_NAMES = {"preemptions": "", "share": "", "tokens/s": "tok/s", "us": "µs"}
@@ -49,15 +52,19 @@ def summary_tables(rows: Sequence[Row]) -> list[Table]:
 
 def _table(group: str, strategies: dict[str, list[Row]]) -> Table:
     table = Table(title=group, title_justify="left", header_style="bold")
-    table.add_column("strategy", no_wrap=True)
-    table.add_column("runs", justify="right")
-    for name, title in COLUMNS.items():
-        unit = UNIT_NAMES.get(METRICS[name].unit, METRICS[name].unit)
-        table.add_column(f"{title}\n{unit}" if unit and name not in SHARES else title, justify="right")
-    table.add_column("flags")
-    for strategy, runs in strategies.items():
-        cells = [_cell(name, [r.metrics[name] for r in runs if name in r.metrics]) for name in COLUMNS]
-        table.add_row(strategy, str(len(runs)), *cells, ", ".join(_flags(runs)))
+    table.add_column("", no_wrap=True)
+    for strategy in strategies:
+        table.add_column(strategy, justify="right")
+    for name, title in ROWS.items():
+        values = [[r.metrics[name] for r in runs if name in r.metrics] for runs in strategies.values()]
+        if any(values):
+            unit = "" if name in SHARES else UNIT_NAMES.get(METRICS[name].unit, METRICS[name].unit)
+            table.add_row(f"{title}, {unit}" if unit else title, *(_cell(name, v) for v in values))
+    if any(len(runs) > 1 for runs in strategies.values()):
+        table.add_row("runs (means above)", *(str(len(runs)) for runs in strategies.values()))
+    flags = [", ".join(_flags(runs)) for runs in strategies.values()]
+    if any(flags):
+        table.add_row("flags", *flags)
     return table
 
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 import ray
 from matplotlib.figure import Figure
 
-from ray_jobs.actor import EngineHandle
+from ray_jobs.actor import EngineHandle, EngineStartError
 from ray_jobs.cluster import connect, engines_that_fit
-from ray_jobs.config import require
+from ray_jobs.config import EngineConfig, require
 from ray_jobs.plan import PlannedRun, digest, load_name
 from ray_jobs.progress import SweepProgress
 from ray_jobs.result import RunResult
@@ -44,6 +44,7 @@ class Sweep:
         self.job = self.runs[0].job  # cluster, tracking and experiment are the same in all
         self.progress = progress
         self.store = SweepStore(self.job.tracking)
+        self.broken: list[EngineConfig] = []  # engines that did not start
         self.traces: dict[str, ray.ObjectRef] = {}
 
     def run(self) -> SweepOutcome:
@@ -115,6 +116,8 @@ class Sweep:
     async def _attempts(self, run: PlannedRun, engine: EngineHandle | None) -> EngineHandle | None:
         """Tries a run up to `run.attempts` times, on a fresh engine after a failure."""
         for attempt in range(1, run.job.run.attempts + 1):
+            if run.job.engine in self.broken:
+                break
             run_id = self.store.start(run, attempt)
             self.progress.started(run.name)
             try:
@@ -126,6 +129,8 @@ class Sweep:
                 log.debug("run %s failed", run.name, exc_info=True)
                 self.store.fail(run_id, error)
                 self.progress.failed(run.name, attempt, error)
+                if isinstance(error, EngineStartError):
+                    self.broken.append(run.job.engine)
                 if engine is not None:
                     await engine.stop()
                     engine = None

@@ -126,11 +126,14 @@ class SweepStore:
         self.client.set_tag(run_id, "error", f"{type(error).__name__}: {error}"[:500])
         self._end(run_id, "FAILED")
 
-    def close(self, status: str, figures: dict[str, Figure], tables: dict[str, str]) -> None:
-        """Ends the parent run, and whatever is still marked as running, with `status`."""
+    def log_sweep(self, figures: dict[str, Figure], texts: dict[str, str]) -> None:
+        """Logs figures and texts of the sweep as a whole, by file name."""
         self._log_figures(self.sweep_id, figures)
-        for name, text in tables.items():
+        for name, text in texts.items():
             self.client.log_text(self.sweep_id, text, name)
+
+    def close(self, status: str) -> None:
+        """Ends the parent run with `status`, and children that are still marked as running as killed."""
         for run_id in sorted(self._live - {self.sweep_id}):
             self._end(run_id, "KILLED")
         self._end(self.sweep_id, status)

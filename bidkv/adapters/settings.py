@@ -57,7 +57,8 @@ class AdapterSettings:
         allowed = [f.name for f in fields(cls)]
         for key in values:
             if key not in allowed:
-                raise BidValidationError(f"bidkv settings: unknown key {key!r}; allowed: {', '.join(allowed)}")
+                names = ", ".join(allowed)
+                raise BidValidationError(f"bidkv settings: unknown key {key!r}; allowed: {names}")
         if "strategy" not in values:
             raise BidValidationError("bidkv settings: the key 'strategy' is missing")
         return cls(**values)
@@ -77,6 +78,8 @@ class AdapterSettings:
     def _create(self, registry: BaselineRegistry, params: dict[str, Any]) -> Strategy:
         if self.admission is None and self.victim is None:
             return registry.get(self.strategy, **params)
+        if self.admission is not None and self.victim is not None:
+            return registry.pair(self.admission, self.victim, **params)  # any name will do
         named = registry.get(self.strategy)
         admission = self.admission or named.admission.name
         victim = self.victim or named.victim.name

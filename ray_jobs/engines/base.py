@@ -68,11 +68,11 @@ def host_environment() -> dict[str, Any]:
     }
 
 
-def request_facts(request: TraceRequest) -> dict[str, Any]:
-    """What the client declares about a request, for the adapter (`extra_args["bidkv"]`)."""
+def request_facts(request: TraceRequest, now: float) -> dict[str, Any]:
+    """What the client declares about a request it sends at `now`, for the adapter (`extra_args["bidkv"]`)."""
     facts: dict[str, Any] = {"max_tokens": request.max_tokens}
     if request.deadline_s is not None:
-        facts["deadline"] = request.deadline_s
+        facts["deadline"] = now + request.deadline_s
     return facts
 
 

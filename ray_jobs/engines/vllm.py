@@ -97,7 +97,7 @@ class Backend(EngineBackend):
             ignore_eos=True,
             detokenize=False,
             output_kind=RequestOutputKind.DELTA,
-            extra_args={"bidkv": request_facts(request)},
+            extra_args={"bidkv": request_facts(request, time.time())},
         )
         prompt = {"prompt_token_ids": request.prompt_token_ids.tolist()}
         tokens = 0

@@ -1,0 +1,88 @@
+"""The load generator against engines made of `asyncio.sleep`."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+
+import numpy as np
+import pytest
+
+from ray_jobs.load import LoadGenerator
+from ray_jobs.trace import Trace, TraceRequest
+
+
+def make_trace(arrivals, output_tokens=3, **kwargs):
+    prompt = np.arange(4, dtype=np.int32)
+    requests = tuple(
+        TraceRequest(f"r{i}", t, prompt, output_tokens, output_tokens) for i, t in enumerate(arrivals)
+    )
+    return Trace(name="test", seed=0, requests=requests, meta={}, **kwargs)
+
+
+def engine(delay_s, tokens=3):
+    async def generate(request):
+        for n in range(1, tokens + 1):
+            await asyncio.sleep(delay_s)
+            yield n
+
+    return generate
+
+
+def run(trace, generate, request_timeout_s=5.0, run_timeout_s=10.0):
+    load = LoadGenerator(trace, generate, request_timeout_s, run_timeout_s)
+    status = asyncio.run(load.run())
+    return status, load.logs
+
+
+def test_open_loop_does_not_wait_for_answers():
+    arrivals = [0.0, 0.05, 0.1, 0.15]
+    status, logs = run(make_trace(arrivals), engine(delay_s=0.2))  # each answer takes 0.6 s
+    assert status == "finished"
+    for log, arrival in zip(logs, arrivals, strict=True):
+        assert log.scheduled_t == arrival
+        assert 0 <= log.sent_t - arrival < 0.04
+        assert log.status == "ok" and log.output_tokens == 3
+        assert log.first_token_t - log.sent_t == pytest.approx(0.2, abs=0.05)
+        assert log.itl_s == pytest.approx([0.2, 0.2], abs=0.05)
+        assert log.finish_t - log.sent_t == pytest.approx(0.6, abs=0.1)
+
+
+def test_closed_loop_keeps_as_many_requests_open_as_users():
+    open_now, most = 0, 0
+
+    async def generate(request):
+        nonlocal open_now, most
+        open_now += 1
+        most = max(most, open_now)
+        await asyncio.sleep(0.05)
+        yield request.output_tokens
+        open_now -= 1
+
+    status, logs = run(make_trace([0.0] * 8, closed_loop_users=2, think_time_s=0.02), generate)
+    assert status == "finished" and most == 2
+    assert [log.status for log in logs] == ["ok"] * 8
+    assert logs[-1].scheduled_t > 0.15  # it was scheduled when its user was ready, not at 0
+    assert all(log.sent_t - log.scheduled_t < 0.02 for log in logs)
+
+
+def test_slow_failed_and_short_answers_are_told_apart():
+    async def generate(request):
+        yield 1
+        if request.request_id == "r0":
+            await asyncio.sleep(10)
+        if request.request_id == "r1":
+            raise ConnectionError("engine gone")
+
+    status, logs = run(make_trace([0.0, 0.0, 0.0]), generate, request_timeout_s=0.2)
+    assert status == "finished"
+    assert [log.status for log in logs] == ["timeout", "error", "error"]
+    assert logs[1].error == "ConnectionError: engine gone"
+    assert logs[2].error == "1 output tokens, expected 3"
+    assert all(math.isnan(log.finish_t) for log in logs[:2])
+
+
+def test_the_run_deadline_ends_everything():
+    status, logs = run(make_trace([0.0, 5.0]), engine(delay_s=3.0), run_timeout_s=0.2)
+    assert status == "timeout"
+    assert [log.status for log in logs] == ["timeout", "unsent"]

@@ -1,0 +1,71 @@
+"""Blocks of paired runs: what is in one, in which order, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+import ray_jobs.run  # noqa: F401  registers the schema
+from ray_jobs.plan import plan_blocks
+
+CONF = str(Path(__file__).parents[2] / "conf")
+
+
+def job(*overrides):
+    with initialize_config_dir(CONF, version_base="1.3"):
+        config = compose("config", ["workload.num_requests=20", *overrides])
+    return OmegaConf.to_object(config)
+
+
+def labels(block):
+    return [run.job.strategy.label for run in block]
+
+
+def test_a_block_holds_every_strategy_on_one_trace_in_rotated_order():
+    jobs = [
+        job(f"strategy={strategy}", f"seed={seed}")
+        for strategy in ("preempt-evict", "lcf", "bidkv")
+        for seed in (0, 1, 2)
+    ]
+    blocks = plan_blocks(jobs)
+    assert [labels(block) for block in blocks] == [
+        ["preempt-evict", "lcf", "bidkv"],
+        ["lcf", "bidkv", "preempt-evict"],
+        ["bidkv", "preempt-evict", "lcf"],
+    ]
+    for number, block in enumerate(blocks):
+        assert len({run.trace.hash for run in block}) == 1
+        assert [(run.block, run.position) for run in block] == [(number, i) for i in range(3)]
+    assert len({block[0].trace.hash for block in blocks}) == 3
+
+
+def test_everything_that_changes_a_run_changes_its_hash_and_nothing_else_does():
+    base = plan_blocks([job("strategy=bidkv")])[0][0].config_hash
+    for override in ("seed=1", "workload.rate=9", "engine.num_blocks=99", "strategy.admission=fcfs", "repeat=1"):
+        assert plan_blocks([job("strategy=bidkv", override)])[0][0].config_hash != base, override
+    for override in ("cluster=ray", "tracking.experiment=other"):
+        assert plan_blocks([job("strategy=bidkv", override)])[0][0].config_hash == base, override
+
+
+def test_equal_runs_are_refused_unless_labelled():
+    with pytest.raises(ValueError, match="strategy.label"):
+        plan_blocks([job("strategy=lcf"), job("strategy=lcf")])
+    block = plan_blocks([job("strategy=lcf"), job("strategy=lcf", "strategy.label=lcf again")])[0]
+    assert labels(block) == ["lcf", "lcf again"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "label"),
+    [
+        (["strategy=bidkv"], "bidkv"),
+        (["strategy=bidkv", "strategy.admission=fcfs"], "bidkv[admission=fcfs]"),
+        (["strategy=lcf", "strategy.victim=largest"], "lcf[victim=largest]"),
+        (["strategy=bidkv", "strategy.params.completion_weight=2.0"], "bidkv[completion_weight=2.0]"),
+        (["strategy=bidkv", "strategy.label=mine"], "mine"),
+    ],
+)
+def test_a_label_says_what_differs_from_the_named_pair(overrides, label):
+    assert job(*overrides).strategy.label == label
