@@ -107,8 +107,10 @@ class RunLog:
         self.counters["strategy_errors"] += 1
         if self.counters["strategy_errors"] == 1:
             text = "".join(traceback.format_exception(error))
-            logger.error("bidkv: strategy %s failed; the engine chooses instead\n%s", self.settings.strategy, text)
-            self._write({"type": "strategy_error", "error": repr(error), "traceback": text, "t": self._clock()})
+            name = self.settings.strategy
+            logger.error("bidkv: strategy %s failed; the engine chooses instead\n%s", name, text)
+            record = {"type": "strategy_error", "error": repr(error), "traceback": text}
+            self._write({**record, "t": self._clock()})
 
     def control_error(self, error: BaseException) -> None:
         """New settings that could not be used; the old ones stay."""

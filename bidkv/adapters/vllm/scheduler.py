@@ -252,7 +252,8 @@ class BidKVSchedulerMixin:
         if old is not None and {**old.to_dict(), "kill_switch": settings.kill_switch} == settings.to_dict():
             self._bidkv_log.kill_switch(settings)
         else:
-            steps = self._bidkv_step_log(settings.steps_path, self._bidkv_clock) if settings.steps_path else None
+            path = settings.steps_path
+            steps = self._bidkv_step_log(path, self._bidkv_clock) if path else None
             log = self._bidkv_run_log(settings, self._bidkv_clock)
             self._bidkv_close()
             log.start(strategy, self._bidkv_facts())

@@ -34,9 +34,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m bidkv.adapters.vllm.serve",
-        description=f"vllm serve with the strategy named by {STRATEGY_VARIABLE}; other flags go to vllm serve.",
+        description=f"vllm serve with the strategy {STRATEGY_VARIABLE} names; other flags go to vllm serve.",
         allow_abbrev=False,
     )
+    parser.add_argument("--model", help="goes to vllm serve, which wants it in front")
     parser.add_argument("--bidkv-admission", help="replaces the strategy's admission order")
     parser.add_argument("--bidkv-victim", help="replaces the strategy's victim policy")
     parser.add_argument("--bidkv-params", type=_json_object, default={}, help="JSON for the victim policy")
@@ -76,8 +77,9 @@ def _server_flags(own: AdapterSettings, flags: argparse.Namespace, passed_on: li
     section = own.to_dict()
     if flags.bidkv_control:
         section["control_file"] = flags.bidkv_control
+    model = [flags.model] if flags.model else []
     additional = {**flags.additional_config, "bidkv": section}
-    return [*passed_on, "--scheduler-cls", SCHEDULER, "--additional-config", json.dumps(additional)]
+    return [*model, *passed_on, "--scheduler-cls", SCHEDULER, "--additional-config", json.dumps(additional)]
 
 
 def _run_vllm_serve(flags: list[str]) -> None:

@@ -44,7 +44,7 @@ def third_party(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-BROKEN = '''
+BROKEN = """
 from bidkv.request import RequestState
 from bidkv.strategies.admission import Fcfs
 from bidkv.strategies.base import AdmissionPolicy, Strategy, VictimPolicy
@@ -75,7 +75,7 @@ class Stranger(Strategy):
 
 class Lost(Strategy):
     name, admission_class, victim_class = "lost", LostAdmission, Lifo
-'''
+"""
 
 
 def make_load(count: int, *, seed: int = 1, shared_prefix: int = 0) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Runs a plan on in-process vLLM engines, in a process of its own: `python offline_engine.py plan.json result.json`.
+"""Runs a plan on in-process vLLM engines: `python offline_engine.py plan.json result.json`.
 
 A plan is a list of engines; each has `engine` (arguments of `vllm.LLM`), `adapter` (true: our scheduler,
 steered through a control file; false: vLLM's own, only watched) and `runs`. A run has `name`, `settings`,
