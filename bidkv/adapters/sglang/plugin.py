@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import traceback
+from typing import TYPE_CHECKING
 
 from bidkv.adapters.control import ControlFile
 from bidkv.adapters.settings import AdapterSettings
 from bidkv.adapters.sglang.configure import is_asked_for, read_configuration
+
+if TYPE_CHECKING:
+    from bidkv.adapters.sglang.adapter import SGLangAdapter
 
 
 def register() -> None:
@@ -25,8 +29,8 @@ def register() -> None:
         raise SystemExit(f"bidkv: {error}") from error
 
 
-def hook(settings: AdapterSettings, control: ControlFile | None) -> None:
-    """Registers every hook of a new adapter; raises `UnknownLayoutError` before the first one."""
+def hook(settings: AdapterSettings, control: ControlFile | None) -> SGLangAdapter:
+    """A new adapter with all its hooks registered; raises `UnknownLayoutError` before the first one."""
     import sglang
     from sglang.srt.managers.schedule_batch import Req, ScheduleBatch
     from sglang.srt.managers.schedule_policy import SchedulePolicy
@@ -46,3 +50,4 @@ def hook(settings: AdapterSettings, control: ControlFile | None) -> None:
     adapter = SGLangAdapter(settings, control)
     for target in targets:
         HookRegistry.register(target, getattr(adapter, target.rsplit(".", 1)[1]), HookType.AROUND)
+    return adapter

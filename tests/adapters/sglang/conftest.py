@@ -1,0 +1,79 @@
+"""SGLang's tests run in SGLang's own environment: `make test-sglang`. Elsewhere they are skipped."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).parent
+SHIM = HERE / "shim"
+NEEDS_SGLANG = ("test_retraction.py", "test_adapter.py", "test_engine.py", "test_serve.py")
+
+CPU_ENVIRONMENT = {
+    "SGLANG_USE_CPU_ENGINE": "1",
+    "SGLANG_CPU_OMP_THREADS_BIND": "0",
+    "OMP_NUM_THREADS": "1",  # more threads slow a small model down by an order of magnitude on two cores
+    "TORCHDYNAMO_DISABLE": "1",
+    "HF_HUB_OFFLINE": "1",
+}
+
+if importlib.util.find_spec("sglang") is not None:
+    os.environ.update(CPU_ENVIRONMENT)
+    sys.path.insert(0, str(SHIM))
+    sys.path.insert(0, str(HERE))
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(SHIM), os.environ.get("PYTHONPATH")]))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if importlib.util.find_spec("sglang") is None:
+        skip = pytest.mark.skip(reason="sglang is not in this environment: run `make test-sglang`")
+        for item in items:
+            if item.path.parent == HERE and item.path.name in NEEDS_SGLANG:
+                item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random Llama of two small layers whose greedy output is not one token over and over."""
+    from ray_jobs.tiny_model import make_tiny_llama
+
+    return make_tiny_llama(tmp_path_factory.mktemp("model"), seed=3, vocab_size=512, max_len=1024)
+
+
+@pytest.fixture
+def hooked() -> Iterator[Callable[..., Any]]:
+    """Hooks SGLang's classes in this process, as its plugin loader does, and takes the hooks off again."""
+    from sglang.srt.managers.schedule_batch import Req, ScheduleBatch
+    from sglang.srt.managers.schedule_policy import SchedulePolicy
+    from sglang.srt.managers.scheduler import Scheduler
+    from sglang.srt.plugins.hook_registry import HookRegistry
+
+    from bidkv.adapters.settings import AdapterSettings
+    from bidkv.adapters.sglang import layout
+    from bidkv.adapters.sglang.plugin import hook
+
+    monkeypatch = pytest.MonkeyPatch()
+    owners = {cls.__name__: cls for cls in (Req, ScheduleBatch, SchedulePolicy, Scheduler)}
+
+    def unhook() -> None:
+        monkeypatch.undo()
+        HookRegistry.reset()
+
+    def install(scheduler: Any, **settings: Any) -> Any:
+        unhook()
+        for target in (*layout.HOOKED, *layout.OPTIONAL):
+            owner, name = target.rsplit(".", 2)[1:]
+            monkeypatch.setattr(owners[owner], name, vars(owners[owner])[name])  # remembers the original
+        adapter = hook(AdapterSettings(**settings), None)
+        HookRegistry.apply_hooks()
+        adapter.bind(scheduler)
+        return adapter
+
+    yield install
+    unhook()
