@@ -31,12 +31,12 @@ class Picture:
 
 @dataclass
 class Grid:
-    """A table of strings. `word_column` holds verdicts, which the page colours."""
+    """A table of strings. `word_columns` hold verdicts, which the page colours by first word."""
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     caption: str = ""
-    word_column: int | None = None
+    word_columns: Sequence[int] = ()
     kind: str = "grid"
 
 

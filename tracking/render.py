@@ -13,16 +13,10 @@ from tracking.metrics import METRICS
 from tracking.statistics import Interval
 
 HEADER = (
-    "metric",
-    "strategy",
-    "baseline",
-    "strategy mean",
-    "difference [95 %]",
-    "ratio [95 %]",
-    "p (Holm)",
-    "verdict",
-)
-GUARDRAIL_HEADER = ("guardrail", "strategy", "limit", "ratio [95 %]", "status", "from")
+    "metric", "strategy", "verdict", "ratio [95 %]", "difference [95 %]", "p (Holm)", "baseline", "mean",
+)  # fmt: skip
+VERDICT_COLUMN = HEADER.index("verdict")
+GUARDRAIL_HEADER = ("guardrail", "strategy", "status", "limit", "ratio [95 %]", "from")
 COLOURS = {
     "better": "green", "worse": "red", "different": "blue", "no difference shown": "dim",
     "too few runs": "yellow", "no pressure": "dim",
@@ -99,40 +93,40 @@ def comparison_cells(row: Comparison) -> tuple[str, ...]:
     return (
         metric_title(row.metric),
         row.strategy,
+        row.verdict,
+        interval(test.ratio, 3) if test.ratio else "-",
+        interval(difference, places, sign=True),
+        f"{row.p_holm:.3f}" if row.p_holm >= 0.001 else "<0.001",
         number(scale * test.baseline_mean),
         number(scale * test.mean),
-        interval(difference, places, sign=True),
-        interval(test.ratio, 3) if test.ratio else "-",
-        f"{row.p_holm:.3f}" if row.p_holm >= 0.001 else "<0.001",
-        row.verdict,
     )
 
 
 def guardrail_cells(check: GuardrailCheck) -> tuple[str, ...]:
     """The cells under GUARDRAIL_HEADER."""
     ratio = interval(check.ratio, 3) if check.ratio else "-"
-    return check.metric, check.strategy, check.limit, ratio, check.status, check.how
+    return check.metric, check.strategy, check.status, check.limit, ratio, check.how
 
 
 def rich_tables(table: Table) -> Group:
     """The comparisons, the guardrails and the notes, for a terminal."""
     parts: list = [Text(title(table), style="bold")]
     main = RichTable(*HEADER, header_style="bold")
-    for column in main.columns[2:7]:
+    for column in main.columns[VERDICT_COLUMN + 1 :]:
         column.justify = "right"
-    for column in (main.columns[0], *main.columns[2:]):
-        column.no_wrap = True
+    for column in main.columns:
+        column.no_wrap = column.header != "strategy"
     shown = None
     for row in table.comparisons:
-        metric, *cells, word = comparison_cells(row)
-        main.add_row("" if row.metric == shown else Text(metric), *cells, _coloured(word))
+        metric, strategy, word, *numbers = comparison_cells(row)
+        main.add_row(Text("" if row.metric == shown else metric), Text(strategy), _coloured(word), *numbers)
         shown = row.metric
     parts.append(main)
     if table.guardrails:
         guards = RichTable(*GUARDRAIL_HEADER, header_style="bold")
         for check in table.guardrails:
-            *cells, word, how = guardrail_cells(check)
-            guards.add_row(*cells, _coloured(word), how)
+            metric, strategy, word, *rest = guardrail_cells(check)
+            guards.add_row(metric, Text(strategy), _coloured(word), *rest)
         parts.append(guards)
     parts += [Text(f"note: {note}", style="yellow") for note in table.notes]
     return Group(*parts, "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,10 +13,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from ray_jobs.cli import exit_on_bad_input
 from tracking.cli import run_command
-from tracking.comparison import Table, compare
+from tracking.comparison import Comparison, Table, compare
 from tracking.config import ReportConfig
 from tracking.figures import sweep_figure
-from tracking.page import Note, Page, Picture, Section
+from tracking.page import Grid, Note, Page, Picture, Section
+from tracking.render import metric_title
 from tracking.runs import RunReader, StoredRun, Sweep, cell_titles
 from tracking.sections import (
     by_strategy,
@@ -27,6 +29,10 @@ from tracking.sections import (
     timeline_section,
     verdict_parts,
 )
+
+HEADLINE = (
+    "ttft_mean_s", "e2e_mean_s", "throughput_tok_s", "slo_attainment", "executed_tax", "preemptions_max",
+)  # fmt: skip
 
 ConfigStore.instance().store(name="report_schema", node=ReportConfig)
 
@@ -74,41 +80,41 @@ def _summary(
     parts: list = [Note(f"No verdict: {refusal}.", strong=True)] if refusal else []
     if sweep.unfinished:
         parts.append(Note(f"Not finished, left out: {', '.join(sweep.unfinished)}.", strong=True))
-    for table in tables:
-        parts += [Note(sentence) for sentence in in_words(table)]
+    if tables:
+        metrics = [name for name in HEADLINE if any(c.metric == name for t in tables for c in t.comparisons)]
+        header = ["workload", "strategy", *map(metric_title, metrics), "guardrails"]
+        rows = [row for table in tables for row in summary_rows(table, metrics)]
+        caption = f"Verdict and ratio against {tables[0].baseline}. All metrics and intervals are below."
+        parts.append(Grid(header, rows, caption, range(2, 2 + len(metrics))))
     rows = [SimpleNamespace(group=titles[r.cell], strategy=r.strategy, metrics=r.metrics) for r in runs]
     caption = "Bars are means over runs, dots are runs."
     return Section("In short", [*parts, Picture("sweep", sweep_figure(rows), caption)])
 
 
-def in_words(table: Table) -> list[str]:
-    """One sentence for each strategy: where it is better, where worse, which guardrails it broke."""
-    sentences = []
-    state = f" ({table.state})" if table.state != "ok" else ""
+def summary_rows(table: Table, metrics: Sequence[str]) -> list[list[str]]:
+    """A row for each strategy: its verdict in each of `metrics`, and how the guardrails stand."""
+    rows = []
     for strategy in table.strategies:
-        rows = [c for c in table.comparisons if c.strategy == strategy]
-        said = []
-        for word in ("better", "worse", "different"):
-            metrics = [_with_ratio(c) for c in rows if c.verdict == word]
-            if metrics:
-                said.append(f"{word} in {', '.join(metrics)}")
-        if not said:
-            counts = Counter(c.verdict for c in rows)
-            said = [f"{word} in {count} of {len(rows)} metrics" for word, count in counts.most_common()]
-        broken = [
-            check.metric
-            for check in table.guardrails
-            if (check.strategy, check.status) == (strategy, "broken")
-        ]
-        if broken:
-            said.append(f"guardrail broken: {', '.join(broken)}")
-        sentences.append(f"{table.title}{state}: {strategy} against {table.baseline}: {'; '.join(said)}.")
-    return sentences
+        found = {c.metric: _in_short(c) for c in table.comparisons if c.strategy == strategy}
+        checks = Counter(check.status for check in table.guardrails if check.strategy == strategy)
+        name = table.title + (f" ({table.state})" if table.state != "ok" else "")
+        rows.append(
+            [
+                name if strategy == table.strategies[0] else "",
+                strategy,
+                *(found.get(metric, "-") for metric in metrics),
+                ", ".join(f"{count} {status}" for status, count in checks.items()) or "-",
+            ]
+        )
+    return rows
 
 
-def _with_ratio(comparison) -> str:
+def _in_short(comparison: Comparison) -> str:
+    """The verdict, shortened, and the ratio."""
     ratio = comparison.test.ratio
-    return f"{comparison.metric} ({ratio.value:.2f}x)" if ratio else comparison.metric
+    words = {"no difference shown": "no diff.", "too few runs": "too few"}
+    word = words.get(comparison.verdict, comparison.verdict)
+    return f"{word} {ratio.value:.2f}x" if ratio else word
 
 
 def _chosen_run(runs: list[StoredRun], config: ReportConfig) -> StoredRun:

@@ -27,6 +27,7 @@ from tracking.plots.overhead import selector_times
 from tracking.render import (
     GUARDRAIL_HEADER,
     HEADER,
+    VERDICT_COLUMN,
     comparison_cells,
     guardrail_cells,
     number,
@@ -51,17 +52,23 @@ def verdict_parts(table: Table, name: str) -> list:
         metric, *cells = comparison_cells(row)
         rows.append(["" if row.metric == shown else metric, *cells])
         shown = row.metric
-    parts.append(
-        Grid(HEADER, rows, f"{title(table)}. ↓ lower is better, ↑ higher is better.", len(HEADER) - 1)
+    caption = (
+        f"{title(table)}. ↓ lower is better, ↑ higher is better. The verdict reads the ratio where there is "
+        "one (every value positive), else the difference."
     )
+    parts.append(Grid(HEADER, rows, caption, (VERDICT_COLUMN,)))
     if table.guardrails:
         cells = [guardrail_cells(check) for check in table.guardrails]
-        parts.append(Grid(GUARDRAIL_HEADER, cells, "Guardrails, declared before the runs.", 4))
-    caption = (
-        f"Ratio to {table.baseline} over paired blocks. The arrow at a metric points to its better side; "
-        "an interval that crosses 1 shows no difference."
-    )
-    return [*parts, Picture(f"{name}-verdicts", forest_figure(table), caption)]
+        parts.append(
+            Grid(GUARDRAIL_HEADER, cells, "Guardrails, declared before the runs.", (VERDICT_COLUMN,))
+        )
+    if table.state != "no pressure" and len(table.seeds) > 1:
+        caption = (
+            f"{title(table)}: ratio over paired blocks. The arrow at a metric points to its better side; an "
+            "interval that crosses 1 shows no difference."
+        )
+        parts.append(Picture(f"{name}-verdicts", forest_figure(table), caption))
+    return parts
 
 
 def cell_parts(label: str, name: str, runs: ByStrategy) -> list:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from tracking.metrics import METRICS
 from tracking.plots.style import FAINT, INK, look, new_figure, strategy_styles
@@ -62,6 +63,8 @@ def draw_bars(ax: Axes, values: Values, metric: str, label: str) -> None:
         end = max(mean, found.max())
         ax.text(end, row, f"  {mean:.3g}", va="center", fontsize=9, color=INK)
         widest = max(widest, end, ax.dataLim.x1)
+    if METRICS[metric].unit == "preemptions":
+        ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     ax.set_xlim(0, 1.22 * widest or 1)
     ax.set_yticks(range(len(values)), list(values))
     ax.set_ylim(len(values) - 0.45, -0.55)
