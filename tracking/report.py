@@ -17,7 +17,6 @@ from tracking.comparison import Comparison, Table, compare
 from tracking.config import ReportConfig
 from tracking.figures import sweep_figure
 from tracking.page import Grid, Note, Page, Picture, Section
-from tracking.render import metric_title
 from tracking.runs import RunReader, StoredRun, Sweep, cell_titles
 from tracking.sections import (
     by_strategy,
@@ -30,9 +29,14 @@ from tracking.sections import (
     verdict_parts,
 )
 
-HEADLINE = (
-    "ttft_mean_s", "e2e_mean_s", "throughput_tok_s", "slo_attainment", "executed_tax", "preemptions_max",
-)  # fmt: skip
+HEADLINE = {
+    "ttft_mean_s": "mean TTFT ↓",
+    "e2e_mean_s": "mean E2E ↓",
+    "throughput_tok_s": "tokens/s ↑",
+    "slo_attainment": "within SLO ↑",
+    "executed_tax": "executed tax ↓",
+    "preemptions_max": "most preempt. ↓",
+}
 
 ConfigStore.instance().store(name="report_schema", node=ReportConfig)
 
@@ -82,7 +86,7 @@ def _summary(
         parts.append(Note(f"Not finished, left out: {', '.join(sweep.unfinished)}.", strong=True))
     if tables:
         metrics = [name for name in HEADLINE if any(c.metric == name for t in tables for c in t.comparisons)]
-        header = ["workload", "strategy", *map(metric_title, metrics), "guardrails"]
+        header = ["workload", "strategy", *(HEADLINE[name] for name in metrics), "guardrails"]
         rows = [row for table in tables for row in summary_rows(table, metrics)]
         caption = f"Verdict and ratio against {tables[0].baseline}. All metrics and intervals are below."
         parts.append(Grid(header, rows, caption, range(2, 2 + len(metrics))))
@@ -112,7 +116,7 @@ def summary_rows(table: Table, metrics: Sequence[str]) -> list[list[str]]:
 def _in_short(comparison: Comparison) -> str:
     """The verdict, shortened, and the ratio."""
     ratio = comparison.test.ratio
-    words = {"no difference shown": "no diff.", "too few runs": "too few"}
+    words = {"no difference shown": "no diff.", "too few runs": "too few", "no pressure": "-"}
     word = words.get(comparison.verdict, comparison.verdict)
     return f"{word} {ratio.value:.2f}x" if ratio else word
 

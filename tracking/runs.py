@@ -16,7 +16,17 @@ from ray_jobs.result import RunResult
 RESULT_FILES = ("requests.parquet", "steps.parquet", "events.jsonl", "run.json")  # what RunResult.save writes
 
 # What may differ between runs of one cell: the strategy, the seed, and where and when it ran.
-NOT_OF_THE_CELL = ("strategy.", "cluster.", "tracking.", "seed", "repeat", "objective", "experiment", "slo.")
+NOT_OF_THE_CELL = (
+    "strategy.",
+    "cluster.",
+    "tracking.",
+    "seed",
+    "repeat",
+    "objective",
+    "figures",
+    "experiment",
+    "slo.",
+)
 NOT_OF_THE_CELL += ("run.", "engine.env", "engine.python", "engine.start_timeout_s", "engine.num_cpus")
 
 

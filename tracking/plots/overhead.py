@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from ray_jobs.result import RunResult
 from tracking.plots.style import label_line_ends, look, new_figure, plain_log, say_empty, strategy_styles
@@ -45,6 +46,7 @@ def overhead_figure(times: Mapping[str, pd.DataFrame], title: str = "") -> Figur
             say_empty(ax, "no policy decided anything")
             return figure
         plain_log(ax.yaxis)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.set(xlabel="candidates (running requests that could be preempted)", ylabel="time per decision, µs")
         label_line_ends(ax, ends)
         return figure

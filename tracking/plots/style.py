@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
@@ -69,10 +70,19 @@ def strategy_styles(names: Iterable[str]) -> dict[str, dict]:
     return styles
 
 
+class PlainLogLocator(LogLocator):
+    """Ticks at 1, 2 and 5 times powers of ten; over more than two decades at the powers alone."""
+
+    def tick_values(self, vmin: float, vmax: float) -> np.ndarray:
+        narrow = vmin > 0 and vmax / vmin < 200
+        self.set_params(subs=(1.0, 2.0, 5.0) if narrow else (1.0,), numticks=20)
+        return super().tick_values(vmin, vmax)
+
+
 def plain_log(axis: Axis) -> None:
-    """A log axis with ticks at 1, 2 and 5 times powers of ten, written as plain numbers."""
+    """A log axis with plain numbers."""
     axis.axes.set(**{f"{axis.axis_name}scale": "log"})
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=20))
+    axis.set_major_locator(PlainLogLocator())
     axis.set_major_formatter(lambda value, _: f"{value:g}")
     axis.set_minor_locator(NullLocator())
 

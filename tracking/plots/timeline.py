@@ -82,14 +82,15 @@ def draw_timeline(ax: Axes, result: RunResult) -> None:
     if not parts:
         say_empty(ax, "no request was sent")
         return
+    half = 0.42 if len(result.requests) <= 120 else 0.5  # gaps between thin rows would flicker
+    dense = len(parts) > 400
     for phase, colour in PHASES.items():
-        boxes = [
-            [(s.start, s.row - 0.42), (s.start, s.row + 0.42), (s.end, s.row + 0.42), (s.end, s.row - 0.42)]
-            for s in parts
-            if s.phase == phase
-        ]
-        dense = len(parts) > 400
-        ax.add_collection(PolyCollection(boxes, facecolors=colour, edgecolors="none", rasterized=dense))
+        boxes = [_box(part, half) for part in parts if part.phase == phase]
+        ax.add_collection(
+            PolyCollection(
+                boxes, facecolors=colour, edgecolors="none", antialiased=not dense, rasterized=dense
+            )
+        )
     ax.set_ylim(max(s.row for s in parts) + 1, -1)
     ax.set_xlim(0, max(s.end for s in parts))
     ax.set_ylabel("request, by arrival")
@@ -98,6 +99,11 @@ def draw_timeline(ax: Axes, result: RunResult) -> None:
     ax.legend(
         handles=handles, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=len(handles), borderaxespad=0.2
     )
+
+
+def _box(part: Segment, half: float) -> list[tuple[float, float]]:
+    low, high = part.row - half, part.row + half
+    return [(part.start, low), (part.start, high), (part.end, high), (part.end, low)]
 
 
 def _first_number(value: float, wall: float | None, otherwise: float, offset: float = 0.0) -> float:
