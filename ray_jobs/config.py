@@ -174,4 +174,5 @@ class BenchConfig:
     experiment: str | None = None  # its name, for the record
     seed: int = 0  # of the trace and of seeded policies
     repeat: int = 0  # tells equal runs apart
+    figures: str = "outputs/figures"  # folder of the sweeps' figures
     objective: str = "e2e_mean_s"  # the metric `main` returns to an optimising sweeper

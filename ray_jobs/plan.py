@@ -12,7 +12,7 @@ from ray_jobs.config import BenchConfig, require
 from ray_jobs.trace import Trace
 from ray_jobs.workload import freeze_trace
 
-NOT_PART_OF_A_RUN = ("cluster", "tracking", "objective", "experiment")
+NOT_PART_OF_A_RUN = ("cluster", "tracking", "figures", "objective", "experiment")
 
 
 @dataclass

@@ -35,11 +35,13 @@ ConfigStore.instance().store(name="bench_schema", node=BenchConfig)
 @hydra.main(version_base="1.3", config_path="../conf", config_name="config")
 def main(config: DictConfig) -> BenchConfig | float | None:
     """Plans one run of a sweep, or (single run, optimising sweeper) runs it and returns `objective`."""
-    job: BenchConfig = OmegaConf.to_object(config)
+    with exit_on_bad_input():
+        job: BenchConfig = OmegaConf.to_object(config)
     settings = HydraConfig.get()
     if settings.mode == RunMode.MULTIRUN and settings.sweeper._target_ == BASIC_SWEEPER:
         return job  # ray_jobs.callback.SweepCallback collects it
-    outcome = run_sweep([job])
+    with exit_on_bad_input():
+        outcome = run_sweep([job])
     return outcome.rows[0].metrics.get(job.objective) if outcome.rows else None
 
 
@@ -47,14 +49,21 @@ def run_sweep(jobs: Sequence[BenchConfig]) -> SweepOutcome:
     """Plans and runs the jobs as one sweep and prints what came out. Exits with 1 if a run failed."""
     console = Console()
     blocks = plan_blocks(jobs)
-    tracking = jobs[0].tracking
     with SweepProgress(console, sum(map(len, blocks))) as progress:
         outcome = Sweep(blocks, progress).run()
     for table in summary_tables(outcome.rows):
         console.print(table)
-    console.print(f"compare   mlflow ui --backend-store-uri {tracking.uri}   (sweep {outcome.sweep_id})", soft_wrap=True)
+    lines = {
+        "figure": outcome.figure,
+        "compare": f"python -m tracking.compare sweep={outcome.sweep_id[:8]} baseline=preempt-evict",
+        "report": f"python -m tracking.report sweep={outcome.sweep_id[:8]} baseline=preempt-evict",
+        "browse": f"mlflow ui --backend-store-uri {jobs[0].tracking.uri}",
+        "failed": "; ".join(outcome.failed),
+    }
+    for name, text in lines.items():
+        if text:
+            console.print(f"{name:<8} {text}", markup=False, highlight=False, soft_wrap=True)
     if outcome.failed:
-        console.print(f"failed    {len(outcome.failed)}: " + "; ".join(outcome.failed), markup=False)
         sys.exit(1)
     return outcome
 

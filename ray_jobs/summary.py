@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean
 
+from rich.console import Console
 from rich.table import Table
 
 from tracking.metrics import METRICS
@@ -48,6 +50,14 @@ def summary_tables(rows: Sequence[Row]) -> list[Table]:
     for row in rows:
         groups.setdefault(row.group, {}).setdefault(row.strategy, []).append(row)
     return [_table(group, strategies) for group, strategies in groups.items()]
+
+
+def summary_text(rows: Sequence[Row]) -> str:
+    """The tables as plain text, wide enough that nothing is cut."""
+    console = Console(file=io.StringIO(), width=240)
+    for table in summary_tables(rows):
+        console.print(table)
+    return console.file.getvalue()
 
 
 def _table(group: str, strategies: dict[str, list[Row]]) -> Table:

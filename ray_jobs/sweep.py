@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import ray
 from matplotlib.figure import Figure
@@ -17,8 +18,8 @@ from ray_jobs.config import EngineConfig, require
 from ray_jobs.plan import PlannedRun, digest, load_name
 from ray_jobs.progress import SweepProgress
 from ray_jobs.result import RunResult
-from ray_jobs.summary import Row
-from tracking.figures import run_figure
+from ray_jobs.summary import Row, summary_text
+from tracking.figures import run_figure, sweep_figure
 from tracking.metrics import compute_metrics, run_flags
 from tracking.store import SweepStore, git_commit
 
@@ -33,6 +34,7 @@ class SweepOutcome:
     rows: list[Row] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
     reused: int = 0
+    figure: str | None = None  # path of the sweep's figure
 
 
 class Sweep:
@@ -65,10 +67,22 @@ class Sweep:
                 asyncio.run(self._run_blocks(actors))
                 status = "FAILED" if self.outcome.failed else "FINISHED"
             finally:
+                self._summarise()
                 self.store.close(status)
             return self.outcome
         finally:
             ray.shutdown()
+
+    def _summarise(self) -> None:
+        """Draws and logs what there is, also of a sweep that was interrupted."""
+        if not self.outcome.rows:
+            return
+        figure = sweep_figure(self.outcome.rows)
+        self.store.log_sweep({"summary.png": figure}, {"summary.txt": summary_text(self.outcome.rows)})
+        path = Path(self.job.figures) / f"{self.outcome.sweep_id[:8]}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path)
+        self.outcome.figure = str(path)
 
     def _hash(self) -> str:
         return digest([run.config_hash for run in self.runs])

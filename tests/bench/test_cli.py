@@ -28,7 +28,7 @@ def bench(tmp_path, *overrides):
     [
         (["strategy=nonsense"], ["strategy/nonsense", "preempt-evict", "bidkv"]),
         (["strategy=bidkv", "strategy.victim=nonsense"], ["strategy.victim", "'nonsense'", "lcf"]),
-        (["strategy=bidkv", "strategy.params={weight: 1}"], ["weight"]),
+        (["strategy=bidkv", "+strategy.params.weight=1"], ["weight"]),
         (["workload.rate=-1"], ["workload.rate", "-1"]),
         (["workload.rate=fast"], ["workload.rate", "fast"]),
         (["workload.ratee=1"], ["ratee"]),
