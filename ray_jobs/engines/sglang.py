@@ -1,0 +1,175 @@
+"""Real SGLang: its engine with the bidkv plugin, in SGLang's own environment (`engine.python`)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import numpy as np
+
+from bidkv.adapters.control import write_control
+from bidkv.adapters.events import read_events
+from bidkv.adapters.settings import AdapterSettings
+from bidkv.adapters.sglang.configure import CONTROL_VARIABLE, check_installed
+from ray_jobs.config import BenchConfig
+from ray_jobs.engines.base import EngineBackend, host_environment, read_run, request_facts
+from ray_jobs.load import LoadGenerator
+from ray_jobs.models import model_folder
+from ray_jobs.requests_table import requests_table
+from ray_jobs.result import RunResult
+from ray_jobs.trace import Trace, TraceRequest
+
+SETTLE_S = 30.0  # how long the engine may take to abort what a deadline left behind, or to take new settings
+POLL_S = 0.02
+
+
+class Backend(EngineBackend):
+    async def start(self) -> dict[str, Any]:
+        """Raises `BidKVError` if the plugin is not installed, `RuntimeError` if it did not take hold."""
+        import sglang
+
+        check_installed()
+        self.control = self.folder / "control.json"
+        await self._idle("idle-0", start=True)
+        os.environ[CONTROL_VARIABLE] = str(self.control)  # SGLang spawns the process that reads it
+        try:
+            self.engine = sglang.Engine(**self._engine_args())
+        except SystemExit as error:  # the plugin ends a process in which it cannot work
+            raise RuntimeError(str(error)) from error
+        started = await self._installed(self.idle)
+        await self._warm_up()
+        self.runs = 0
+        return host_environment() | {
+            "engine": "sglang",
+            "engine_version": sglang.__version__,
+            "scheduler": started["scheduler"],
+            "device": _device_name(),
+        }
+
+    async def run(self, trace: Trace, job: BenchConfig, run_id: str) -> RunResult:
+        await self._flush_cache()
+        settings = self.adapter_settings(job, run_id)
+        write_control(self.control, settings)
+        await self._installed(settings)
+        load = LoadGenerator(trace, self._generate, job.run.request_timeout_s, job.run.timeout_s)
+        started_t = time.time()
+        status = await load.run()
+        await self._settle()
+        finished_t = time.time()
+        self.runs += 1
+        await self._idle(f"idle-{self.runs}")  # ends the run: its last record is `run_end`
+        events, steps = read_run(settings)
+        return RunResult(
+            status=status,
+            requests=requests_table(load.logs, events),
+            events=events,
+            steps=steps,
+            started_t=started_t,
+            finished_t=finished_t,
+        )
+
+    async def stop(self) -> None:
+        await asyncio.to_thread(self.engine.shutdown)
+
+    def _engine_args(self) -> dict[str, Any]:
+        config = self.config
+        args = {
+            "model_path": model_folder(config, self.folder),
+            "skip_tokenizer_init": True,
+            "load_format": config.load_format,
+            "dtype": config.dtype,
+            "page_size": config.block_size,
+            "max_total_tokens": config.num_blocks and config.num_blocks * config.block_size,
+            "max_running_requests": config.max_num_seqs,
+            "context_length": config.max_model_len,
+            "chunked_prefill_size": config.max_num_batched_tokens,
+            "disable_radix_cache": not config.prefix_caching,
+            "mem_fraction_static": config.gpu_memory_utilization,
+            "tp_size": config.tensor_parallel_size,
+            "random_seed": config.seed,
+            "log_level": "warning",
+        } | dict(config.extra)
+        return {key: value for key, value in args.items() if value is not None}
+
+    async def _generate(self, request: TraceRequest) -> AsyncIterator[int]:
+        facts = request_facts(request, time.time())
+        facts |= {"true_output_tokens": request.output_tokens, "priority": request.priority}
+        stream = await self.engine.async_generate(
+            input_ids=request.prompt_token_ids.tolist(),
+            sampling_params={
+                "temperature": 0.0,
+                # Admission reckons with this; the adapter ends the output at its true length.
+                "max_new_tokens": request.max_tokens,
+                "custom_params": {"bidkv": facts},
+            },
+            rid=request.request_id,
+            stream=True,
+        )
+        finished = False
+        try:
+            async for output in stream:
+                meta = output["meta_info"]
+                reason = meta["finish_reason"]
+                finished = reason is not None
+                if finished and reason["type"] == "abort":
+                    raise RuntimeError(f"aborted by the engine: {reason.get('message')}")
+                if meta["completion_tokens"]:
+                    yield meta["completion_tokens"]
+        finally:
+            if not finished:
+                self.engine.tokenizer_manager.abort_request(rid=request.request_id)
+
+    async def _warm_up(self) -> None:
+        """A few requests of growing length, so that the first run does not pay for first calls."""
+        longest = min(self.config.max_model_len // 2, 1024)
+        generator = np.random.default_rng(0)
+        for tokens in (16, longest // 4, longest):
+            prompt = generator.integers(3, self.config.vocab_size, tokens, dtype=np.int32)
+            requests = [TraceRequest(f"warm-up-{tokens}-{i}", 0.0, prompt, 8, 8) for i in range(4)]
+            await asyncio.gather(*(self._drain(request) for request in requests))
+
+    async def _drain(self, request: TraceRequest) -> None:
+        async for _ in self._generate(request):
+            pass
+
+    async def _flush_cache(self) -> None:
+        """Empties the radix tree; raises `RuntimeError` if the engine is not idle."""
+        answer = await self.engine.tokenizer_manager.flush_cache()
+        if not answer.success:
+            raise RuntimeError("the engine did not empty its prefix cache: requests are still running")
+
+    async def _idle(self, run_id: str, start: bool = False) -> None:
+        """Puts the engine between two runs."""
+        self.idle = AdapterSettings(
+            strategy="sglang_default", run_id=run_id, events_path=str(self.folder / f"{run_id}.events.jsonl")
+        )
+        write_control(self.control, self.idle)
+        if not start:
+            await self._installed(self.idle)
+
+    async def _installed(self, settings: AdapterSettings) -> dict[str, Any]:
+        """The `run_start` record that proves the plugin runs these settings; raises `RuntimeError` without it."""
+        deadline = time.monotonic() + SETTLE_S
+        while time.monotonic() < deadline:
+            if os.path.exists(settings.events_path):
+                records = read_events(settings.events_path)
+                if records and records[0]["type"] == "run_start":
+                    return records[0]
+            await asyncio.sleep(POLL_S)
+        raise RuntimeError(f"strategy {settings.strategy!r} was not installed: SGLang runs without the bidkv plugin")
+
+    async def _settle(self) -> None:
+        deadline = time.monotonic() + SETTLE_S
+        while self.engine.tokenizer_manager.rid_to_state and time.monotonic() < deadline:
+            await asyncio.sleep(0.05)
+
+
+def _device_name() -> str:
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return "cpu"
