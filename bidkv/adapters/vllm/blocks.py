@@ -13,6 +13,7 @@ class KVBlocks:
     def __init__(self, manager: Any, kv_cache_config: Any):
         self._manager = manager
         self._pool = manager.block_pool
+        self._groups = manager.coordinator.single_type_managers
         self._group_block_sizes = [g.kv_cache_spec.block_size for g in kv_cache_config.kv_cache_groups]
         self.block_size: int = min(self._group_block_sizes, default=1)
         self.prefix_caching: bool = bool(manager.enable_caching)
@@ -25,12 +26,14 @@ class KVBlocks:
 
     def held(self, request_id: str) -> tuple[int, int]:
         """Blocks a request holds, and how many of them nobody else holds."""
-        groups = self._manager.get_blocks(request_id).blocks
-        if not self.prefix_caching:
-            total = sum(map(len, groups))
-            return total, total
-        blocks = [block for group in groups for block in group if not block.is_null]
-        return len(blocks), sum(block.ref_cnt == 1 for block in blocks)
+        total = private = 0
+        for group in self._groups:  # not get_blocks(): it costs ten times as much
+            blocks = group.req_to_blocks.get(request_id, ())
+            total += len(blocks)
+            if self.prefix_caching:
+                private += sum([block.ref_cnt == 1 and not block.is_null for block in blocks])
+                total -= sum([block.is_null for block in blocks])
+        return total, private if self.prefix_caching else total
 
     def cached_free(self) -> int | None:
         """Free blocks whose content can still be hit; None on steps where a large pool is not scanned."""
@@ -52,10 +55,8 @@ class KVBlocks:
             return 0
         stale = {
             block.block_id
-            for group, size in zip(
-                self._manager.get_blocks(request_id).blocks, self._group_block_sizes, strict=True
-            )
-            for block in group[computed_tokens // size :]
+            for group, size in zip(self._groups, self._group_block_sizes, strict=True)
+            for block in group.req_to_blocks.get(request_id, ())[computed_tokens // size :]
             if not block.is_null and block.ref_cnt == 1 and block.block_hash is not None
         }
         if stale:

@@ -47,7 +47,7 @@ def test_one_completion(tiny_model: Path, tmp_path: Path) -> None:
         )
     try:
         url = f"http://127.0.0.1:{port}"
-        deadline = time.time() + 150
+        deadline = time.time() + 300
         while True:
             assert server.poll() is None and time.time() < deadline, log.read_text()[-3000:]
             try:
