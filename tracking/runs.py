@@ -17,18 +17,9 @@ RESULT_FILES = ("requests.parquet", "steps.parquet", "events.jsonl", "run.json")
 
 # What may differ between runs of one cell: the strategy, the seed, and where and when it ran.
 NOT_OF_THE_CELL = (
-    "strategy.",
-    "cluster.",
-    "tracking.",
-    "seed",
-    "repeat",
-    "objective",
-    "figures",
-    "experiment",
-    "slo.",
-)
-NOT_OF_THE_CELL += ("run.", "engine.env", "engine.python", "engine.start_timeout_s", "engine.num_cpus")
-
+    "strategy.", "cluster.", "tracking.", "slo.", "run.", "seed", "repeat", "objective", "figures",
+    "experiment", "engine.env", "engine.python", "engine.start_timeout_s", "engine.num_cpus",
+)  # fmt: skip
 
 Cell = tuple[tuple[str, str], ...]
 

@@ -54,7 +54,7 @@ def log_sweep(
         result = change(run, result)
         drawn = {"timeline.png": run_figure(result)} if figures else {}
         store.finish(run_id, run, result, compute_metrics(result, job.slo), run_flags(result), drawn)
-    store.close("FINISHED", {}, {})
+    store.close("FINISHED")
     return tracking, store.sweep_id
 
 
@@ -66,10 +66,17 @@ def _job(label: str, toy: str, seed: int, rate: float) -> BenchConfig:
         rate=rate,
         source=SourceConfig(components={"chat": ComponentConfig(prompt=length, output=length)}),
     )
-    engine = EngineConfig(kind="vllm_sim", model="toy", num_blocks=600)
+    engine = EngineConfig(kind="vllm", model="toy", num_blocks=600)
     return BenchConfig(StrategyConfig(toy, "fcfs", STRATEGIES[toy], label=label), workload, engine, seed=seed)
 
 
 def _with_environment(run: PlannedRun, result: RunResult) -> tuple[PlannedRun, RunResult]:
-    environment = {"engine": "toy", "engine_version": "1", "device": "toy", "cpu": "toy", "cpus": 2, "host": "h"}
+    environment = {
+        "engine": "toy",
+        "engine_version": "1",
+        "device": "toy",
+        "cpu": "toy",
+        "cpus": 2,
+        "host": "h",
+    }
     return run, replace(result, environment=environment)

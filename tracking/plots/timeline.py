@@ -86,11 +86,8 @@ def draw_timeline(ax: Axes, result: RunResult) -> None:
     dense = len(parts) > 400
     for phase, colour in PHASES.items():
         boxes = [_box(part, half) for part in parts if part.phase == phase]
-        ax.add_collection(
-            PolyCollection(
-                boxes, facecolors=colour, edgecolors="none", antialiased=not dense, rasterized=dense
-            )
-        )
+        look = {"facecolors": colour, "edgecolors": "none", "antialiased": not dense, "rasterized": dense}
+        ax.add_collection(PolyCollection(boxes, **look))
     ax.set_ylim(max(s.row for s in parts) + 1, -1)
     ax.set_xlim(0, max(s.end for s in parts))
     ax.set_ylabel("request, by arrival")

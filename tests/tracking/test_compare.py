@@ -1,0 +1,246 @@
+"""Comparison of strategies: pairing, refusals, guardrails, and the command on a real MLflow store."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from synthetic import make_run
+from synthetic_store import log_sweep
+
+from tracking.comparison import compare
+from tracking.config import COMPARED, CompareConfig, GuardrailRule
+from tracking.metrics import METRICS
+from tracking.runs import RunReader, StoredRun, Sweep, cell_titles
+
+ROOT = Path(__file__).parents[2]
+BASE, AGAIN, SLOW = "preempt-evict", "preempt-evict-again", "slower"
+
+
+def stored(strategy: str, seed: int, e2e: float, **changes) -> StoredRun:
+    """A run with one metric, as the store would return it."""
+    tags = {
+        "strategy": strategy, "seed": str(seed), "trace_hash": f"hash-{seed}", "workload": "mixed",
+        "rate": "4", "engine": "toy", "engine_version": "1", "hardware": "toy", "pressure": "ok",
+        "saturated": "false", "degraded": "false",
+    }  # fmt: skip
+    params = changes.pop("params", {})
+    metrics = {"e2e_mean_s": e2e, "requests": 1000.0} | changes.pop("metrics", {})
+    return StoredRun("id", strategy, tags | changes, params, metrics, lambda: make_run(seed=seed))
+
+
+def sweep_of(runs: list[StoredRun]) -> Sweep:
+    return Sweep("sweep-id", "test", runs, [])
+
+
+def pairs(count: int, factor: float = 1.2, **changes) -> list[StoredRun]:
+    rng = np.random.default_rng(0)
+    runs = []
+    for seed in range(count):
+        level = rng.lognormal(1, 0.4)
+        runs += [
+            stored(BASE, seed, level * rng.lognormal(0, 0.02), **changes),
+            stored("other", seed, factor * level * rng.lognormal(0, 0.02), **changes),
+        ]
+    return runs
+
+
+def test_a_slower_strategy_is_worse_and_its_ratio_is_right():
+    (table,) = compare(sweep_of(pairs(8)), BASE, ["e2e_mean_s"])
+    (row,) = table.comparisons
+    assert (row.strategy, row.verdict, row.test.pairs) == ("other", "worse", 8)
+    assert row.test.ratio.low < 1.2 < row.test.ratio.high
+    assert table.title == "mixed at 4 req/s"
+
+
+def test_repeats_of_a_seed_are_one_block():
+    runs = pairs(8)
+    (table,) = compare(sweep_of(runs + [stored(BASE, 0, 5.0)]), BASE, ["e2e_mean_s"])
+    assert table.comparisons[0].test.pairs == 8
+
+
+def test_a_seed_that_lacks_a_strategy_is_left_out_and_said():
+    runs = [run for run in pairs(8) if (run.strategy, run.seed) != ("other", "3")]
+    (table,) = compare(sweep_of(runs), BASE, ["e2e_mean_s"])
+    assert table.comparisons[0].test.pairs == 7
+    assert any("other" in note and "seed 3" in note for note in table.notes)
+
+
+def test_holm_counts_the_strategies():
+    rng = np.random.default_rng(1)
+    third = [stored("third", seed, float(rng.lognormal(1, 0.4))) for seed in range(8)]
+    (table,) = compare(sweep_of(pairs(8) + third), BASE, ["e2e_mean_s"])
+    other = next(c for c in table.comparisons if c.strategy == "other")
+    assert other.p_holm == pytest.approx(2 * other.test.p_value)
+
+
+@pytest.mark.parametrize(
+    "runs, baseline, message",
+    [
+        (pairs(8), "absent", "baseline='absent': no finished run"),
+        (pairs(1), BASE, "a single seed"),
+        ([r for r in pairs(8) if r.strategy == BASE], BASE, "nothing to compare"),
+        (pairs(4) + pairs(4, trace_hash="another"), BASE, "mixed traces for seed 0"),
+        (pairs(8)[:8] + pairs(8, hardware="H100")[8:], BASE, "mixed hardware"),
+        ([], BASE, "no finished run"),
+    ],
+)
+def test_what_must_not_be_compared_is_refused_in_one_line(runs, baseline, message):
+    with pytest.raises(ValueError, match=message) as error:
+        compare(sweep_of(runs), baseline, ["e2e_mean_s"])
+    assert "\n" not in str(error.value)
+
+
+def test_saturated_blocks_and_blocks_without_pressure_stand_apart():
+    runs = pairs(24)
+    for run in runs:
+        if int(run.seed) < 8:
+            run.tags["pressure"] = "no pressure"
+        elif int(run.seed) < 16 and run.strategy == "other":
+            run.tags["saturated"] = "true"
+    tables = {table.state: table for table in compare(sweep_of(runs), BASE, ["e2e_mean_s"])}
+    assert {state: len(table.seeds) for state, table in tables.items()} == {
+        "ok": 8,
+        "saturated": 8,
+        "no pressure": 8,
+    }
+    assert tables["no pressure"].comparisons[0].verdict == "no pressure"
+    assert tables["saturated"].comparisons[0].verdict == "worse"
+
+
+def test_one_strategy_that_never_preempts_is_still_compared():
+    runs = pairs(8)
+    for run in runs:
+        if run.strategy == "other":
+            run.tags["pressure"] = "no pressure"
+    assert [table.state for table in compare(sweep_of(runs), BASE, ["e2e_mean_s"])] == ["ok"]
+
+
+def test_cells_are_told_apart_by_any_setting_but_strategy_seed_and_machinery():
+    small = [
+        stored(BASE, 0, 1.0, params={"engine.num_blocks": "100", "strategy.name": "a", "run.attempts": "1"})
+    ]
+    large = [
+        stored(BASE, 0, 1.0, params={"engine.num_blocks": "200", "strategy.name": "b", "run.attempts": "2"})
+    ]
+    titles = cell_titles({run.cell for run in small + large})
+    assert sorted(titles.values()) == [
+        "mixed at 4 req/s, engine.num_blocks=100",
+        "mixed at 4 req/s, engine.num_blocks=200",
+    ]
+
+
+@pytest.mark.parametrize(
+    "factor, limit, status",
+    [(1.0, 1.1, "held"), (1.2, 1.1, "broken"), (1.1, 1.1, "unsure")],
+)
+def test_guardrails(factor, limit, status):
+    rule = GuardrailRule(metric="e2e_mean_s", max_ratio=limit)
+    (table,) = compare(sweep_of(pairs(8, factor)), BASE, ["e2e_mean_s"], [rule])
+    assert [check.status for check in table.guardrails] == [status]
+
+
+def test_a_p99_guardrail_pools_requests_if_there_are_enough():
+    rule = GuardrailRule(metric="e2e_p99_s", max_ratio=1.1)
+    (table,) = compare(sweep_of(pairs(10)), BASE, ["e2e_mean_s"], [rule])
+    (check,) = table.guardrails
+    assert check.how == "pooled over 1100 requests"
+    assert (check.ratio.value, check.status) == (1.0, "held")
+    few = pairs(10, metrics={"requests": 50.0})
+    (table,) = compare(sweep_of(few), BASE, ["e2e_mean_s"], [rule])
+    assert table.guardrails[0].status == "not measured"
+    assert "needs 1000" in table.guardrails[0].how
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """A sweep with an A/A control and a strategy that is 10 % slower in every step; one run was lost."""
+    folder = tmp_path_factory.mktemp("store")
+    labels = {BASE: "preempt-evict", AGAIN: "preempt-evict", SLOW: "preempt-evict"}
+    tracking, _ = log_sweep(
+        folder, labels, seeds=range(9), speed={SLOW: 1.10}, requests=80, lost=[(SLOW, 8)], rates=(6.0,)
+    )
+    return tracking
+
+
+def command(*overrides: str) -> subprocess.CompletedProcess:
+    arguments = [sys.executable, "-m", "tracking.compare", *overrides]
+    return subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=120)
+
+
+def test_a_policy_against_itself_shows_no_difference(store):
+    sweep = RunReader(store.uri, store.experiment).sweep("latest")
+    rows = [c for t in compare(sweep, BASE, COMPARED, (), [AGAIN]) for c in t.comparisons]
+    assert len(rows) >= len(COMPARED)
+    assert not {c.verdict for c in rows} & {"better", "worse"}
+
+
+def test_the_slow_strategy_is_found_from_the_store(store):
+    sweep = RunReader(store.uri, store.experiment).sweep("latest")
+    assert sweep.unfinished == ["slower mixed 6 req/s seed=8"]
+    tables = compare(sweep, BASE, ["tpot_mean_s"], (), [SLOW])
+    largest = max(tables, key=lambda table: len(table.seeds))
+    assert largest.comparisons[0].verdict == "worse"
+
+
+def test_the_command_prints_tables_and_guardrails(store):
+    done = command(f"tracking.uri={store.uri}", f"baseline={BASE}", f"strategies=[{AGAIN},{SLOW}]")
+    assert done.returncode == 0, done.stderr
+    for text in (
+        "against preempt-evict",
+        "e2e_mean_s [s] ↓",
+        "no difference shown",
+        "throughput_tok_s",
+        "held",
+    ):
+        assert text in done.stdout
+    assert "left out: slower mixed 6 req/s seed=8" in done.stdout
+    assert "Downloading" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "override, message", [("baseline=nobody", "baseline='nobody'"), ("basline=x", "basline")]
+)
+def test_bad_input_is_one_line_and_exit_code_2(store, override, message):
+    done = command(f"tracking.uri={store.uri}", override)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1 and not done.stdout
+
+
+def test_what_the_store_does_not_have_is_said_with_what_it_has(store, tmp_path):
+    with pytest.raises(ValueError, match="sweep='nothing': not found; newest first: latest, .*synthetic"):
+        RunReader(store.uri, store.experiment).sweep("nothing")
+    with pytest.raises(ValueError, match="tracking.experiment='none': not in .*; it has .*bidkv"):
+        RunReader(store.uri, "none")
+    with pytest.raises(ValueError, match="no such file"):
+        RunReader(f"sqlite:///{tmp_path}/absent.db", "bidkv")
+    assert not (tmp_path / "absent.db").exists()
+
+
+def test_sweeps_are_found_by_name_and_id_and_joined_without_doubles(store):
+    reader = RunReader(store.uri, store.experiment)
+    sweep = reader.sweep("synthetic")
+    assert reader.sweep(sweep.sweep_id[:8]).sweep_id == sweep.sweep_id
+    assert len(reader.sweeps(["synthetic", "latest"]).runs) == len(sweep.runs) == 26
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: CompareConfig(baseline="a", metrics=["speed"]), "metrics='speed'"),
+        (lambda: GuardrailRule(metric="speed", max_ratio=1.1), "guardrails.rules.metric='speed'"),
+        (lambda: GuardrailRule(metric="e2e_p99_s"), "min_ratio, max_ratio"),
+    ],
+)
+def test_bad_settings_name_the_key(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_all_metrics_and_a_single_sweep_name_are_spelled_out():
+    config = CompareConfig(baseline="a", sweep="x", metrics="all")
+    assert set(config.metrics) == set(METRICS) and config.sweep == ["x"]
