@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import signal
 
 import ray
 
@@ -21,6 +22,8 @@ def connect(cluster: ClusterConfig) -> None:
         )
     else:
         ray.init(address=cluster.address, log_to_driver=False, logging_level="error")
+    # Ray exits at once on SIGTERM, which `ray job stop` sends; as an interrupt it ends the sweep in order.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
 
 
 def engines_that_fit(job: BenchConfig) -> int:

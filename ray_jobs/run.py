@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
 from collections.abc import Sequence
 
@@ -27,6 +26,7 @@ from ray_jobs.progress import SweepProgress
 from ray_jobs.summary import summary_tables
 from ray_jobs.sweep import Sweep, SweepOutcome
 
+INTERRUPTED = 130
 BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 
 ConfigStore.instance().store(name="bench_schema", node=BenchConfig)
@@ -69,12 +69,16 @@ def run_sweep(jobs: Sequence[BenchConfig]) -> SweepOutcome:
 
 
 def cli() -> None:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # `ray job stop` ends a sweep in order
+    """The command: 0 if all runs have a result, 1 if some have none, 2 on bad input, 130 if interrupted."""
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and we print one line instead of its several
-    with exit_on_bad_input():
-        main()
+    try:
+        with exit_on_bad_input():
+            main()
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on where this stopped", file=sys.stderr)
+        sys.exit(INTERRUPTED)
 
 
 if __name__ == "__main__":

@@ -2,25 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
-
-ROOT = Path(__file__).parents[2]
-
-
-def bench(tmp_path, *overrides):
-    """Runs `python -m ray_jobs.run` as a user would, with its outputs in `tmp_path`."""
-    outputs = [
-        f"tracking.uri=sqlite:///{tmp_path}/mlflow.db",
-        f"tracking.artifact_root={tmp_path}/artifacts",
-        f"hydra.sweep.dir={tmp_path}/hydra",
-        f"hydra.run.dir={tmp_path}/hydra",
-    ]
-    command = [sys.executable, "-m", "ray_jobs.run", *overrides, *outputs]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+from commands import bench
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,41 @@
+"""Runs the benchmark's command as a user would, with all it writes in one folder."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from mlflow.entities import Run
+from mlflow.tracking import MlflowClient
+
+ROOT = Path(__file__).parents[2]
+
+
+def bench_command(folder: Path, *overrides: str) -> list[str]:
+    outputs = [
+        f"tracking.uri={store_uri(folder)}",
+        f"tracking.artifact_root={folder}/artifacts",
+        f"figures={folder}/figures",
+        f"hydra.sweep.dir={folder}/hydra",
+        f"hydra.run.dir={folder}/hydra",
+    ]
+    return [sys.executable, "-m", "ray_jobs.run", *overrides, *outputs]
+
+
+def bench(folder: Path, *overrides: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    command = bench_command(folder, *overrides)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout)
+
+
+def store_uri(folder: Path) -> str:
+    return f"sqlite:///{folder}/mlflow.db"
+
+
+def stored(folder: Path, kind: str) -> list[Run]:
+    """The "sweep" or "run" entries of the folder's store, oldest first."""
+    client = MlflowClient(store_uri(folder))
+    experiment = client.get_experiment_by_name("bidkv")
+    return client.search_runs(
+        [experiment.experiment_id], f"tags.`bidkv.kind` = '{kind}'", order_by=["attributes.start_time ASC"]
+    )

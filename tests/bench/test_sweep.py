@@ -1,0 +1,114 @@
+"""A whole sweep through real Ray and a real MLflow store, on the simulated engine."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+
+import pandas as pd
+import pytest
+from commands import ROOT, bench, bench_command, store_uri, stored
+from mlflow.tracking import MlflowClient
+
+SIM = (
+    "engine=vllm_sim",
+    "engine.num_blocks=300",
+    "engine.max_model_len=4096",
+    "workload.num_requests=60",
+    "workload.rate=30",
+    "run.attempts=1",
+)
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sweep")
+    done = bench(folder, *SIM, "strategy=preempt-evict,lcf", "seed=0,1")
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout
+
+
+def test_a_sweep_leaves_a_parent_and_a_child_a_run(swept):
+    folder, _ = swept
+    (sweep,) = stored(folder, "sweep")
+    runs = stored(folder, "run")
+    assert sweep.info.status == "FINISHED" and len(runs) == 4
+    for run in runs:
+        tags, params = run.data.tags, run.data.params
+        assert run.info.status == "FINISHED"
+        assert tags["mlflow.parentRunId"] == sweep.info.run_id
+        assert params["workload.rate"] == "30.0" and params["strategy.victim"] == tags["victim"]
+        assert run.data.metrics["completion_rate"] == 1.0
+        assert run.inputs.dataset_inputs[0].dataset.digest == tags["trace_hash"][:36]
+    order = [(r.data.tags["block"], r.data.tags["block_position"], r.data.tags["strategy"]) for r in runs]
+    assert sorted(order) == [
+        ("0", "0", "preempt-evict"), ("0", "1", "lcf"), ("1", "0", "lcf"), ("1", "1", "preempt-evict")
+    ]  # fmt: skip
+
+
+def test_the_artifacts_are_all_there_and_agree(swept, tmp_path):
+    folder, _ = swept
+    client = MlflowClient(store_uri(folder))
+    run = stored(folder, "run")[0]
+    names = {item.path for item in client.list_artifacts(run.info.run_id)}
+    expected = {"requests.parquet", "requests.json", "events.jsonl", "steps.parquet", "config.yaml", "timeline.png"}
+    assert expected <= names
+    path = client.download_artifacts(run.info.run_id, "requests.parquet", str(tmp_path))
+    requests = pd.read_parquet(path)
+    assert len(requests) == 60
+    measured = requests[~requests.warmup]
+    assert run.data.metrics["e2e_mean_s"] == pytest.approx((measured.finish_t - measured.scheduled_t).mean())
+    (sweep,) = stored(folder, "sweep")
+    assert {"summary.png", "summary.txt"} <= {i.path for i in client.list_artifacts(sweep.info.run_id)}
+
+
+def test_the_table_and_the_next_steps_are_printed(swept):
+    folder, text = swept
+    for word in ("mixed, 30 req/s, vllm_sim", "preempt-evict", "lcf", "preemptions", "mlflow ui", "tracking.compare"):
+        assert word in text
+    figure = next(line.split()[1] for line in text.splitlines() if line.startswith("figure"))
+    assert (folder / "figures").samefile(figure.rsplit("/", 1)[0])
+
+
+def test_the_same_command_again_is_a_new_sweep(swept):
+    folder, _ = swept
+    done = bench(folder, *SIM, "strategy=preempt-evict,lcf", "seed=0,1")
+    assert done.returncode == 0, done.stderr
+    assert len(stored(folder, "sweep")) == 2 and len(stored(folder, "run")) == 8
+
+
+def test_an_interrupted_sweep_goes_on_where_it_stopped(tmp_path):
+    overrides = (*SIM, "strategy=preempt-evict,lcf,bidkv", "seed=0,1", "cluster.max_actors=1")
+    process = subprocess.Popen(
+        bench_command(tmp_path, *overrides), cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    first = process.stdout.readline()
+    assert "preempt-evict mixed 30 req/s seed=0" in first
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130, errors
+    assert errors.strip().splitlines()[-1].startswith("interrupted")
+    statuses = {run.info.status for run in stored(tmp_path, "run") + stored(tmp_path, "sweep")}
+    assert "RUNNING" not in statuses and "FINISHED" in statuses
+    finished = [r.info.run_id for r in stored(tmp_path, "run") if r.info.status == "FINISHED"]
+    assert len(finished) < 6
+
+    done = bench(tmp_path, *overrides)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("finished earlier, not run again") == len(finished)
+    (sweep,) = stored(tmp_path, "sweep")
+    runs = [r for r in stored(tmp_path, "run") if r.info.status == "FINISHED"]
+    assert sweep.info.status == "FINISHED" and len(runs) == 6
+    assert len({r.data.tags["bidkv.config_hash"] for r in runs}) == 6
+    assert set(finished) <= {r.info.run_id for r in runs}
+
+
+def test_an_engine_that_does_not_start_fails_its_runs_and_no_others(tmp_path):
+    done = bench(tmp_path, *SIM, "strategy=preempt-evict,lcf", "engine.max_num_batched_tokens=16,8192")
+    assert done.returncode == 1
+    assert "max_num_batched_tokens" in done.stdout
+    by_status = {}
+    for run in stored(tmp_path, "run"):
+        by_status.setdefault(run.info.status, []).append(run.data.params["engine.max_num_batched_tokens"])
+    assert by_status == {"FINISHED": ["8192"] * 2, "FAILED": ["16"]}
+    assert stored(tmp_path, "sweep")[0].info.status == "FAILED"
