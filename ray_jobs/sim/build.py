@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,8 @@ def build_parts(engine: EngineConfig, folder: Path) -> SchedulerParts:
         hash_function = get_hash_fn_by_name(config.cache_config.prefix_caching_hash_algo)
         init_none_hash(hash_function)
         hasher = get_request_block_hasher(engine.block_size, hash_function)
+    gc.collect()
+    gc.freeze()  # a collection after each run need not look through all that vLLM imported
     return SchedulerParts(
         vllm_config=config,
         kv_cache_config=kv_cache_config(shape, engine.block_size, blocks),

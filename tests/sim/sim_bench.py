@@ -1,0 +1,140 @@
+"""What the simulator's tests share: configurations of one tiny model, traces, and a run."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+import ray_jobs.run  # noqa: F401 (registers the configuration's schema)
+from bidkv.adapters.settings import AdapterSettings
+from ray_jobs.config import BenchConfig
+from ray_jobs.sim.build import SchedulerParts, kv_cache_config
+from ray_jobs.sim.config import SimConfig
+from ray_jobs.sim.simulate import Outcome, simulate
+from ray_jobs.trace import Trace, TraceRequest
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+BLOCK = 16
+MAX_LEN = 512
+
+
+def compose_job(*overrides: str) -> BenchConfig:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return OmegaConf.to_object(compose("config", ["engine=vllm_sim", *overrides]))
+
+
+def variant(
+    parts: SchedulerParts,
+    *,
+    blocks: int,
+    seqs: int = 16,
+    caching: bool = True,
+    overlap: bool = True,
+    batched_tokens: int = 256,
+    **scheduler_settings: Any,
+) -> SchedulerParts:
+    """The same parts with other limits; spares building a VllmConfig for each example."""
+    config = copy.copy(parts.vllm_config)
+    config.scheduler_config = copy.copy(config.scheduler_config)
+    config.cache_config = copy.copy(config.cache_config)
+    settings = {
+        "max_num_seqs": seqs, "async_scheduling": overlap, "max_num_batched_tokens": batched_tokens,
+    }  # fmt: skip
+    for key, value in (settings | scheduler_settings).items():
+        assert hasattr(config.scheduler_config, key), key
+        setattr(config.scheduler_config, key, value)
+    config.cache_config.enable_prefix_caching = caching
+    shape = compose_shape()
+    return replace(
+        parts,
+        vllm_config=config,
+        kv_cache_config=kv_cache_config(shape, BLOCK, blocks),
+        block_hasher=parts.block_hasher if caching else None,
+    )
+
+
+def compose_shape() -> Any:
+    return _TINY.engine.sim.model_shape
+
+
+def tiny_job() -> BenchConfig:
+    """A tiny Llama on a simulated CPU; its step times come from a guess."""
+    return compose_job(
+        "model_shape@engine.sim.model_shape=tiny-llama",
+        "hardware@engine.sim.hardware=local-cpu",
+        f"engine.max_model_len={MAX_LEN}",
+        "engine.num_blocks=64",
+        "engine.max_num_batched_tokens=512",
+    )
+
+
+_TINY = tiny_job()
+
+
+def random_trace(
+    seed: int,
+    count: int,
+    *,
+    rate: float = 500.0,
+    prompt: tuple[int, int] = (8, 120),
+    output: tuple[int, int] = (1, 90),
+    shared: int = 0,
+    users: int | None = None,
+) -> Trace:
+    """Random lengths; every second request starts with the same `shared` tokens. `rate` in req/s."""
+    draw = np.random.default_rng(seed)
+    arrivals = np.zeros(count) if users else np.cumsum(draw.exponential(1 / rate, count))
+    common = draw.integers(3, 2000, shared)
+    requests = []
+    for i in range(count):
+        tokens = draw.integers(3, 2000, draw.integers(*prompt, endpoint=True))
+        length = int(draw.integers(*output, endpoint=True))
+        requests.append(
+            TraceRequest(
+                f"r{i:04}",
+                float(arrivals[i]),
+                np.concatenate([common, tokens]) if i % 2 else tokens,
+                length,
+                length + int(draw.integers(0, 60)),
+                priority=int(draw.integers(0, 3)),
+                deadline_s=float(draw.uniform(0.5, 5)),
+            )
+        )
+    return Trace("random", seed, tuple(requests), closed_loop_users=users)
+
+
+def run(
+    parts: SchedulerParts,
+    trace: Trace,
+    folder: Path,
+    *,
+    strategy: str = "preempt-evict",
+    name: str = "run",
+    seed: int = 0,
+    log_schedule: bool = False,
+    request_timeout_s: float = 1e9,
+    run_timeout_s: float = 1e9,
+    **sim: Any,
+) -> Outcome:
+    events = folder / f"{name}.jsonl"
+    events.unlink(missing_ok=True)
+    settings = AdapterSettings(
+        strategy=strategy,
+        seed=seed,
+        run_id="test",
+        events_path=str(events),
+        steps_path="memory",
+        log_schedule=log_schedule,
+    )
+    config: SimConfig = replace(_TINY.engine.sim, **sim)
+    return simulate(parts, config, trace, settings, request_timeout_s, run_timeout_s)
+
+
+def preemptions(outcome: Outcome) -> list[dict[str, Any]]:
+    return [event for event in outcome.events if event["type"] == "preempt"]
