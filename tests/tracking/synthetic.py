@@ -141,7 +141,9 @@ def make_run(
          "strategy_errors": 0, "degraded": False}
     )  # fmt: skip
     table = pd.DataFrame([_row(r, i < warmup) for i, r in enumerate(everyone)], columns=list(REQUEST_COLUMNS))
-    environment = {"engine": "toy", "engine_version": "1", "hardware": "toy cpu", "python": "3.11"}
+    environment = {
+        "engine": "toy", "engine_version": "1", "device": "toy", "cpu": "toy", "cpus": 2, "host": "toy",
+    }  # fmt: skip
     return RunResult("finished", table, events, pd.DataFrame(steps), environment, started, started + now)
 
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from synthetic import STRATEGIES, make_run
 
 from ray_jobs.config import BenchConfig, EngineConfig, StrategyConfig, TrackingConfig
-from ray_jobs.plan import PlannedRun, plan_blocks
-from ray_jobs.result import RunResult
+from ray_jobs.plan import plan_blocks
 from ray_jobs.workload_config import ComponentConfig, LengthConfig, SourceConfig, WorkloadConfig
 from tracking.metrics import compute_metrics, run_flags
-from tracking.plots.overview import run_figure
 from tracking.store import SweepStore
 
 
@@ -26,14 +23,12 @@ def log_sweep(
     speed: Mapping[str, float] | None = None,
     requests: int = 120,
     name: str = "synthetic",
-    change: callable = lambda run, result: result,
     lost: Sequence[tuple[str, int]] = (),
-    figures: bool = False,
 ) -> tuple[TrackingConfig, str]:
     """Logs a sweep under `folder`; `labels` maps a label to the toy strategy behind it.
 
-    `change` may alter each (planned run, result); runs in `lost` (label, seed) fail. Returns how to
-    reach the store, and the sweep's run id.
+    `speed` scales the steps of a label; runs in `lost` (label, seed) fail. Returns how to reach the
+    store, and the sweep's run id.
     """
     labels = labels if isinstance(labels, Mapping) else {label: label for label in labels}
     tracking = TrackingConfig(f"sqlite:///{folder}/mlflow.db", str(folder / "artifacts"), "bidkv")
@@ -50,10 +45,7 @@ def log_sweep(
             labels[label], seed=job.seed, rate=job.workload.rate, requests=requests, repeat=index,
             speed=(speed or {}).get(label, 1.0),
         )  # fmt: skip
-        run, result = _with_environment(run, result)
-        result = change(run, result)
-        drawn = {"timeline.png": run_figure(result)} if figures else {}
-        store.finish(run_id, run, result, compute_metrics(result, job.slo), run_flags(result), drawn)
+        store.finish(run_id, run, result, compute_metrics(result, job.slo), run_flags(result), {})
     store.close("FINISHED")
     return tracking, store.sweep_id
 
@@ -68,15 +60,3 @@ def _job(label: str, toy: str, seed: int, rate: float) -> BenchConfig:
     )
     engine = EngineConfig(kind="vllm", model="toy", num_blocks=600)
     return BenchConfig(StrategyConfig(toy, "fcfs", STRATEGIES[toy], label=label), workload, engine, seed=seed)
-
-
-def _with_environment(run: PlannedRun, result: RunResult) -> tuple[PlannedRun, RunResult]:
-    environment = {
-        "engine": "toy",
-        "engine_version": "1",
-        "device": "toy",
-        "cpu": "toy",
-        "cpus": 2,
-        "host": "h",
-    }
-    return run, replace(result, environment=environment)

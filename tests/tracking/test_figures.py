@@ -15,6 +15,7 @@ from tracking.calibration import preemption_costs, rank_correlation
 from tracking.figures import cdf_figure, kv_figure, overhead_figure, run_figure, sweep_figure
 from tracking.metrics import compute_metrics
 from tracking.plots.overhead import selector_times
+from tracking.plots.style import spread
 from tracking.plots.timeline import PHASES, segments
 
 
@@ -109,3 +110,10 @@ def test_rank_correlation_knows_perfect_none_and_too_few():
     )
     assert np.isnan(rank_correlation(table, "delta", "recomputed"))
     assert np.isnan(rank_correlation(table.iloc[:5], "delta", "added_s"))
+
+
+def test_labels_at_line_ends_do_not_overlap_and_stay_inside():
+    assert spread([0.2, 0.8], 0.1) == [0.2, 0.8]
+    crowded = spread([0.95, 0.97, 0.99, 1.0], 0.1)
+    assert crowded == pytest.approx([0.7, 0.8, 0.9, 1.0])
+    assert spread([], 0.1) == []

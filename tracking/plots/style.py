@@ -97,8 +97,19 @@ def label_line_ends(ax: Axes, ends: list[tuple[float, float, str, str]], gap: fl
     """Writes (x, y, text, colour) right of each line's end, pushed apart by `gap` of the axis height."""
     to_axis = ax.transData + ax.transAxes.inverted()
     points = [(*to_axis.transform((x, y)), text, colour) for x, y, text, colour in ends]
-    lowest_free = -1.0
-    for x, y, text, colour in sorted(points, key=lambda point: point[1]):
-        y = max(y, lowest_free)
-        lowest_free = y + gap
+    points.sort(key=lambda point: point[1])
+    heights = spread([y for _, y, _, _ in points], gap)
+    for (x, _, text, colour), y in zip(points, heights, strict=True):
         ax.text(x + 0.012, y, text, color=colour, va="center", fontsize=9, transform=ax.transAxes)
+
+
+def spread(heights: list[float], gap: float) -> list[float]:
+    """Rising heights moved at least `gap` apart, none above 1 if there is room below."""
+    moved: list[float] = []
+    for height in heights:
+        moved.append(max(height, moved[-1] + gap) if moved else height)
+    highest = 1.0
+    for i in reversed(range(len(moved))):
+        moved[i] = min(moved[i], highest)
+        highest = moved[i] - gap
+    return moved
