@@ -42,7 +42,7 @@ class KVBlocks:
         self._scans += 1
         if self._scans % self._scan_period:
             return None
-        return sum(b.ref_cnt == 0 and b.block_hash is not None for b in self._pool.blocks)
+        return sum([b.block_hash is not None for b in self._pool.free_block_queue.get_all_free_blocks()])
 
     def forget_uncomputed(self, request_id: str, computed_tokens: int) -> int:
         """Removes from the prefix cache the blocks a request was given this step but will not compute.
