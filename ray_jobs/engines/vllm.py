@@ -124,7 +124,7 @@ class Backend(EngineBackend):
 
     async def _settle(self) -> None:
         deadline = time.monotonic() + SETTLE_S
-        while self.engine.get_num_unfinished_requests() and time.monotonic() < deadline:
+        while self.engine.output_processor.get_num_unfinished_requests() and time.monotonic() < deadline:
             await asyncio.sleep(0.05)
 
 
