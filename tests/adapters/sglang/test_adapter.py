@@ -1,0 +1,170 @@
+"""The adapter's own parts: settings, layout checks, admission order, exact lengths, what an oracle sees."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bidkv.adapters.control import ControlFile, write_control
+from bidkv.adapters.events import read_events
+from bidkv.adapters.settings import AdapterSettings
+from bidkv.adapters.sglang import layout, plugin
+from bidkv.adapters.sglang.configure import CONTROL_VARIABLE, STRATEGY_VARIABLE
+
+
+@pytest.fixture
+def driver(tiny_model: Path) -> Any:
+    from driver import Driver
+
+    return Driver(tiny_model, 1024)
+
+
+def arrive(adapter: Any, driver: Any, reqs: list[Any]) -> None:
+    for req in reqs:
+        adapter._add_request_to_queue(lambda s, r, _: s.waiting_queue.append(r), driver.scheduler, req)
+
+
+def queue_order(driver: Any) -> list[str]:
+    from sglang.srt.managers.schedule_policy import SchedulePolicy
+
+    policy = SchedulePolicy("fcfs", driver.tree, False, False, False)
+    policy.calc_priority(driver.scheduler.waiting_queue)
+    return [req.rid for req in driver.scheduler.waiting_queue]
+
+
+def classes() -> dict[str, type]:
+    from sglang.srt.managers.schedule_batch import Req, ScheduleBatch
+    from sglang.srt.managers.schedule_policy import SchedulePolicy
+    from sglang.srt.managers.scheduler import Scheduler
+
+    names = (layout.SCHEDULER, layout.BATCH, layout.REQUEST, layout.POLICY)
+    return dict(zip(names, (Scheduler, ScheduleBatch, Req, SchedulePolicy), strict=True))
+
+
+def test_sjf_puts_the_shortest_declared_job_first(driver: Any, hooked: Callable[..., Any]) -> None:
+    adapter = hooked(driver.scheduler, strategy="bidkv_radix")
+    sizes = {"long": (40, 60), "short": (10, 20), "middle": (10, 70), "tie": (40, 40)}
+    arrive(adapter, driver, [driver.request(n, range(3, 3 + p), {"max_tokens": m}) for n, (p, m) in sizes.items()])
+    assert queue_order(driver) == ["short", "middle", "tie", "long"]
+
+
+def test_a_retracted_request_waits_in_front_unless_the_order_is_the_engines(
+    driver: Any, hooked: Callable[..., Any]
+) -> None:
+    def after_retraction(**settings: Any) -> list[str]:
+        driver.scheduler.waiting_queue = []
+        adapter = hooked(driver.scheduler, **settings)
+        reqs = [driver.request(n, range(3, 3 + size), {"max_tokens": 50}) for n, size in (("a", 5), ("b", 90))]
+        arrive(adapter, driver, reqs)
+        adapter._accounts["b"].evicted(1.0)
+        return queue_order(driver)
+
+    assert after_retraction(strategy="bidkv_radix") == ["b", "a"]
+    assert after_retraction(strategy="sglang_default") == ["a", "b"]
+
+
+def test_the_true_length_ends_the_output_and_is_no_part_of_admission(driver: Any, hooked: Callable[..., Any]) -> None:
+    adapter = hooked(driver.scheduler, strategy="bidkv_radix")
+    req = driver.request("r", [5, 6, 7], {"max_tokens": 200, "true_output_tokens": 3})
+    free = driver.request("free", [5, 6, 7])
+    for each in (req, free):
+        each.eos_token_ids = {2}
+    arrive(adapter, driver, [req, free])
+    assert req.sampling_params.max_new_tokens == 256 and not req.sampling_params.ignore_eos
+    assert adapter._accounts["r"].state.max_tokens == 200
+    for token in (9, 2):  # an end-of-sequence token in between does not count
+        req.output_ids.append(token)
+        req.update_finish_state()
+        assert not req.finished()
+    assert req.next_output_finishes_by_length() and not free.next_output_finishes_by_length()
+    req.output_ids.append(11)
+    req.update_finish_state()
+    assert req.finished_reason.to_json() == {"type": "length", "length": 3}
+    free.output_ids.append(2)
+    free.update_finish_state()
+    assert free.finished_reason.to_json()["type"] == "stop"
+
+
+def test_only_oracles_see_the_true_length(driver: Any, hooked: Callable[..., Any]) -> None:
+    for strategy, expected in (("bidkv_radix", None), ("srpt_oracle", 3)):
+        driver.scheduler.waiting_queue = []
+        adapter = hooked(driver.scheduler, strategy=strategy)
+        arrive(adapter, driver, [driver.request("r", [5, 6, 7], {"max_tokens": 200, "true_output_tokens": 3})])
+        assert adapter._accounts["r"].state.true_output_tokens == expected
+
+
+def test_the_control_file_installs_settings_and_turns_the_kill_switch(driver: Any, tmp_path: Path) -> None:
+    from bidkv.adapters.sglang.adapter import SGLangAdapter
+
+    control = tmp_path / "control.json"
+    first = AdapterSettings(strategy="lcf", run_id="one", events_path=str(tmp_path / "one"))
+    write_control(control, first)
+    source = ControlFile(control)
+    adapter = SGLangAdapter(AdapterSettings.from_dict(source.poll()), source)
+    step = lambda: adapter.get_next_batch_to_run(lambda scheduler: "plan", driver.scheduler)  # noqa: E731
+    assert step() == "plan"
+    write_control(control, {"kill_switch": True})
+    step()
+    write_control(control, {"strategy": "no such"})
+    step()
+    write_control(control, AdapterSettings(strategy="bidkv_radix", run_id="two", events_path=str(tmp_path / "two")))
+    step()
+    adapter.close()
+    types = [event["type"] for event in read_events(tmp_path / "one")]
+    assert types == ["run_start", "kill_switch", "control_error", "run_end"]
+    start = read_events(tmp_path / "two")[0]
+    assert start["run_id"] == "two" and start["victim"] == "bidkv_radix" and start["engine"] == "sglang"
+    assert start["num_blocks"] == 1024 and start["block_size"] == 1 and start["prefix_caching"]
+
+
+def test_an_unknown_layout_names_everything_that_is_missing() -> None:
+    known = classes()
+    assert f"{layout.REQUEST}.next_output_finishes_by_length" in layout.check_classes(known, "0.5.23")
+
+    class OldBatch:
+        def retract_decode(self) -> None: ...
+        def release_req(self, req: Any) -> None: ...
+
+    with pytest.raises(layout.UnknownLayoutError) as error:
+        layout.check_classes({**known, layout.BATCH: OldBatch}, "0.4.0")
+    text = str(error.value)
+    assert "0.4.0" in text and "_get_decode_retraction_order is missing" in text
+    assert "release_req does not take self, idx first" in text
+
+
+@pytest.mark.parametrize("change", [{"tp_size": 2}, {"pp_size": 2}, {"dp_size": 2}])
+def test_engines_that_cannot_be_counted_are_refused(driver: Any, change: dict[str, int]) -> None:
+    from types import SimpleNamespace
+
+    args = SimpleNamespace(**({"tp_size": 1, "pp_size": 1, "dp_size": 1} | change))
+    driver.scheduler.server_args = args
+    with pytest.raises(layout.UnknownLayoutError, match=next(iter(change))):
+        layout.check_scheduler(driver.scheduler)
+
+
+def test_the_plugin_is_inert_unless_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    from sglang.srt.plugins.hook_registry import HookRegistry
+
+    monkeypatch.delenv(CONTROL_VARIABLE, raising=False)
+    monkeypatch.delenv(STRATEGY_VARIABLE, raising=False)
+    plugin.register()
+    assert not HookRegistry._hooks
+
+
+def test_a_plugin_that_cannot_work_ends_the_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv(CONTROL_VARIABLE, str(tmp_path / "absent.json"))
+    with pytest.raises(SystemExit, match="no control file at .*absent.json"):
+        plugin.register()
+    control = tmp_path / "control.json"
+    control.write_text(json.dumps({"strategy": "nonsense"}))
+    monkeypatch.setenv(CONTROL_VARIABLE, str(control))
+    with pytest.raises(SystemExit, match="unknown 'nonsense'; allowed: .*bidkv_radix"):
+        plugin.register()
+    control.write_text(json.dumps({"strategy": "lcf"}))
+    monkeypatch.setattr(layout, "HOOKED", {f"{layout.BATCH}.gone": ("self",)})
+    with pytest.raises(SystemExit, match="layout of sglang .*gone is missing"):
+        plugin.register()

@@ -1,0 +1,62 @@
+"""One sweep over two engines: the driver in its own environment, SGLang's actor in SGLang's."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[2]
+PYTHON = ROOT / ".venv-sglang" / "bin" / "python"
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(
+        importlib.util.find_spec("mlflow") is None, reason="runs in the driver's environment: `make test`"
+    ),
+    pytest.mark.skipif(not PYTHON.exists(), reason="no .venv-sglang: run `make env-sglang`"),
+]
+
+
+def test_one_sweep_compares_both_engines(tmp_path: Path) -> None:
+    from mlflow.tracking import MlflowClient
+
+    store = f"sqlite:///{tmp_path}/mlflow.db"
+    overrides = [
+        "--config-dir=tests/adapters/sglang/conf",
+        "engine=vllm_sim,sglang_shim",
+        "engine.max_model_len=512",
+        "engine.num_blocks=700",
+        "workload.num_requests=24",
+        "workload.warmup_requests=2",
+        "workload.rate=200",
+        "workload.length_scale=0.2",
+        "workload.fit=drop",
+        "strategy=sglang_default,bidkv_radix",
+        f"tracking.uri={store}",
+        f"tracking.artifact_root={tmp_path}/artifacts",
+        f"figures={tmp_path}/figures",
+        f"hydra.sweep.dir={tmp_path}/hydra",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", "ray_jobs.run", "-m", *overrides], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    client = MlflowClient(store)
+    experiment = client.get_experiment_by_name("bidkv").experiment_id
+    runs = client.search_runs([experiment], "tags.`bidkv.kind` = 'run'")
+    assert {(r.data.tags["engine"], r.data.tags["strategy"]) for r in runs} == {
+        (engine, strategy) for engine in ("vllm_sim", "sglang") for strategy in ("sglang_default", "bidkv_radix")
+    }
+    for run in runs:
+        assert run.info.status == "FINISHED" and run.data.metrics["completion_rate"] == 1.0
+        if run.data.tags["engine"] == "sglang":
+            path = client.download_artifacts(run.info.run_id, "events.jsonl", str(tmp_path))
+            events = [json.loads(line) for line in Path(path).read_text().splitlines()]
+            assert events[0]["engine"] == "sglang" and events[0]["victim"] == run.data.tags["victim"]
+            assert sum(event["type"] == "request" for event in events) == 24
