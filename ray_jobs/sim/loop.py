@@ -11,14 +11,15 @@ from typing import Any
 from vllm.v1.outputs import ModelRunnerOutput
 from vllm.v1.request import RequestStatus
 
+from ray_jobs.engines.base import request_facts
 from ray_jobs.load import RequestLog
 from ray_jobs.sim.build import SchedulerParts, make_request
 from ray_jobs.sim.clients import VirtualClients
 from ray_jobs.sim.clock import VirtualClock
 from ray_jobs.sim.roofline import StepTimeModel
+from ray_jobs.sim.sampling import Sampler
 from ray_jobs.sim.scheduler import VirtualSchedulerMixin
 
-FIRST_TOKEN_ID = 3
 Check = Callable[[VirtualSchedulerMixin], None]
 
 
@@ -46,9 +47,7 @@ class Simulation:
         self._depth = parts.vllm_config.max_concurrent_batches
         self._batches: deque[tuple[Any, ModelRunnerOutput, float]] = deque()
         self._device_free_t = 0.0
-        self._vocabulary = parts.vllm_config.model_config.get_vocab_size() - FIRST_TOKEN_ID
-        self._sent = 0
-        self._token_ids: dict[str, int] = {}  # the one synthetic token that each live request repeats
+        self._sampler = Sampler(scheduler, parts)
 
     def run(self) -> str:
         """Until all is answered: "finished"; or "timeout" if the run's virtual deadline passes first.
@@ -105,43 +104,28 @@ class Simulation:
         executed = bool(output.num_scheduled_tokens)
         start = max(self.clock.now, self._device_free_t)
         self._device_free_t = start + self.model.seconds(scheduler.step_columns.latest)
-        self._batches.appendleft((output, self._sample(output), self._device_free_t))
+        self._batches.appendleft((output, self._sampler.sample(output), self._device_free_t))
         if self.check is not None:
             self.check(scheduler)
         return len(self._batches) < self._depth and (executed or scheduler.has_requests())
 
-    def _sample(self, output: Any) -> ModelRunnerOutput:
-        """A token for every request whose prompt is through."""
-        requests, token_ids = self.scheduler.requests, self._token_ids
-        ids = list(output.num_scheduled_tokens)
-        return ModelRunnerOutput(
-            req_ids=ids,
-            req_id_to_index={request_id: i for i, request_id in enumerate(ids)},
-            sampled_token_ids=[[] if requests[i].is_prefill_chunk else [token_ids[i]] for i in ids],
-        )
-
     def _request(self, log: RequestLog) -> Any:
         request = log.request
-        request_id = request.request_id
-        self._token_ids[request_id] = FIRST_TOKEN_ID + self._sent % self._vocabulary
-        self._sent += 1
-        declared: dict[str, float] = {"max_tokens": request.max_tokens}
-        if request.deadline_s is not None:
-            declared["deadline"] = log.sent_t + request.deadline_s
+        self._sampler.add(request.request_id)
         return make_request(
             self.parts,
-            request_id,
+            request.request_id,
             request.prompt_token_ids.tolist(),
             max_tokens=request.output_tokens,
             arrival_time=log.sent_t,
             priority=request.priority,
-            declared=declared,
+            declared=request_facts(request, log.sent_t),
         )
 
     def _deliver(self, request_id: str, tokens: int, finished: bool) -> None:
         self.clients.receive(request_id, tokens, finished, self.clock.now)
         if finished:
-            del self._token_ids[request_id]
+            self._sampler.remove(request_id)
 
     def _abort_late(self) -> None:
         for request_id in self.clients.give_up(self.clock.now):
@@ -150,7 +134,7 @@ class Simulation:
     def _abort(self, request_id: str) -> None:
         # One at a time: vLLM puts several ids in a set, whose order differs from process to process.
         self.scheduler.finish_requests(request_id, RequestStatus.FINISHED_ABORTED)
-        del self._token_ids[request_id]
+        self._sampler.remove(request_id)
 
     def _wait_for_room(self) -> bool:
         """Nothing that waits fits, nothing runs: only an arrival or a timeout changes that."""

@@ -1,6 +1,18 @@
 from __future__ import annotations
 
+import json
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 import pytest
+
+if TYPE_CHECKING:
+    from ray_jobs.result import RunResult
 
 
 @pytest.fixture(scope="session")
@@ -10,3 +22,36 @@ def tiny_parts(tmp_path_factory):
     from sim_bench import tiny_job
 
     return build_parts(tiny_job().engine, tmp_path_factory.mktemp("tiny"))
+
+
+ENGINE_ENVIRONMENT = {
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "OMP_NUM_THREADS": "1",
+    "HF_HUB_OFFLINE": "1",
+}
+
+
+def record_engine(folder: Path, overrides: list[str], runs: list[dict[str, Any]]) -> dict[str, RunResult]:
+    """Runs of the real engine, one engine start for all; see record_engine.py."""
+    from ray_jobs.result import RunResult
+
+    jobs = folder / "jobs.json"
+    jobs.write_text(json.dumps({"overrides": overrides, "runs": runs}))
+    script = Path(__file__).with_name("record_engine.py")
+    process = subprocess.Popen(
+        [sys.executable, str(script), str(folder), str(jobs)],
+        env=os.environ | ENGINE_ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        output, _ = process.communicate(timeout=400)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 0, output[-3000:]
+    return {run["id"]: RunResult.load(folder / run["id"]) for run in runs}

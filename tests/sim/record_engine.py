@@ -1,0 +1,45 @@
+"""Records runs of the real engine on the CPU: `record_engine.py OUT JOBS`, started by the tests.
+
+JOBS is a JSON file: {"overrides": [...], "runs": [{"id", "strategy", "trace", "overrides"}]}. Each run is
+saved in OUT/<id> (see RunResult.save). A process of its own, since vLLM reads its environment once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+import ray_jobs.run  # noqa: F401 (registers the configuration's schema)
+from ray_jobs.engines import make_backend
+from ray_jobs.trace import Trace
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+
+
+def job(overrides: list[str]):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return OmegaConf.to_object(compose("config", ["engine=vllm_cpu", *overrides]))
+
+
+async def record(out: Path, jobs: dict) -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        backend = make_backend(job(jobs["overrides"]).engine, Path(scratch))
+        environment = await backend.start()
+        try:
+            for run in jobs["runs"]:
+                what = job([*jobs["overrides"], f"strategy={run['strategy']}", *run.get("overrides", [])])
+                result = await backend.run(Trace.load(run["trace"]), what, run["id"])
+                result.environment = environment
+                result.save(out / run["id"])
+        finally:
+            await backend.stop()
+
+
+if __name__ == "__main__":
+    asyncio.run(record(Path(sys.argv[1]), json.loads(Path(sys.argv[2]).read_text())))

@@ -1,0 +1,78 @@
+"""The simulated scheduler decides what the real engine decided, event by event."""
+
+from __future__ import annotations
+
+import pytest
+from conftest import record_engine
+from sim_bench import compose_job, random_trace
+
+from bidkv.adapters.settings import AdapterSettings
+
+pytestmark = pytest.mark.engine
+STRATEGIES = ("preempt-evict", "bidkv", "lcf", "static-random")
+MAX_LEN, BLOCK, BLOCKS, SEQS = 512, 32, 24, 12
+LIMITS = [
+    f"engine.max_model_len={MAX_LEN}", f"engine.num_blocks={BLOCKS}", f"engine.block_size={BLOCK}",
+    f"engine.max_num_seqs={SEQS}", "engine.max_num_batched_tokens=256",
+]  # fmt: skip
+
+
+def trace_of(seed: int):
+    return random_trace(seed, 50, rate=60, prompt=(10, 90), output=(40, 120), shared=70)
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["caching", "no caching"])
+def recorded(request, tmp_path_factory):
+    """Runs of the real engine with every step's schedule: (prefix caching, {run: (result, trace)})."""
+    folder = tmp_path_factory.mktemp("recorded")
+    traces = {name: trace_of(i) for i, name in enumerate(STRATEGIES)}
+    runs = []
+    for name, trace in traces.items():
+        trace.save(folder / f"{name}.parquet")
+        runs.append({"id": name, "strategy": name, "trace": str(folder / f"{name}.parquet")})
+    overrides = [*LIMITS, f"engine.prefix_caching={request.param}", "run.log_schedule=true"]
+    results = record_engine(folder, overrides, runs)
+    return request.param, {name: (results[name], traces[name]) for name in STRATEGIES}
+
+
+@pytest.fixture(scope="module")
+def parts(recorded, tmp_path_factory):
+    from ray_jobs.sim.build import build_parts
+
+    job = compose_job(
+        *LIMITS, f"engine.prefix_caching={recorded[0]}", "engine.sim.async_scheduling=false",
+        "model_shape@engine.sim.model_shape=tiny-llama", "hardware@engine.sim.hardware=local-cpu",
+    )  # fmt: skip
+    return build_parts(job.engine, tmp_path_factory.mktemp("parts"))
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("shortcuts", [True, False], ids=["shortcuts", "stock"])
+def test_same_decisions_and_same_victims(recorded, parts, tmp_path, strategy, shortcuts):
+    from ray_jobs.sim.replay import replay
+
+    result, trace = recorded[1][strategy]
+    assert result.status == "finished" and (result.requests["status"] == "ok").all()
+    settings = AdapterSettings(strategy, events_path=str(tmp_path / "events.jsonl"), steps_path="memory")
+    steps = recorded_steps(result)
+    replayed = replay(parts, trace, result.events, steps, settings, shortcuts)
+    assert replayed.difference is None
+    assert replayed.steps == len(steps) > 100
+    assert replayed.preemptions >= 10
+
+
+def test_another_strategy_is_found_out(recorded, parts, tmp_path):
+    from ray_jobs.sim.replay import replay
+
+    result, trace = recorded[1]["bidkv"]
+    settings = AdapterSettings("lcf", events_path=str(tmp_path / "events.jsonl"), steps_path="memory")
+    replayed = replay(parts, trace, result.events, recorded_steps(result), settings)
+    assert replayed.difference is not None and replayed.difference.startswith("step ")
+
+
+def recorded_steps(result):
+    """Step records; a Parquet file turns each step's {id: tokens} into a struct of all ids."""
+    steps = result.steps.to_dict("records")
+    for step in steps:
+        step["scheduled"] = {i: int(n) for i, n in step["scheduled"].items() if n is not None and n == n}
+    return steps
