@@ -146,6 +146,10 @@ def rates_section(runs: Sequence[StoredRun]) -> Section | None:
 def overhead_section(runs: ByStrategy) -> Section:
     """What the policies cost the scheduler."""
     times = {strategy: selector_times([run.result for run in some]) for strategy, some in runs.items()}
+    if not any(map(len, times.values())):
+        return Section(
+            "Selector overhead", [Note("No decision was timed: nobody was preempted, or in no real time.")]
+        )
     rows = []
     for strategy, table in times.items():
         us = table["us"].to_numpy()

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from tracking.comparison import Comparison, Table
-from tracking.plots.style import INK, MUTED, look, new_figure, say_empty
+from tracking.plots.style import INK, look, new_figure, say_empty
 from tracking.render import metric_title
 
 LOOKS = {
@@ -20,7 +20,7 @@ LOOKS = {
     "no pressure": ("#bdbdbd", "o"),
 }
 FARTHEST = 4.0  # ratios beyond it sit at the edge with their value beside them
-TICKS = ((1.02, 1.05), (1.1, 1.2), (1.25, 1.5), (1.5, 2), (2, 3))
+TICKS = (1.02, 1.05, 1.1, 1.2, 1.5, 2)
 ACROSS = 3  # panels side by side
 
 
@@ -48,9 +48,8 @@ def forest_figure(table: Table) -> Figure:
             for word, (colour, marker) in LOOKS.items()
             if word in used
         ]
-        figure.legend(handles=handles, loc="outside lower right", ncols=len(handles))
-        for ax in axes[-columns:]:
-            ax.set_xlabel(f"ratio to {table.baseline}, 95 % interval")
+        figure.legend(handles=handles, loc="outside upper right", ncols=len(handles))
+        figure.supxlabel(f"ratio to {table.baseline}, 95 % interval", fontsize=10)
         return figure
 
 
@@ -83,7 +82,7 @@ def _set_ticks(ax: Axes, rows: list[Comparison]) -> None:
     ends = [x for row in rows for x in (row.test.ratio.low, row.test.ratio.high, row.test.ratio.value)]
     reach = float(np.clip(1.08 * np.nanmax(np.abs(np.log(ends))), np.log(1.05), np.log(FARTHEST)))
     ax.set_xlim(np.exp(-reach), np.exp(reach))
-    steps = next((step for step in TICKS if np.log(step[-1]) >= reach / 2.2), TICKS[-1])
-    ticks = sorted({1.0, *steps, *(1 / step for step in steps)})
-    ax.set_xticks(ticks, [f"{tick:.3g}" for tick in ticks], color=MUTED)
+    step = next((step for step in TICKS if np.log(step) >= reach / 2.2), TICKS[-1])
+    ticks = [1 / step, 1.0, step]
+    ax.set_xticks(ticks, [f"{tick:.3g}" for tick in ticks])
     ax.xaxis.set_minor_locator(NullLocator())
