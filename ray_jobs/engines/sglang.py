@@ -90,6 +90,7 @@ class Backend(EngineBackend):
             "mem_fraction_static": config.gpu_memory_utilization,
             "tp_size": config.tensor_parallel_size,
             "random_seed": config.seed,
+            "disable_cuda_graph": config.enforce_eager or None,
             "log_level": "warning",
         } | dict(config.extra)
         return {key: value for key, value in args.items() if value is not None}
