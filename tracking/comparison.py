@@ -156,7 +156,8 @@ def _notes(table: Table, blocks: dict[str, Block], metrics: Sequence[str]) -> li
     count, needed = len(table.strategies), pairs_needed(len(table.strategies))
     if len(blocks) < needed:
         notes.append(
-            f"{len(blocks)} seeds: better or worse cannot be said; {count} comparisons need {needed}"
+            f"better or worse cannot be said with {len(blocks)} seeds: {needed} are the fewest for "
+            f"{count} strateg{'y' if count == 1 else 'ies'} against a baseline"
         )
     for name in [table.baseline, *table.strategies]:
         runs = [run for run in table.runs if run.strategy == name]

@@ -69,6 +69,12 @@ def test_a_seed_that_lacks_a_strategy_is_left_out_and_said():
     assert any("other" in note and "seed 3" in note for note in table.notes)
 
 
+def test_with_five_seeds_a_clear_shift_is_not_called_worse_and_the_note_says_why():
+    (table,) = compare(sweep_of(pairs(5)), BASE, ["e2e_mean_s"])
+    assert table.comparisons[0].verdict == "too few runs"
+    assert any("with 5 seeds: 6 are the fewest for 1 strategy" in note for note in table.notes)
+
+
 def test_holm_counts_the_strategies():
     rng = np.random.default_rng(1)
     third = [stored("third", seed, float(rng.lognormal(1, 0.4))) for seed in range(8)]
