@@ -13,7 +13,6 @@ from tracking.metrics import METRICS
 from tracking.runs import Cell, StoredRun, Sweep, cell_titles
 from tracking.statistics import PairedTest, Verdict, holm, paired_test, pairs_needed, verdict
 
-STATES = ("ok", "saturated", "no pressure")
 Block = dict[str, list[StoredRun]]  # strategy -> its runs (repeats) of one seed
 
 
@@ -50,7 +49,7 @@ def compare(
     rules: Sequence[GuardrailRule] = (),
     strategies: Sequence[str] | None = None,
 ) -> list[Table]:
-    """One table a cell and state; cells in order of appearance, see STATES.
+    """One table a cell and state; cells in order of appearance, states as in `by_state`.
 
     Raises ValueError, in one line, if there is no baseline, nothing to compare it with, a single seed,
     or if one cell mixes hardware or, for one seed, traces.
@@ -71,10 +70,8 @@ def compare(
     tables = []
     for cell, members in cells.items():
         blocks = checked_blocks(titles[cell], members, baseline)
-        for state in STATES:
-            chosen = {seed: block for seed, block in blocks.items() if block_state(block) == state}
-            if chosen:
-                tables.append(_table(titles[cell], state, baseline, others, chosen, metrics, rules))
+        for state, chosen in by_state(blocks).items():
+            tables.append(_table(titles[cell], state, baseline, others, chosen, metrics, rules))
     return tables
 
 
@@ -98,12 +95,21 @@ def checked_blocks(title: str, runs: Sequence[StoredRun], baseline: str) -> dict
     return dict(sorted(blocks.items(), key=lambda item: (len(item[0]), item[0])))
 
 
-def block_state(block: Block) -> str:
-    """saturated if any of its runs is; no pressure if none of them preempted; else ok."""
-    runs = [run for members in block.values() for run in members]
-    if any(run.saturated for run in runs):
-        return "saturated"
-    return "ok" if any(run.preempted for run in runs) else "no pressure"
+def by_state(blocks: dict[str, Block]) -> dict[str, dict[str, Block]]:
+    """The blocks of a cell in up to two tables.
+
+    Blocks in which nobody was preempted say nothing about victims and stand apart. The others stay
+    together, "saturated" if any of their runs is, else "ok": whether a run drained is an outcome of its
+    strategy, so that sorting blocks by it would select on the outcome.
+    """
+    pressed = {seed: block for seed, block in blocks.items() if any(r.preempted for r in runs_of(block))}
+    calm = {seed: block for seed, block in blocks.items() if seed not in pressed}
+    state = "saturated" if any(r.saturated for block in pressed.values() for r in runs_of(block)) else "ok"
+    return {name: some for name, some in ((state, pressed), ("no pressure", calm)) if some}
+
+
+def runs_of(block: Block) -> list[StoredRun]:
+    return [run for members in block.values() for run in members]
 
 
 def _table(
@@ -115,7 +121,7 @@ def _table(
     metrics: Sequence[str],
     rules: Sequence[GuardrailRule],
 ) -> Table:
-    runs = [run for block in blocks.values() for members in block.values() for run in members]
+    runs = [run for block in blocks.values() for run in runs_of(block)]
     present = [name for name in others if any(name in block for block in blocks.values())]
     comparisons = []
     for metric in metrics:
@@ -158,6 +164,12 @@ def _notes(table: Table, blocks: dict[str, Block], metrics: Sequence[str]) -> li
         notes.append(
             f"better or worse cannot be said with {len(blocks)} seeds: {needed} are the fewest for "
             f"{count} strateg{'y' if count == 1 else 'ies'} against a baseline"
+        )
+    full = sum(any(run.saturated for run in runs_of(block)) for block in blocks.values())
+    if full:
+        notes.append(
+            f"saturated in {full} of {len(blocks)} seeds: the queue of a run grew until its last arrival, so "
+            "its latencies depend on how long the run was"
         )
     for name in [table.baseline, *table.strategies]:
         runs = [run for run in table.runs if run.strategy == name]

@@ -8,9 +8,10 @@ from statistics import mean
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from scipy import stats
 
 from tracking.measure import MIN_TAIL, measured_requests, percentile
-from tracking.statistics import Interval, paired_test
+from tracking.statistics import ALPHA, Interval, paired_test
 
 if TYPE_CHECKING:
     from tracking.config import GuardrailRule
@@ -24,10 +25,7 @@ Status = Literal["held", "unsure", "broken", "not measured"]
 
 @dataclass(frozen=True)
 class GuardrailCheck:
-    """held: the whole interval keeps the limit; broken: none of it does; unsure: the limit lies inside.
-
-    A pooled ratio (see `check_guardrail`) has no interval and is held or broken by its value.
-    """
+    """held: the whole interval keeps the limit; broken: none of it does; unsure: the limit lies inside."""
 
     metric: str
     strategy: str
@@ -42,8 +40,7 @@ def check_guardrail(
 ) -> GuardrailCheck:
     """Checks one rule for one strategy over the blocks that have both.
 
-    Where single runs are too short for a p99, the requests of all runs are pooled: a ratio without an
-    interval, because requests of one run are not independent.
+    Where single runs are too short for a p99, the requests of all runs are pooled (`_pooled_ratio`).
     """
     limit = f">= {rule.min_ratio:g}x" if rule.min_ratio is not None else f"<= {rule.max_ratio:g}x"
     names = (baseline, strategy)
@@ -60,19 +57,35 @@ def check_guardrail(
 
 
 def _pooled_ratio(column: str, blocks: list, names: tuple[str, str]) -> tuple[Interval | None, str]:
-    """Ratio of the p99 over the requests of all runs, if there are enough."""
-    p99, counts = [], []
+    """Ratio of the p99 over the requests of all runs, if there are enough of them.
+
+    Its interval comes from leaving out one block at a time (a jackknife of the log-ratio, Student's t),
+    since the requests of one run are not independent.
+    """
     for name in names:
         have = sum(run.metrics["requests"] for block in blocks for run in block[name])
         if have < ENOUGH:
             return None, f"{have:.0f} requests in all runs; a p99 needs {ENOUGH}"
-        tables = [measured_requests(run.result)[column].dropna() for block in blocks for run in block[name]]
-        pooled = np.concatenate(tables) if tables else np.array([])
-        p99.append(percentile(pooled, 0.99))
-        counts.append(len(pooled))
-    if not np.isfinite(p99).all():
+    values = [[_values(block[name], column) for name in names] for block in blocks]
+    logs = _log_ratio(values)
+    if not np.isfinite(logs):
         return None, "1 % of the requests or more did not finish"
-    return Interval(*[p99[1] / p99[0]] * 3), f"pooled over {min(counts)} requests"
+    how = f"p99 of {min(sum(len(pair[i]) for pair in values) for i in (0, 1))} requests"
+    n = len(values)
+    left_out = [_log_ratio(values[:i] + values[i + 1 :]) for i in range(n)] if n > 1 else [np.nan]
+    if not np.isfinite(left_out).all():
+        return Interval(float(np.exp(logs)), np.nan, np.nan), how
+    half = stats.t.ppf(1 - ALPHA / 2, n - 1) * np.sqrt((n - 1) * np.var(left_out))
+    return Interval(*(float(np.exp(x)) for x in (logs, logs - half, logs + half))), f"{how}, {n} blocks"
+
+
+def _values(runs: Sequence[StoredRun], column: str) -> np.ndarray:
+    return np.concatenate([measured_requests(run.result)[column].dropna() for run in runs])
+
+
+def _log_ratio(values: list[list[np.ndarray]]) -> float:
+    base, other = (percentile(np.concatenate(some), 0.99, min_tail=1) for some in zip(*values, strict=True))
+    return float(np.log(other / base))
 
 
 def _status(rule: GuardrailRule, ratio: Interval | None) -> Status:

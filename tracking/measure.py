@@ -33,10 +33,10 @@ def measured_requests(result: RunResult) -> pd.DataFrame:
     return table
 
 
-def percentile(values: np.ndarray, q: float) -> float:
+def percentile(values: np.ndarray, q: float, min_tail: int = MIN_TAIL) -> float:
     """Interpolated percentile; NaN if empty, if it falls on an inf, or for a p99 with a short tail."""
     values = np.sort(values)
-    if not len(values) or (q >= 0.99 and len(values) * (1 - q) < MIN_TAIL - 1e-9):
+    if not len(values) or (q >= 0.99 and len(values) * (1 - q) < min_tail - 1e-9):
         return np.nan
     finite = int(np.isfinite(values).sum())
     if int(np.ceil(q * (len(values) - 1))) >= finite:

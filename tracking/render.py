@@ -33,7 +33,7 @@ UNIT_NAMES = {
 }
 STATE_NAMES = {
     "ok": "",
-    "saturated": " (saturated: the queue never drained)",
+    "saturated": " (saturated)",
     "no pressure": " (no pressure: nobody was preempted)",
 }
 
