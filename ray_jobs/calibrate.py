@@ -43,7 +43,9 @@ class CalibrateConfig:
     name: str = MISSING
     model_shape: ModelShape = MISSING
     hardware: Hardware = MISSING
-    start: Calibration = field(default_factory=Calibration)  # where the fit starts; what steps cannot tell stays near it
+    start: Calibration = field(
+        default_factory=Calibration
+    )  # where the fit starts; what steps cannot tell stays near it
     hold_out: float = 0.25  # share of the steps that only check the fit
     out: str | None = None  # a .yaml file; null = conf/calibration/<name>.yaml
     note: str = ""  # for the record
@@ -105,7 +107,10 @@ def _common(logs: list[StepLog], key: str) -> str:
 
 
 def _rounded(errors: StepErrors) -> dict[str, Any]:
-    return {key: value if isinstance(value, int) else float(f"{value:.4g}") for key, value in asdict(errors).items()}
+    return {
+        key: value if isinstance(value, int) else float(f"{value:.4g}")
+        for key, value in asdict(errors).items()
+    }
 
 
 def report(calibration: Calibration, trained: StepErrors, held: StepErrors, shape: ModelShape) -> Table:

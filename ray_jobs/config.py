@@ -47,7 +47,9 @@ class StrategyConfig:
                 marks.append(f"admission={self.admission}")
         victim = registry.pair(self.admission, self.victim).victim
         defaults = {key: p.default for key, p in inspect.signature(type(victim)).parameters.items()}
-        marks += [f"{key}={value}" for key, value in sorted(self.params.items()) if defaults.get(key) != value]
+        marks += [
+            f"{key}={value}" for key, value in sorted(self.params.items()) if defaults.get(key) != value
+        ]
         return self.name + (f"[{','.join(marks)}]" if marks else "")
 
 

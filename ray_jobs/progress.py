@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from ray_jobs.summary import Row
 
@@ -38,7 +45,9 @@ class SweepProgress:
 
     def finished(self, name: str, row: Row) -> None:
         metrics = row.metrics
-        flags = [f"[{k}]" for k, bad in (("saturated", "true"), ("degraded", "true")) if row.flags.get(k) == bad]
+        flags = [
+            f"[{k}]" for k, bad in (("saturated", "true"), ("degraded", "true")) if row.flags.get(k) == bad
+        ]
         self._line(
             f"{name}: {metrics.get('completion_rate', 0):.0%} of {metrics.get('requests', 0):.0f} requests ok, "
             f"{metrics.get('preemptions', 0):.0f} preemptions, {metrics.get('throughput_tok_s', 0):.0f} tok/s "

@@ -96,5 +96,7 @@ def _flags(runs: Sequence[Row]) -> list[str]:
     for flag, value in marks.items():
         count = sum(run.flags.get(flag) == value for run in runs)
         if count:
-            found.append((value if flag == "pressure" else flag) + (f" {count}/{len(runs)}" if len(runs) > 1 else ""))
+            found.append(
+                (value if flag == "pressure" else flag) + (f" {count}/{len(runs)}" if len(runs) > 1 else "")
+            )
     return found

@@ -179,4 +179,3 @@ def _row(run: PlannedRun, metrics: dict[str, float], flags: dict[str, str]) -> R
     engine = run.job.engine
     group = f"{run.job.workload.name}, {load_name(run.job)}, {engine.kind}"
     return Row(group, run.job.strategy.label, dict(metrics), dict(flags))
-

@@ -57,7 +57,9 @@ def host_environment() -> dict[str, Any]:
     cpu = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        names = [
+            line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line
+        ]
         cpu = names[0] if names else cpu
     return {
         "host": platform.node(),
@@ -81,5 +83,7 @@ def read_run(settings: AdapterSettings) -> tuple[list[dict[str, Any]], pd.DataFr
     events = read_events(settings.events_path)
     installed = next((event for event in events if event["type"] == "run_start"), None)
     if installed is None or installed["run_id"] != settings.run_id:
-        raise RuntimeError(f"strategy {settings.strategy!r} was not installed: no run_start record of this run")
+        raise RuntimeError(
+            f"strategy {settings.strategy!r} was not installed: no run_start record of this run"
+        )
     return events, pd.DataFrame(read_events(settings.steps_path))

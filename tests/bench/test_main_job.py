@@ -33,7 +33,9 @@ def test_the_default_job_keeps_its_promises(tmp_path):
         assert {event["source"] for event in preemptions} == {"strategy"}
         victims[strategy] = [event["victim"] for event in preemptions]
 
-        requests = pd.read_parquet(client.download_artifacts(run.info.run_id, "requests.parquet", str(folder)))
+        requests = pd.read_parquet(
+            client.download_artifacts(run.info.run_id, "requests.parquet", str(folder))
+        )
         assert (requests.status == "ok").all()
         assert (requests.output_tokens == requests.true_output_tokens).all()
         expected = requests.prompt_tokens + requests.output_tokens - 1 + requests.recomputed_tokens

@@ -44,7 +44,13 @@ def test_a_block_holds_every_strategy_on_one_trace_in_rotated_order():
 
 def test_everything_that_changes_a_run_changes_its_hash_and_nothing_else_does():
     base = plan_blocks([job("strategy=bidkv")])[0][0].config_hash
-    for override in ("seed=1", "workload.rate=9", "engine.num_blocks=199", "strategy.admission=fcfs", "repeat=1"):
+    for override in (
+        "seed=1",
+        "workload.rate=9",
+        "engine.num_blocks=199",
+        "strategy.admission=fcfs",
+        "repeat=1",
+    ):
         assert plan_blocks([job("strategy=bidkv", override)])[0][0].config_hash != base, override
     for override in ("cluster=ray", "tracking.experiment=other"):
         assert plan_blocks([job("strategy=bidkv", override)])[0][0].config_hash == base, override

@@ -28,7 +28,10 @@ def head(tmp_path_factory):
     """A Ray head node; gives the address of its job server and the environment to use it."""
     folder = tmp_path_factory.mktemp("ray", numbered=False)  # its sockets need a short path
     port = free_port()
-    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}  # on by default since Ray 2.60
+    token = {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+    }  # on by default since Ray 2.60
     environment = os.environ | token | {"PATH": f"{BIN}:{os.environ['PATH']}"}
     command = [
         "ray", "start", "--head", "--block", "--num-cpus=2", "--disable-usage-stats",
@@ -59,9 +62,7 @@ def test_the_benchmark_runs_as_a_ray_job(head, tmp_path):
         "workload.num_requests=40", "strategy=preempt-evict,lcf",
     )  # fmt: skip
     command = ["ray", "job", "submit", "--address", address, "--working-dir", ".", "--", "python", *arguments]
-    done = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
-    )
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "succeeded" in done.stdout + done.stderr
     runs = stored(tmp_path, "run")

@@ -51,7 +51,14 @@ def test_the_artifacts_are_all_there_and_agree(swept, tmp_path):
     client = MlflowClient(store_uri(folder))
     run = stored(folder, "run")[0]
     names = {item.path for item in client.list_artifacts(run.info.run_id)}
-    expected = {"requests.parquet", "requests.json", "events.jsonl", "steps.parquet", "config.yaml", "timeline.png"}
+    expected = {
+        "requests.parquet",
+        "requests.json",
+        "events.jsonl",
+        "steps.parquet",
+        "config.yaml",
+        "timeline.png",
+    }
     assert expected <= names
     path = client.download_artifacts(run.info.run_id, "requests.parquet", str(tmp_path))
     requests = pd.read_parquet(path)
@@ -64,7 +71,14 @@ def test_the_artifacts_are_all_there_and_agree(swept, tmp_path):
 
 def test_the_table_and_the_next_steps_are_printed(swept):
     folder, text = swept
-    for word in ("mixed, 30 req/s, vllm_sim", "preempt-evict", "lcf", "preemptions", "mlflow ui", "tracking.compare"):
+    for word in (
+        "mixed, 30 req/s, vllm_sim",
+        "preempt-evict",
+        "lcf",
+        "preemptions",
+        "mlflow ui",
+        "tracking.compare",
+    ):
         assert word in text
     figure = next(line.split()[1] for line in text.splitlines() if line.startswith("figure"))
     assert (folder / "figures").samefile(figure.rsplit("/", 1)[0])
@@ -80,7 +94,11 @@ def test_the_same_command_again_is_a_new_sweep(swept):
 def test_an_interrupted_sweep_goes_on_where_it_stopped(tmp_path):
     overrides = (*SIM, "strategy=preempt-evict,lcf,bidkv", "seed=0,1", "cluster.max_actors=1")
     process = subprocess.Popen(
-        bench_command(tmp_path, *overrides), cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        bench_command(tmp_path, *overrides),
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
     first = process.stdout.readline()
     assert "preempt-evict mixed 30 req/s seed=0" in first
