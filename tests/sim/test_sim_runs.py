@@ -150,7 +150,7 @@ def test_memory_does_not_grow_with_requests_done(tiny_parts, tmp_path):
     """Of vLLM's and the adapter's own objects, only those of live requests are left."""
     from vllm.v1.request import Request
 
-    from bidkv.adapters.vllm.accounting import RequestAccount
+    from bidkv.adapters.accounting import RequestAccount
 
     alive: list[int] = []
 

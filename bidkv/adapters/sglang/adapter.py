@@ -22,7 +22,7 @@ from bidkv.adapters.sglang.layout import check_scheduler
 from bidkv.adapters.sglang.pool import KVPool
 from bidkv.adapters.sglang.requests import SGLangAccount, open_account
 from bidkv.adapters.sglang.retraction import Choice, Retraction, victim_event
-from bidkv.adapters.vllm.steps import StepLog
+from bidkv.adapters.steps import StepLog
 from bidkv.errors import BidKVError, BidValidationError
 from bidkv.request import RequestState
 from bidkv.strategies.base import Strategy
@@ -287,10 +287,7 @@ class SGLangAdapter:
         account = self._accounts.pop(req.rid, None)
         if account is None or self._log is None:
             return
-        reason = req.finished_reason or req.to_finish
-        record = account.record_of(req, self._clock())
-        record["reason"] = "abort" if reason is None else reason.to_json()["type"]
-        self._log.request(record)
+        self._log.request(account.record_of(req, self._clock()))
         self._finished.append(req.rid)
 
     # -- what a step does ----------------------------------------------------------------------

@@ -6,22 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bidkv.adapters.vllm.accounting import RequestAccount
+from bidkv.adapters.accounting import RequestAccount, numbers
 from bidkv.request import RequestState
 
 
 def declared_facts(req: Any) -> Mapping[str, Any]:
-    """Numbers under `sampling_params.custom_params["bidkv"]`; anything else there is left out.
+    """The numbers under `sampling_params.custom_params["bidkv"]` of an SGLang request (see `numbers`).
 
-    `max_tokens` is what a policy sees as declared. `true_output_tokens` ends the output at exactly
-    that length, whatever token comes, and is shown to oracle policies alone: SGLang's admission
-    goes on reckoning with `max_new_tokens`. `arrival` and `deadline` are `time.time()` seconds.
+    `true_output_tokens` also ends the output at exactly that length, whatever token comes:
+    SGLang's admission goes on reckoning with `max_new_tokens`.
     """
     custom = req.sampling_params.custom_params
-    facts = custom.get("bidkv") if isinstance(custom, dict) else None
-    if not isinstance(facts, dict):
-        return {}
-    return {k: v for k, v in facts.items() if isinstance(v, (int, float)) and not isinstance(v, bool)}
+    return numbers(custom.get("bidkv") if isinstance(custom, dict) else None)
 
 
 @dataclass(slots=True)
@@ -53,28 +49,15 @@ class SGLangAccount(RequestAccount):
         """
         prompt, output = len(req.origin_input_ids), len(req.output_ids)
         overrun = max(0, self.computed - (prompt + output - 1)) if output else 0
-        first = self.first_scheduled_t
-        waits = list(self.resume_delays)
-        if self.preempted_t is not None:  # it ended while it waited
-            waits.append(finish_t - self.preempted_t)
-        return {
-            "id": self.state.request_id,
-            "prompt": prompt,
-            "output": output,
-            "max_tokens": self.state.max_tokens,
-            "executed": self.executed - overrun,
-            "recomputed": self.recomputed,
-            "cached": self.cached,
-            "cached_resume": self.cached_resume,
-            "overrun": overrun,
-            "preemptions": self.state.preemptions,
-            "preempted_s": sum(waits),
-            "resume_delays": self.resume_delays,
-            "queued_s": (finish_t if first is None else first) - self.arrival_t,
-            "arrival_t": self.arrival_t,
-            "first_scheduled_t": first,
-            "finish_t": finish_t,
-        }
+        reason = req.finished_reason or req.to_finish
+        record = self.record(
+            prompt=prompt,
+            output=output,
+            preemptions=self.state.preemptions,
+            reason="abort" if reason is None else reason.to_json()["type"],
+            finish_t=finish_t,
+        )
+        return record | {"executed": self.executed - overrun, "overrun": overrun}
 
 
 def open_account(req: Any, t: float) -> SGLangAccount:

@@ -9,7 +9,7 @@ from time import perf_counter_ns
 from typing import Any
 
 from bidkv.adapters.sglang.pool import KVPool
-from bidkv.adapters.vllm.victims import check_victim, describe_candidates, score_of
+from bidkv.adapters.victims import check_victim, describe_candidates, score_of
 from bidkv.request import RequestState
 from bidkv.strategies.base import VictimPolicy
 from bidkv.strategies.bidkv_radix import radix_disruption

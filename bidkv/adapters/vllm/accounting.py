@@ -1,12 +1,12 @@
-"""Exact account of what each request cost: executed, recomputed, cached, and how long it waited."""
+"""What a vLLM request says about itself: its id, the facts it declares, how it ended."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
+from bidkv.adapters.accounting import RequestAccount, numbers
 from bidkv.request import RequestState
 
 _ENGINE_SUFFIX = re.compile(r"-[0-9a-f]{8}$")
@@ -18,17 +18,10 @@ def client_id(request_id: str, randomized: bool) -> str:
 
 
 def declared_facts(request: Any) -> Mapping[str, Any]:
-    """Numbers under `extra_args["bidkv"]` of a vLLM request; anything else there is left out.
-
-    `max_tokens` is what a policy sees as declared, `true_output_tokens` what an oracle sees,
-    `arrival` and `deadline` are `time.time()` seconds.
-    """
+    """The numbers under `extra_args["bidkv"]` of a vLLM request (see `numbers`)."""
     params = request.sampling_params
     extra = params.extra_args if params is not None else None
-    facts = extra.get("bidkv") if isinstance(extra, dict) else None
-    if not isinstance(facts, dict):
-        return {}
-    return {k: v for k, v in facts.items() if isinstance(v, (int, float)) and not isinstance(v, bool)}
+    return numbers(extra.get("bidkv") if isinstance(extra, dict) else None)
 
 
 def request_state(request: Any, name: str, oracle: bool) -> RequestState:
@@ -48,77 +41,13 @@ def request_state(request: Any, name: str, oracle: bool) -> RequestState:
     return state
 
 
-@dataclass(slots=True)
-class RequestAccount:
-    """One request from its arrival to its end. Token counts are exact scheduler counts.
-
-    With P prompt and O output tokens: executed = P + O - 1 + recomputed - cached. Positions are
-    counted from 0; `frontier` is the first one that was neither computed for this request nor
-    supplied to it by the prefix cache. Hits up to the frontier (KV the request had before) are
-    `cached_resume`, all others `cached`. The identity needs a request that ended by itself; an
-    aborted one may end before its last scheduled tokens count, and speculative decoding executes
-    drafts that are rejected.
-    """
-
-    state: RequestState
-    arrival_t: float
-    executed: int = 0
-    recomputed: int = 0
-    cached: int = 0
-    cached_resume: int = 0
-    frontier: int = 0
-    first_scheduled_t: float | None = None
-    preempted_t: float | None = None  # since when it waits after a preemption
-    resume_delays: list[float] = field(default_factory=list)
-
-    def scheduled(self, start: int, tokens: int, t: float) -> bool:
-        """Counts `tokens` at positions from `start`; True if they are new decode tokens."""
-        if self.first_scheduled_t is None:
-            self.first_scheduled_t = t
-            self._hit(start)
-        elif self.preempted_t is not None:
-            self.resume_delays.append(t - self.preempted_t)
-            self.preempted_t = None
-            self._hit(start)
-        frontier, end = self.frontier, start + tokens
-        self.executed += tokens
-        if start < frontier:
-            self.recomputed += min(end, frontier) - start
-        if end > frontier:
-            self.frontier = end
-        return start >= frontier and start >= self.state.prompt_tokens
-
-    def preempted(self, t: float) -> None:
-        self.preempted_t = t
-
-    def record(self, request: Any, finish_t: float) -> dict[str, Any]:
-        """The `request` event, without its type."""
-        reason = request.get_finished_reason()
-        first = self.first_scheduled_t
-        waits = list(self.resume_delays)
-        if self.preempted_t is not None:  # it ended while it waited
-            waits.append(finish_t - self.preempted_t)
-        return {
-            "id": self.state.request_id,
-            "prompt": request.num_prompt_tokens,
-            "output": request.num_output_tokens,
-            "max_tokens": self.state.max_tokens,
-            "executed": self.executed,
-            "recomputed": self.recomputed,
-            "cached": self.cached,
-            "cached_resume": self.cached_resume,
-            "preemptions": request.num_preemptions,
-            "preempted_s": sum(waits),
-            "resume_delays": self.resume_delays,
-            "queued_s": (finish_t if first is None else first) - self.arrival_t,
-            "arrival_t": self.arrival_t,
-            "first_scheduled_t": first,
-            "finish_t": finish_t,
-            "reason": None if reason is None else str(reason),
-        }
-
-    def _hit(self, hits: int) -> None:
-        known = min(hits, self.frontier)
-        self.cached_resume += known
-        self.cached += hits - known
-        self.frontier = max(self.frontier, hits)
+def request_record(account: RequestAccount, request: Any, finish_t: float) -> dict[str, Any]:
+    """The `request` event of a vLLM request that left the engine, without its type."""
+    reason = request.get_finished_reason()
+    return account.record(
+        prompt=request.num_prompt_tokens,
+        output=request.num_output_tokens,
+        preemptions=request.num_preemptions,
+        reason=None if reason is None else str(reason),
+        finish_t=finish_t,
+    )

@@ -21,15 +21,16 @@ from vllm.v1.core.sched.request_queue import FCFSRequestQueue, RequestQueue, Sch
 from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.request import Request, RequestStatus
 
+from bidkv.adapters.accounting import RequestAccount
 from bidkv.adapters.control import ControlFile, updated_settings
 from bidkv.adapters.events import RunLog
 from bidkv.adapters.settings import AdapterSettings
-from bidkv.adapters.vllm.accounting import RequestAccount, client_id, request_state
+from bidkv.adapters.steps import StepLog
+from bidkv.adapters.victims import check_victim, describe_candidates, describe_victim, score_of
+from bidkv.adapters.vllm.accounting import client_id, request_record, request_state
 from bidkv.adapters.vllm.blocks import KVBlocks
 from bidkv.adapters.vllm.configure import adapter_config
 from bidkv.adapters.vllm.queues import AdmissionQueue
-from bidkv.adapters.vllm.steps import StepLog
-from bidkv.adapters.vllm.victims import check_victim, describe_candidates, describe_victim, score_of
 from bidkv.errors import BidKVError, BidValidationError
 from bidkv.strategies.base import Strategy, eligible_victims
 
@@ -140,7 +141,7 @@ class BidKVSchedulerMixin:
     def _free_request(self, request: Request, *args: Any, **kwargs: Any) -> Any:
         result = super()._free_request(request, *args, **kwargs)
         account = self._bidkv_account(request)
-        self._bidkv_log.request(account.record(request, self._bidkv_clock()))
+        self._bidkv_log.request(request_record(account, request, self._bidkv_clock()))
         if self._bidkv_steps:
             self._bidkv_finished.append(account.state.request_id)
         self._bidkv_accounts.pop(request.request_id)

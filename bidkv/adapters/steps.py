@@ -14,7 +14,7 @@ class StepLog:
 
     `dur` runs from the step's `schedule()` entry, or from the end of the step before it where
     steps overlap (async scheduling), to the end of its `update_from_output()`. Steps come back in
-    the order they were scheduled, so open records wait in a dictionary keyed by scheduler output.
+    the order they were scheduled, so open records wait in a dictionary keyed by what stands for the step (vLLM: its scheduler output).
     """
 
     def __init__(self, path: str, clock: Callable[[], float] = time.time):
