@@ -54,8 +54,7 @@ class SharedPrefixes:
 
     def shared(self, name: str) -> int:
         """Leading tokens that at least one other request holds too."""
-        path = self._paths[name]
-        return self._order[path.namespace].shared(path.tokens, name)
+        return self._order[self._paths[name].namespace].longest[name]
 
     def path(self, name: str) -> TreePath | None:
         return self._paths.get(name)
@@ -65,30 +64,32 @@ class SharedPrefixes:
 class _Sorted:
     entries: list[tuple[bytes, str]] = field(default_factory=list)
     common: list[int] = field(default_factory=list)  # tokens that entries i and i + 1 share
+    longest: dict[str, int] = field(default_factory=dict)  # tokens shared with the nearer neighbour
 
     def add(self, tokens: bytes, name: str) -> None:
-        at = bisect_left(self.entries, (tokens, name))
-        self.entries.insert(at, (tokens, name))
-        if len(self.entries) > 1:
-            around = [
-                common_tokens(self.entries[i][0], self.entries[i + 1][0])
-                for i in (at - 1, at)
-                if 0 <= i < len(self.entries) - 1
-            ]
-            start = max(0, at - 1)
-            self.common[start : min(at, len(self.common))] = around
+        entries, at = self.entries, bisect_left(self.entries, (tokens, name))
+        entries.insert(at, (tokens, name))
+        around = [i for i in (at - 1, at) if 0 <= i < len(entries) - 1]
+        between = [common_tokens(entries[i][0], entries[i + 1][0]) for i in around]
+        self.common[max(0, at - 1) : min(at, len(self.common))] = between
+        self._refresh(at - 1, at, at + 1)
 
     def remove(self, tokens: bytes, name: str) -> list[str]:
         at = bisect_left(self.entries, (tokens, name))
-        del self.entries[at]
+        del self.entries[at], self.longest[name]
         start, end = max(0, at - 1), min(at + 1, len(self.common))
         gone = self.common[start:end]
         self.common[start:end] = [min(gone)] if len(gone) == 2 else []
-        return [self.entries[i][1] for i in (at - 1, at) if 0 <= i < len(self.entries)]
+        return self._refresh(at - 1, at)
 
-    def shared(self, tokens: bytes, name: str) -> int:
-        at = bisect_left(self.entries, (tokens, name))
-        return max(self.common[max(0, at - 1) : at + 1], default=0)
+    def _refresh(self, *places: int) -> list[str]:
+        names = []
+        for at in places:
+            if 0 <= at < len(self.entries):
+                name = self.entries[at][1]
+                self.longest[name] = max(self.common[max(0, at - 1) : at + 1], default=0)
+                names.append(name)
+        return names
 
 
 def common_tokens(a: bytes, b: bytes) -> int:
