@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import shutil
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -178,3 +179,11 @@ class BenchConfig:
     repeat: int = 0  # tells equal runs apart
     figures: str = "outputs/figures"  # folder of the sweeps' figures
     objective: str = "e2e_mean_s"  # the metric `main` returns to an optimising sweeper
+
+    def __post_init__(self) -> None:
+        python = self.engine.python
+        if python is not None and self.cluster.address is None:  # a cluster's nodes have their own files
+            require(
+                shutil.which(python) is not None,
+                "engine.python", python, "an interpreter on this machine (`make env-sglang` makes SGLang's)",
+            )  # fmt: skip

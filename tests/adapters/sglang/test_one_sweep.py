@@ -23,6 +23,14 @@ pytestmark = [
 ]
 
 
+def test_a_missing_interpreter_is_one_line_and_exit_code_2() -> None:
+    command = [sys.executable, "-m", "ray_jobs.run", "engine=sglang_cpu", "engine.python=/nowhere/python", "strategy=lcf"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert "engine.python='/nowhere/python': must be an interpreter" in done.stderr
+
+
 def test_one_sweep_compares_both_engines(tmp_path: Path) -> None:
     from mlflow.tracking import MlflowClient
 
