@@ -122,10 +122,11 @@ def report(calibration: Calibration, trained: StepErrors, held: StepErrors, shap
             table.add_row(name, f"{value * 1e6:.1f} µs")
         elif name != "link_efficiency" or shape.tensor_parallel > 1:
             table.add_row(name, f"{value:.3f}" + ("  above 1: the peak is only nominal" if value > 1 else ""))
+    unit = "step" if held.window == 1 else f"{held.window} steps"
     for name, errors in (("fitted steps", trained), ("held-out steps", held)):
         table.add_row(
             f"error on {errors.steps} {name}",
-            f"total time {errors.total:+.1%}, per step median {errors.median:.1%}, p90 {errors.p90:.1%}",
+            f"total time {errors.total:+.1%}, per {unit} median {errors.median:.1%}, p90 {errors.p90:.1%}",
         )
     return table
 

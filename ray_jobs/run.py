@@ -27,6 +27,7 @@ from ray_jobs.summary import summary_tables
 from ray_jobs.sweep import Sweep, SweepOutcome
 
 INTERRUPTED = 130
+LOG_WIDTH = 160  # columns of what goes into a file or a pipe
 BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 
 ConfigStore.instance().store(name="bench_schema", node=BenchConfig)
@@ -48,6 +49,8 @@ def main(config: DictConfig) -> BenchConfig | float | None:
 def run_sweep(jobs: Sequence[BenchConfig]) -> SweepOutcome:
     """Plans and runs the jobs as one sweep and prints what came out. Exits with 1 if a run failed."""
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=LOG_WIDTH)
     blocks = plan_blocks(jobs)
     with SweepProgress(console, sum(map(len, blocks))) as progress:
         outcome = Sweep(blocks, progress).run()

@@ -64,7 +64,7 @@ def _table(group: str, strategies: dict[str, list[Row]]) -> Table:
     table = Table(title=group, title_justify="left", header_style="bold")
     table.add_column("", no_wrap=True)
     for strategy in strategies:
-        table.add_column(strategy, justify="right")
+        table.add_column(strategy, justify="right", overflow="fold")
     for name, title in ROWS.items():
         values = [[r.metrics[name] for r in runs if name in r.metrics] for runs in strategies.values()]
         if any(values):

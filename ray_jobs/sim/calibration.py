@@ -14,7 +14,7 @@ EFFICIENCIES = (
     "attention_bandwidth_efficiency",
     "link_efficiency",
 )
-OVERHEADS = ("step_overhead_s", "request_overhead_s", "prefill_overhead_s")
+OVERHEADS = ("step_overhead_s", "request_overhead_s", "prefill_overhead_s", "prefill_step_s")
 
 
 @dataclass
@@ -34,6 +34,7 @@ class Calibration:
     step_overhead_s: float = 1.5e-3  # every step: launches, sampling, scheduling that is not hidden
     request_overhead_s: float = 5e-6  # every scheduled request
     prefill_overhead_s: float = 0.0  # every scheduled request that prefills, besides
+    prefill_step_s: float = 0.0  # at least this for the layers of a step with a prefill: launches without a CUDA graph
     origin: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -19,6 +19,7 @@ class Hardware:
     memory: float = MISSING  # bytes
     link_bandwidth: float | None = None  # bytes/s in one direction to the other devices of a model
     source: str = MISSING
+    nominal: bool = False  # the peaks are orders of magnitude, not a data sheet's: efficiencies may pass 1
 
     def __post_init__(self) -> None:
         for name in ("flops", "memory_bandwidth", "memory"):

@@ -22,7 +22,8 @@ class StepTimeModel:
     """Seconds of an engine step from the sums of its batch.
 
     The projections and feed-forward layers take max(FLOPs / compute, bytes of weights / bandwidth), and
-    so does attention with the bytes of the KV cache; the two run one after the other. Prefills of
+    so does attention with the bytes of the KV cache; the two run one after the other, but a step with a
+    prefill is no faster than the launches of its kernels, which no CUDA graph covers. Prefills of
     one step count as equally long, since a step record holds their sums only.
     """
 
@@ -53,11 +54,8 @@ class StepTimeModel:
             # Two ring all-reduces a layer, each moving 2 (n - 1) / n of the activations.
             moved = 4 * shape.layers * shape.hidden_size * shape.dtype_bytes * (devices - 1) / devices
             self._link_s = moved / (hardware.link_bandwidth * fit.link_efficiency)
-        self._step_s, self._request_s, self._prefill_s = (
-            fit.step_overhead_s,
-            fit.request_overhead_s,
-            fit.prefill_overhead_s,
-        )
+        self._step_s, self._request_s = fit.step_overhead_s, fit.request_overhead_s
+        self._prefill_s, self._prefill_step_s = fit.prefill_overhead_s, fit.prefill_step_s
 
     def seconds(self, batch: Mapping[str, Any]) -> float:
         """Of one step; 0 for an empty batch."""
@@ -91,4 +89,5 @@ class StepTimeModel:
             self._kv_bytes * (context + tokens) / self._attention_bandwidth,
         )
         overhead = self._step_s + self._request_s * requests + self._prefill_s * prefills
-        return layers + attention + self._link_s * tokens + overhead
+        launches = self._prefill_step_s * (prefills > 0)
+        return maximum(layers + attention, launches) + self._link_s * tokens + overhead
