@@ -62,7 +62,9 @@ class BidKVRadixVictim(ScoredVictim):
     def score(self, request: RequestState, now: float) -> float:
         private = request.private_tokens
         if private is None:
-            raise BidValidationError(f"bidkv_radix: private_tokens of request {request.request_id!r} is not known")
+            raise BidValidationError(
+                f"bidkv_radix: private_tokens of request {request.request_id!r} is not known"
+            )
         return compute_utility(private, radix_disruption(request, private, **self._weights))
 
 

@@ -160,7 +160,9 @@ class Backend(EngineBackend):
                 if records and records[0]["type"] == "run_start":
                     return records[0]
             await asyncio.sleep(POLL_S)
-        raise RuntimeError(f"strategy {settings.strategy!r} was not installed: SGLang runs without the bidkv plugin")
+        raise RuntimeError(
+            f"strategy {settings.strategy!r} was not installed: SGLang runs without the bidkv plugin"
+        )
 
     async def _settle(self) -> None:
         deadline = time.monotonic() + SETTLE_S

@@ -322,7 +322,9 @@ class SGLangAdapter:
                 if req.rid not in decoding:
                     prefill.add(req.rid)
         else:
-            scheduled = [(req.rid, accounts[req.rid].computed, 1) for req in batch.reqs if req.rid in accounts]
+            scheduled = [
+                (req.rid, accounts[req.rid].computed, 1) for req in batch.reqs if req.rid in accounts
+            ]
         for name, start, tokens in scheduled:
             account = accounts.get(name)
             if account is None:
@@ -354,7 +356,15 @@ class SGLangAdapter:
 def token_counts(scheduled: Sequence[tuple[str, int, int]], prefill: set[str]) -> dict[str, int]:
     """Sums over (id, first position, tokens) of a step; the context of a request is its first position."""
     counts = dict.fromkeys(
-        ("prefill_tokens", "decode_tokens", "prefill_reqs", "decode_reqs", "context_tokens", "prefill_context"), 0
+        (
+            "prefill_tokens",
+            "decode_tokens",
+            "prefill_reqs",
+            "decode_reqs",
+            "context_tokens",
+            "prefill_context",
+        ),
+        0,
     )
     for name, start, tokens in scheduled:
         kind = "prefill" if name in prefill else "decode"

@@ -25,7 +25,9 @@ def is_asked_for() -> bool:
 def check_installed() -> None:
     """Raises `BidKVError` if SGLang will not find the plugin in this environment."""
     if not any(point.name == "bidkv" for point in entry_points(group=PLUGIN_GROUP)):
-        raise BidKVError(f"no entry point 'bidkv' in {PLUGIN_GROUP!r}: install bidkv into SGLang's environment")
+        raise BidKVError(
+            f"no entry point 'bidkv' in {PLUGIN_GROUP!r}: install bidkv into SGLang's environment"
+        )
 
 
 def read_configuration() -> tuple[AdapterSettings, ControlFile | None]:

@@ -95,7 +95,10 @@ class _Sorted:
 def common_tokens(a: bytes, b: bytes) -> int:
     """Length of the common prefix of two token strings."""
     size = min(len(a), len(b))
-    left, right = np.frombuffer(a, TOKEN, size // TOKEN.itemsize), np.frombuffer(b, TOKEN, size // TOKEN.itemsize)
+    left, right = (
+        np.frombuffer(a, TOKEN, size // TOKEN.itemsize),
+        np.frombuffer(b, TOKEN, size // TOKEN.itemsize),
+    )
     differs = left != right
     first = int(differs.argmax()) if differs.size else 0
     return first if differs.size and differs[first] else left.size

@@ -21,7 +21,10 @@ from bidkv.errors import BidKVError
 
 def main() -> None:
     if not is_asked_for():
-        print(f"bidkv: set {STRATEGY_VARIABLE} to a strategy, or {CONTROL_VARIABLE} to a control file", file=sys.stderr)
+        print(
+            f"bidkv: set {STRATEGY_VARIABLE} to a strategy, or {CONTROL_VARIABLE} to a control file",
+            file=sys.stderr,
+        )
         raise SystemExit(2)
     try:
         check_installed()

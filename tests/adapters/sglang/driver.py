@@ -33,14 +33,20 @@ class Driver:
 
     def __init__(self, model: Path, tokens: int, page_size: int = 1, tree: bool = True):
         args = ServerArgs(
-            model_path=str(model), device="cpu", load_format="dummy", skip_tokenizer_init=True, page_size=page_size
+            model_path=str(model),
+            device="cpu",
+            load_format="dummy",
+            skip_tokenizer_init=True,
+            page_size=page_size,
         )
         publish(args, role="scheduler")
         kv = MHATokenToKVPool(tokens, page_size, torch.float32, 1, 8, 1, "cpu", False)
         if page_size == 1:
             allocator = TokenToKVPoolAllocator(tokens, torch.float32, "cpu", kv, need_sort=False)
         else:
-            allocator = PagedTokenToKVPoolAllocator(tokens, page_size, torch.float32, "cpu", kv, need_sort=False)
+            allocator = PagedTokenToKVPoolAllocator(
+                tokens, page_size, torch.float32, "cpu", kv, need_sort=False
+            )
         rows = ReqToTokenPool(MAX_REQUESTS, MAX_LEN, "cpu", enable_memory_saver=False)
         params = CacheInitParams(not tree, rows, allocator, page_size, tree_components=(ComponentType.FULL,))
         self.tokens, self.page_size = tokens, page_size
@@ -60,7 +66,9 @@ class Driver:
             waiting_queue=[],
         )
 
-    def request(self, rid: str, prompt: Sequence[int], facts: dict[str, Any] | None = None, **params: Any) -> Req:
+    def request(
+        self, rid: str, prompt: Sequence[int], facts: dict[str, Any] | None = None, **params: Any
+    ) -> Req:
         sampling = SamplingParams(max_new_tokens=256, custom_params={"bidkv": facts or {}}, **params)
         sampling.normalize(None)
         return Req(rid, "", array("q", prompt), sampling, vocab_size=VOCABULARY)
@@ -72,7 +80,13 @@ class Driver:
             req.extend_end = len(req.full_untruncated_fill_ids)
             req.lock = self.tree.lock(req.last_node)
         batch = ScheduleBatch.init_new(
-            list(reqs), self.rows, self.allocator, self.tree, self.model_config, False, SpeculativeAlgorithm.NONE
+            list(reqs),
+            self.rows,
+            self.allocator,
+            self.tree,
+            self.model_config,
+            False,
+            SpeculativeAlgorithm.NONE,
         )
         batch.prepare_for_extend()
         for req in reqs:
@@ -135,7 +149,9 @@ class Load:
         self.driver = driver
         self.adapter = adapter
         self.seats = seats
-        self.lengths = {req.rid: req.sampling_params.custom_params["bidkv"]["true_output_tokens"] for req in reqs}
+        self.lengths = {
+            req.rid: req.sampling_params.custom_params["bidkv"]["true_output_tokens"] for req in reqs
+        }
         self.outputs: dict[str, list[int]] = {}
         self.victims: list[str] = []
         for req in reqs:

@@ -48,7 +48,11 @@ def classes() -> dict[str, type]:
 def test_sjf_puts_the_shortest_declared_job_first(driver: Any, hooked: Callable[..., Any]) -> None:
     adapter = hooked(driver.scheduler, strategy="bidkv_radix")
     sizes = {"long": (40, 60), "short": (10, 20), "middle": (10, 70), "tie": (40, 40)}
-    arrive(adapter, driver, [driver.request(n, range(3, 3 + p), {"max_tokens": m}) for n, (p, m) in sizes.items()])
+    arrive(
+        adapter,
+        driver,
+        [driver.request(n, range(3, 3 + p), {"max_tokens": m}) for n, (p, m) in sizes.items()],
+    )
     assert queue_order(driver) == ["short", "middle", "tie", "long"]
 
 
@@ -58,7 +62,9 @@ def test_a_retracted_request_waits_in_front_unless_the_order_is_the_engines(
     def after_retraction(**settings: Any) -> list[str]:
         driver.scheduler.waiting_queue = []
         adapter = hooked(driver.scheduler, **settings)
-        reqs = [driver.request(n, range(3, 3 + size), {"max_tokens": 50}) for n, size in (("a", 5), ("b", 90))]
+        reqs = [
+            driver.request(n, range(3, 3 + size), {"max_tokens": 50}) for n, size in (("a", 5), ("b", 90))
+        ]
         arrive(adapter, driver, reqs)
         adapter._accounts["b"].evicted(1.0)
         return queue_order(driver)
@@ -67,7 +73,9 @@ def test_a_retracted_request_waits_in_front_unless_the_order_is_the_engines(
     assert after_retraction(strategy="sglang_default") == ["a", "b"]
 
 
-def test_the_true_length_ends_the_output_and_is_no_part_of_admission(driver: Any, hooked: Callable[..., Any]) -> None:
+def test_the_true_length_ends_the_output_and_is_no_part_of_admission(
+    driver: Any, hooked: Callable[..., Any]
+) -> None:
     adapter = hooked(driver.scheduler, strategy="bidkv_radix")
     req = driver.request("r", [5, 6, 7], {"max_tokens": 200, "true_output_tokens": 3})
     free = driver.request("free", [5, 6, 7])
@@ -93,7 +101,9 @@ def test_only_oracles_see_the_true_length(driver: Any, hooked: Callable[..., Any
     for strategy, expected in (("bidkv_radix", None), ("srpt_oracle", 3)):
         driver.scheduler.waiting_queue = []
         adapter = hooked(driver.scheduler, strategy=strategy)
-        arrive(adapter, driver, [driver.request("r", [5, 6, 7], {"max_tokens": 200, "true_output_tokens": 3})])
+        arrive(
+            adapter, driver, [driver.request("r", [5, 6, 7], {"max_tokens": 200, "true_output_tokens": 3})]
+        )
         assert adapter._accounts["r"].state.true_output_tokens == expected
 
 
@@ -111,7 +121,9 @@ def test_the_control_file_installs_settings_and_turns_the_kill_switch(driver: An
     step()
     write_control(control, {"strategy": "no such"})
     step()
-    write_control(control, AdapterSettings(strategy="bidkv_radix", run_id="two", events_path=str(tmp_path / "two")))
+    write_control(
+        control, AdapterSettings(strategy="bidkv_radix", run_id="two", events_path=str(tmp_path / "two"))
+    )
     step()
     adapter.close()
     types = [event["type"] for event in read_events(tmp_path / "one")]

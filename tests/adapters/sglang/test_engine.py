@@ -68,14 +68,19 @@ def load(count: int = 12, seed: int = 5) -> list[Any]:
     return requests
 
 
-async def outputs(backend: Any, requests: list[Any], together: bool = True, hurry: Any = None) -> dict[str, list[int]]:
+async def outputs(
+    backend: Any, requests: list[Any], together: bool = True, hurry: Any = None
+) -> dict[str, list[int]]:
     """Output tokens by request id. `hurry` runs once the first request has 20 tokens."""
 
     async def one(request: Any) -> tuple[str, list[int]]:
         facts = {"max_tokens": request.max_tokens, "true_output_tokens": request.output_tokens}
         params = {"temperature": 0.0, "max_new_tokens": request.max_tokens, "custom_params": {"bidkv": facts}}
         stream = await backend.engine.async_generate(
-            input_ids=request.prompt_token_ids.tolist(), sampling_params=params, rid=request.request_id, stream=True
+            input_ids=request.prompt_token_ids.tolist(),
+            sampling_params=params,
+            rid=request.request_id,
+            stream=True,
         )
         tokens: list[int] = []
         async for chunk in stream:
@@ -91,7 +96,9 @@ async def outputs(backend: Any, requests: list[Any], together: bool = True, hurr
     return dict([await one(request) for request in requests])
 
 
-def run(lab: SimpleNamespace, name: str, requests: list[Any], hurry: Any = None, **settings: Any) -> SimpleNamespace:
+def run(
+    lab: SimpleNamespace, name: str, requests: list[Any], hurry: Any = None, **settings: Any
+) -> SimpleNamespace:
     """Outputs, events and steps of a load under one set of settings."""
     backend = lab.backend
     paths = {key: str(backend.folder / f"{name}.{key}") for key in ("events_path", "steps_path")}
@@ -124,7 +131,9 @@ def calm(lab: SimpleNamespace) -> dict[str, list[int]]:
 
 
 def test_the_model_says_more_than_one_token(calm: dict[str, list[int]]) -> None:
-    assert {rid: len(tokens) for rid, tokens in calm.items()} == {r.request_id: r.output_tokens for r in load()}
+    assert {rid: len(tokens) for rid, tokens in calm.items()} == {
+        r.request_id: r.output_tokens for r in load()
+    }
     assert min(len(set(tokens)) for tokens in calm.values()) > 5
 
 
@@ -136,7 +145,9 @@ def test_bidkv_retracts_the_highest_private_utility(lab: SimpleNamespace, calm: 
         scores = {}
         for c in event["candidates"]:
             private = c["private_blocks"]
-            delta = max(0.5, private / 256) + 0.5 * min(1, c["output"] / c["max_tokens"]) + 0.3 * c["preemptions"]
+            delta = (
+                max(0.5, private / 256) + 0.5 * min(1, c["output"] / c["max_tokens"]) + 0.3 * c["preemptions"]
+            )
             scores[c["id"]] = private / (delta + 1e-3)
         assert scores[event["victim"]] == pytest.approx(max(scores.values()))
         assert event["blocks_freed"] == event["private_tokens"]
@@ -162,7 +173,11 @@ def test_accounts_add_up_over_requests_and_steps(lab: SimpleNamespace) -> None:
     steps = result.steps
     assert executed == sum(s["prefill_tokens"] + s["decode_tokens"] for s in steps)
     assert executed == sum(sum(s["scheduled"].values()) for s in steps)
-    assert sum(s["preempted"] for s in steps) == len(result.preempts) == sum(e["preemptions"] for e in result.requests)
+    assert (
+        sum(s["preempted"] for s in steps)
+        == len(result.preempts)
+        == sum(e["preemptions"] for e in result.requests)
+    )
     assert [s["step"] for s in steps] == list(range(len(steps)))
     assert all(0 < s["used_blocks"] <= POOL and s["dur"] > 0 and s["running"] <= SEATS for s in steps)
     assert result.events[-1]["steps"] == len(steps) and not result.events[-1]["degraded"]
@@ -213,7 +228,10 @@ def test_a_request_the_client_gives_up_leaves_nothing_behind(lab: SimpleNamespac
     assert reasons["endless"] == "abort" and len(reasons) == 13
     assert result.events[0]["victim"] == "slack_aware" and result.events[-1]["type"] == "run_end"
     overrun = sum(e["overrun"] for e in result.events if e["type"] == "request")
-    assert table["executed_tokens"].sum() + overrun == result.steps[["prefill_tokens", "decode_tokens"]].to_numpy().sum()
+    assert (
+        table["executed_tokens"].sum() + overrun
+        == result.steps[["prefill_tokens", "decode_tokens"]].to_numpy().sum()
+    )
     lab.runner.run(lab.backend._flush_cache())  # refused while anything is still held
 
 

@@ -24,7 +24,14 @@ pytestmark = [
 
 
 def test_a_missing_interpreter_is_one_line_and_exit_code_2() -> None:
-    command = [sys.executable, "-m", "ray_jobs.run", "engine=sglang_cpu", "engine.python=/nowhere/python", "strategy=lcf"]
+    command = [
+        sys.executable,
+        "-m",
+        "ray_jobs.run",
+        "engine=sglang_cpu",
+        "engine.python=/nowhere/python",
+        "strategy=lcf",
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
@@ -52,14 +59,20 @@ def test_one_sweep_compares_both_engines(tmp_path: Path) -> None:
         f"hydra.sweep.dir={tmp_path}/hydra",
     ]
     done = subprocess.run(
-        [sys.executable, "-m", "ray_jobs.run", "-m", *overrides], cwd=ROOT, capture_output=True, text=True, timeout=300
+        [sys.executable, "-m", "ray_jobs.run", "-m", *overrides],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     client = MlflowClient(store)
     experiment = client.get_experiment_by_name("bidkv").experiment_id
     runs = client.search_runs([experiment], "tags.`bidkv.kind` = 'run'")
     assert {(r.data.tags["engine"], r.data.tags["strategy"]) for r in runs} == {
-        (engine, strategy) for engine in ("vllm_sim", "sglang") for strategy in ("sglang_default", "bidkv_radix")
+        (engine, strategy)
+        for engine in ("vllm_sim", "sglang")
+        for strategy in ("sglang_default", "bidkv_radix")
     }
     for run in runs:
         assert run.info.status == "FINISHED" and run.data.metrics["completion_rate"] == 1.0

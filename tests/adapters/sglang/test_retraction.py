@@ -29,7 +29,11 @@ def shared_prefix_load(driver: Any, seed: int, count: int = 20) -> list[Any]:
         prefix = family[key][: random.choice((24, 48, 96))] if key in family else []
         prompt = prefix + [random.randrange(3, 512) for _ in range(random.randint(4, 40))]
         length = random.randint(16, 90)
-        facts = {"max_tokens": length + random.randint(0, 40), "true_output_tokens": length, "arrival": float(i)}
+        facts = {
+            "max_tokens": length + random.randint(0, 40),
+            "true_output_tokens": length,
+            "arrival": float(i),
+        }
         reqs.append(driver.request(f"{seed}-{i}", prompt, facts))
     return reqs
 
@@ -39,7 +43,14 @@ def drive(tiny_model: Path, hooked: Callable[..., Any], tmp_path: Path) -> Calla
     """Runs one load under a strategy; returns its driver, load and events."""
     from driver import Driver, Load
 
-    def run(seed: int = 0, page: int = 1, tokens: int = TOKENS, watch: Any = None, count: int = 20, **settings: Any):
+    def run(
+        seed: int = 0,
+        page: int = 1,
+        tokens: int = TOKENS,
+        watch: Any = None,
+        count: int = 20,
+        **settings: Any,
+    ):
         driver = Driver(tiny_model, tokens, page)
         path = tmp_path / f"{len(list(tmp_path.iterdir()))}.jsonl"
         adapter = hooked(driver.scheduler, events_path=str(path), **settings) if settings else None
@@ -85,7 +96,9 @@ def test_the_victim_has_the_highest_utility_of_the_formula(drive: Callable[..., 
     def utility(c: dict[str, Any]) -> float:
         shared = -(-c["computed"] // page) - c["private_blocks"]
         private = c["computed"] - shared * page
-        delta = max(0.4, private / 64.0) + 0.9 * min(1.0, c["output"] / c["max_tokens"]) + 0.2 * c["preemptions"]
+        delta = (
+            max(0.4, private / 64.0) + 0.9 * min(1.0, c["output"] / c["max_tokens"]) + 0.2 * c["preemptions"]
+        )
         return private / (max(0.1, delta) + 1e-3)
 
     for event in run.preempts:
@@ -119,7 +132,9 @@ def test_sglang_default_decides_as_sglang_does(drive: Callable[..., Any]) -> Non
 
 def test_the_kill_switch_leaves_the_choice_to_sglang(drive: Callable[..., Any]) -> None:
     stock = drive(seed=1)
-    run = drive(seed=1, strategy="preempt-evict", admission="engine-order", victim="largest", kill_switch=True)
+    run = drive(
+        seed=1, strategy="preempt-evict", admission="engine-order", victim="largest", kill_switch=True
+    )
     assert run.load.victims == stock.load.victims
     assert {e["source"] for e in run.preempts} == {"kill_switch"}
 

@@ -86,7 +86,9 @@ def test_the_server_answers_under_the_strategy(tiny_model: Path, tmp_path: Path)
     assert (request["prompt"], request["output"], request["max_tokens"]) == (4, 6, 6)
 
 
-def ask_until_up(process: subprocess.Popen[str], log: Path, port: int, payload: dict[str, Any]) -> dict[str, Any]:
+def ask_until_up(
+    process: subprocess.Popen[str], log: Path, port: int, payload: dict[str, Any]
+) -> dict[str, Any]:
     """The server's answer to one request, sent again until it is there to take it."""
     body = json.dumps(payload | {"sampling_params": {"max_new_tokens": 6, "ignore_eos": True}}).encode()
     request = urllib.request.Request(
