@@ -76,10 +76,26 @@ def test_overlapping_steps_have_no_gap():
     assert step_periods(log)["seconds"].to_numpy() == pytest.approx(log["dur"].to_numpy())
 
 
+def test_time_that_overlapping_steps_shift_to_their_neighbours_does_not_matter():
+    truth = replace(TRUTH, prefill_step_s=0.015, prefill_overhead_s=0.0)
+    log = step_log(5, 4000, 0.02, truth)
+    end = np.cumsum(log["dur"])
+    log["t"] = np.concatenate([[0.0, 0.0], end[:-2]])  # scheduled one step ahead
+    shifted = np.minimum(log["dur"], 0.01) * (log["prefill_reqs"] > 0)  # shows up in the step before
+    log["dur"] += np.append(shifted[1:], 0.0) - shifted
+    fitted, _, held = fit([log], shape("llama-3.1-8b"), hardware("h100-sxm"), Calibration(), hold_out=0.25)
+    assert held.window == 16 and held.median < 0.03
+    clean = step_log(6, 1000, 0.0, truth)
+    seconds = StepTimeModel(shape("llama-3.1-8b"), hardware("h100-sxm"), fitted).seconds_of(clean)
+    for kind in (clean["prefill_reqs"] > 0, clean["prefill_reqs"] == 0):
+        assert seconds[kind].sum() == pytest.approx(clean.loc[kind, "dur"].sum(), rel=0.05)
+
+
 def test_held_out_steps_are_whole_stretches_of_the_run():
-    train, held = split(pd.DataFrame({"a": range(1000)}), 0.25)
-    assert len(held) == 250 and len(train) + len(held) == 1000
-    assert len({i // 50 for i in held.index}) == 5
+    for window in (1, 10):
+        train, held = split(pd.DataFrame({"window": np.arange(1000) // window}), 0.25)
+        assert len(held) == 250 and len(train) + len(held) == 1000
+        assert len({i // 50 for i in held.index}) == 5
 
 
 def run_calibrate(*overrides: str) -> subprocess.CompletedProcess:

@@ -114,6 +114,13 @@ def test_a_long_prefill_is_bound_by_compute():
     assert seconds == pytest.approx(layers + attention, rel=0.01)
 
 
+def test_a_short_prefill_is_bound_by_its_launches():
+    times = StepTimeModel(shape("llama-3.1-8b"), hardware("h100-sxm"), replace(PEAKS, prefill_step_s=0.015))
+    assert times.seconds(batch(prefill=100, prefills=1, decode=4, decodes=4)) == 0.015
+    assert times.seconds(batch(prefill=8192, prefills=1)) > 0.1
+    assert times.seconds(batch(decode=4, decodes=4)) < 0.006
+
+
 def test_few_tokens_touch_few_experts():
     model, gpu = shape("olmoe-1b-7b"), hardware("h100-sxm")
     times = StepTimeModel(model, gpu, PEAKS)
@@ -139,7 +146,7 @@ def test_several_devices_need_a_link():
 
 
 def test_arrays_and_single_steps_agree():
-    times = StepTimeModel(shape("olmoe-1b-7b"), hardware("l4"), Calibration(prefill_overhead_s=1e-4))
+    times = StepTimeModel(shape("olmoe-1b-7b"), hardware("l4"), Calibration(prefill_overhead_s=1e-4, prefill_step_s=2e-3))
     draw = np.random.default_rng(0)
     steps = pd.DataFrame({name: draw.integers(0, 2000, 50) for name in BATCH_COLUMNS})
     steps["prefill_context"] = steps[["context_tokens", "prefill_context"]].min(axis=1)
