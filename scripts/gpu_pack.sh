@@ -1,0 +1,37 @@
+#!/bin/sh
+# Packs vLLM, Ray, MLflow and Hydra for a GPU machine without a network: scripts/gpu_pack.sh [FOLDER]
+# (default .carry). Writes parts of at most 60 MiB; there: scripts/gpu_run.sh FOLDER COMMAND...
+#
+# Left out of the wheels: kernels that a dense model on a Hopper GPU does not run (FlashAttention 2, MoE, MLA,
+# FP4), servers' web pages, Ray's libraries for training and serving, tokenizers, symbols.
+set -eu
+cd "$(dirname "$0")/.."
+folder=${1:-.carry}
+wheels=$folder/wheels
+site=$folder/site
+mkdir -p "$wheels"
+platforms=$(for n in 17 24 26 27 28 31 34; do printf -- '--platform manylinux_2_%s_x86_64 ' $n; done)
+# shellcheck disable=SC2086
+python3 -m pip download -q --no-deps --only-binary=:all: --python-version 3.12 --implementation cp \
+  $platforms --platform manylinux2014_x86_64 --platform manylinux1_x86_64 -d "$wheels" -r scripts/vllm_gpu.txt
+python3 -m pip wheel -q --no-deps -w "$wheels" antlr4-python3-runtime==4.9.3  # of omegaconf; has no wheel
+rm -rf "$site"
+mkdir -p "$site"
+for wheel in "$wheels"/*.whl; do
+  python3 -m zipfile -e "$wheel" "$site"
+done
+cd "$site"
+mv ./*.data/purelib/* ./*.data/platlib/* . 2>/dev/null || true
+rm -rf ./*.data ray/jars ray/cpp ray/rllib ray/serve ray/llm ray/dashboard/client mlflow/server/js \
+  mistral_common/data pycountry/locales vllm/vllm-rs vllm/third_party/fmha_sm100 vllm/third_party/deep_gemm/include \
+  vllm/vllm_flash_attn/_vllm_fa2_C* vllm/_moe_C* vllm/_flashmla_C* vllm/_qutlass_C*
+find . -name '_C.cpython-3*' ! -name '*-312-*' -delete
+strip --strip-unneeded ray/_raylet.so
+for binary in ray/core/src/ray/raylet/raylet ray/core/src/ray/gcs/gcs_server; do
+  strip --strip-unneeded "$binary"
+  chmod +x "$binary"  # the zip module of Python forgets it
+done
+cd - >/dev/null
+rm -f "$folder"/part.*
+tar -C "$site" -c . | xz -T2 -6 | split -b 60M -d -a 1 - "$folder/part."
+ls -l "$folder"/part.*
