@@ -8,9 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from packaging.version import Version
+
 from ray_jobs.config import EngineConfig
 from ray_jobs.sim.config import blocks_that_fit
 from ray_jobs.sim.shape import ModelShape
+
+OLDEST_VLLM = (0, 32)  # 0.26 names what the loop and the shortcuts touch differently
 
 
 @dataclass(frozen=True)
@@ -28,12 +32,15 @@ def build_parts(engine: EngineConfig, folder: Path) -> SchedulerParts:
 
     vLLM's CPU platform, on which this runs, turns async scheduling off and sets defaults of its own;
     the simulated device is a GPU, so `engine.sim.async_scheduling` is put back afterwards.
-    Raises ValueError (pydantic's) on settings that vLLM does not accept.
+    Raises ValueError on a vLLM that is too old, and (pydantic's) on settings that vLLM does not accept.
     """
+    import vllm
     from vllm.engine.arg_utils import EngineArgs
     from vllm.utils.hashing import get_hash_fn_by_name
     from vllm.v1.core.kv_cache_utils import get_request_block_hasher, init_none_hash
 
+    if Version(vllm.__version__).release < OLDEST_VLLM:
+        raise ValueError(f"engine.kind='vllm_sim': needs vLLM 0.32 or newer, this is {vllm.__version__}")
     sim = engine.sim
     shape = sim.model_shape
     config = EngineArgs(
