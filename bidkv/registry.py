@@ -30,7 +30,9 @@ class BaselineRegistry:
         elif issubclass(cls, AdmissionPolicy):
             self._add(self._admissions, cls)
         else:
-            raise BidValidationError(f"cannot register {cls!r}: not a Strategy, VictimPolicy or AdmissionPolicy")
+            raise BidValidationError(
+                f"cannot register {cls!r}: not a Strategy, VictimPolicy or AdmissionPolicy"
+            )
 
     def get(self, name: str, **params: Any) -> Strategy:
         """A new strategy of that name; `params` go to its victim policy."""

@@ -1,10 +1,11 @@
 """Simulates runs that a real engine has done, and compares what came out, run by run.
 
-    python scripts/compare_sim.py FOLDER... [--calibration NAME] [--hardware h100-sxm] [--sync] [--set KEY=VALUE]
+    python scripts/compare_sim.py FOLDER... [--calibration NAME] [--hardware h100-sxm] [--sync]
+                                            [--set KEY=VALUE ...]
 
-A FOLDER is what an MLflow run logged: config.yaml, requests.parquet, steps.parquet, events.jsonl, run.json.
-The job's model shape is `engine.sim.model_shape` (see engine=vllm_shape). Only runs whose steps the calibration was not
-fitted to say anything about its predictions; the table marks the others.
+A FOLDER is what an MLflow run logged: config.yaml, requests.parquet, steps.parquet, events.jsonl and
+run.json. The model shape is the job's `engine.sim.model_shape` (see engine=vllm_shape). Only runs
+whose steps the calibration was not fitted to say anything about its predictions; the table marks the others.
 """
 
 from __future__ import annotations
@@ -44,11 +45,15 @@ LIMITS = (
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folders", nargs="+", type=Path)
     parser.add_argument("--calibration", default="h100-llama-3.1-8b-vllm-0.26")
     parser.add_argument("--hardware", default="h100-sxm")
-    parser.add_argument("--set", nargs="*", default=[], help="KEY=VALUE of the stored jobs, such as a trace file's path here")
+    parser.add_argument(
+        "--set", nargs="*", default=[], help="KEY=VALUE of the stored jobs, such as a trace file's path here"
+    )
     parser.add_argument("--sync", action="store_true", help="the real engine scheduled synchronously")
     args = parser.parse_args()
     table = Table("run", "fitted", *METRICS, title="predicted / measured (measured)", title_justify="left")
@@ -59,10 +64,15 @@ def main() -> None:
             job = simulated_job(real, args)
             measured = compute_metrics(RunResult.load(folder), real.slo)
             predicted = compute_metrics(simulated(job, Path(scratch)), real.slo)
-            seen = any(Path(name).resolve() == folder.resolve() for name in job.engine.sim.calibration.origin["steps"])
+            seen = any(
+                Path(name).resolve() == folder.resolve()
+                for name in job.engine.sim.calibration.origin["steps"]
+            )
             ratios = [predicted[m] / measured[m] if measured[m] else float("nan") for m in METRICS]
             caching = "on" if real.engine.prefix_caching else "off"
-            group = f"{real.workload.name} {load_name(real)}, prefix caching {caching}" + (", fitted" if seen else "")
+            group = f"{real.workload.name} {load_name(real)}, prefix caching {caching}" + (
+                ", fitted" if seen else ""
+            )
             groups[group].append(ratios)
             table.add_row(
                 f"{real.strategy.label}, {group}, seed {real.seed}", "yes" if seen else "",
@@ -71,7 +81,9 @@ def main() -> None:
     console = Console(width=190)
     console.print(table)
     for group, rows in groups.items():
-        means = ", ".join(f"{m} {mean(column) - 1:+.1%}" for m, column in zip(METRICS, zip(*rows, strict=True), strict=True))
+        means = ", ".join(
+            f"{m} {mean(column) - 1:+.1%}" for m, column in zip(METRICS, zip(*rows, strict=True), strict=True)
+        )
         console.print(f"{group}: mean error of {len(rows)} runs: {means}")
 
 

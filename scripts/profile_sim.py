@@ -3,9 +3,9 @@
     python scripts/profile_sim.py [--running 64] [--steps 2000] [--rounds 5] [--profile]
 
 Times are CPU time, and variants take turns in short rounds, so that a busy machine slows all of them
-alike; the table shows the median round and the best. `schedule` is stock vLLM's schedule() alone, `stock` its whole loop without any model
-(schedule, sampled tokens, update_from_output), `simulator` all that a simulated step does. Every
-request decodes in every step; none arrives or leaves.
+alike; the table shows the median round and the best. `schedule` is stock vLLM's schedule() alone,
+`stock` its whole loop without any model (schedule, sampled tokens, update_from_output), `simulator`
+all that a simulated step does. Every request decodes in every step; none arrives or leaves.
 """
 
 from __future__ import annotations
@@ -59,8 +59,13 @@ class Stock:
         for r in trace.requests:
             self.scheduler.add_request(
                 make_request(
-                    parts, r.request_id, r.prompt_token_ids.tolist(),
-                    max_tokens=r.output_tokens, arrival_time=0.0, priority=0, declared={},
+                    parts,
+                    r.request_id,
+                    r.prompt_token_ids.tolist(),
+                    max_tokens=r.output_tokens,
+                    arrival_time=0.0,
+                    priority=0,
+                    declared={},
                 )  # fmt: skip
             )
 
@@ -74,16 +79,23 @@ class Stock:
             scheduling += clock() - before
             ids = list(output.num_scheduled_tokens)
             sampled = [[] if scheduler.requests[i].is_prefill_chunk else [7] for i in ids]
-            scheduler.update_from_output(output, ModelRunnerOutput(ids, {r: i for i, r in enumerate(ids)}, sampled))
+            scheduler.update_from_output(
+                output, ModelRunnerOutput(ids, {r: i for i, r in enumerate(ids)}, sampled)
+            )
         return scheduling, clock() - start
 
 
 class Simulated:
     """The simulator on the same requests."""
 
-    def __init__(self, parts: SchedulerParts, trace: Trace, engine: EngineConfig, shortcuts: bool, folder: Path):
+    def __init__(
+        self, parts: SchedulerParts, trace: Trace, engine: EngineConfig, shortcuts: bool, folder: Path
+    ):
         settings = AdapterSettings(
-            strategy="preempt-evict", run_id="profile", events_path=str(folder / "events.jsonl"), steps_path="memory"
+            strategy="preempt-evict",
+            run_id="profile",
+            events_path=str(folder / "events.jsonl"),
+            steps_path="memory",
         )
         clock, clients = VirtualClock(), VirtualClients(trace, 1e9)
         scheduler = make_scheduler(parts, settings.to_dict(), clock, shortcuts)
@@ -98,7 +110,9 @@ class Simulated:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--running", type=int, default=64)
     parser.add_argument("--steps", type=int, default=200, help="steps a round")
     parser.add_argument("--rounds", type=int, default=15)
@@ -143,9 +157,12 @@ def report(args: argparse.Namespace, stock: Stock, variants: dict[str, Simulated
     gc.enable()
     for name, rounds in times.items():
         ratios = ", ".join(
-            f"{median(np.array(rounds) / np.array(times[base])):.2f}x {base}" for base in ("schedule", "stock")
+            f"{median(np.array(rounds) / np.array(times[base])):.2f}x {base}"
+            for base in ("schedule", "stock")
         )
-        print(f"  {name:38} {median(rounds):7.0f} ({min(rounds):.0f})   {1e6 / median(rounds):6.0f} steps/s   {ratios}")
+        print(
+            f"  {name:38} {median(rounds):7.0f} ({min(rounds):.0f})   {1e6 / median(rounds):6.0f} steps/s   {ratios}"
+        )
 
 
 def profile(simulated: Simulated, steps: int) -> None:
@@ -173,7 +190,8 @@ def all_at_once(count: int, outputs: int) -> Trace:
         "profile",
         0,
         tuple(
-            TraceRequest(f"r{i}", 0.0, generator.integers(3, 100_000, PROMPT), outputs, outputs) for i in range(count)
+            TraceRequest(f"r{i}", 0.0, generator.integers(3, 100_000, PROMPT), outputs, outputs)
+            for i in range(count)
         ),
     )
 

@@ -1,6 +1,6 @@
 """How well the calibrated simulator predicts a real engine on loads it was not fitted to.
 
-    python scripts/validate_sim.py [--requests 80] [--rounds 3] [--json FILE] [--keep FOLDER] [engine overrides ...]
+    python scripts/validate_sim.py [--requests 80] [--rounds 3] [--json FILE] [--keep FOLDER] [OVERRIDE ...]
 
 Runs the tiny model on this machine's CPU: loads to fit and loads to check take turns, several rounds
 of each, so that a machine that drifts hits both alike. Then it fits the step-time model to the first kind,
@@ -49,7 +49,14 @@ SIMULATED = [
     "engine=vllm_sim", "model_shape@engine.sim.model_shape=tiny-llama", "hardware@engine.sim.hardware=local-cpu",
     "engine.sim.async_scheduling=false",
 ]  # fmt: skip
-SAME = ("block_size", "num_blocks", "max_num_seqs", "max_model_len", "max_num_batched_tokens", "prefix_caching")
+SAME = (
+    "block_size",
+    "num_blocks",
+    "max_num_seqs",
+    "max_model_len",
+    "max_num_batched_tokens",
+    "prefix_caching",
+)
 
 
 @dataclass
@@ -68,7 +75,9 @@ class Prediction:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--requests", type=int, default=80, help="requests a load and round")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path, help="also write the predictions here")
@@ -103,7 +112,9 @@ async def validate(args: argparse.Namespace) -> tuple[list[Prediction], StepErro
         [result.steps for (name, _), result in real.items() if name in FIT],
         start.model_shape, start.hardware, Calibration(), hold_out=0.1,
     )  # fmt: skip
-    simulated = await run_all({key: simulated_job(what, fitted) for key, what in jobs.items() if key[0] in CHECK})
+    simulated = await run_all(
+        {key: simulated_job(what, fitted) for key, what in jobs.items() if key[0] in CHECK}
+    )
     predictions = []
     for name in CHECK:
         rounds = [(name, number) for number in range(args.rounds)]
@@ -147,11 +158,18 @@ def show(predictions: list[Prediction], errors: StepErrors) -> None:
     for p in predictions:
         verdict = "met" if abs(p.error) <= p.bar else "missed"
         table.add_row(
-            p.load, p.metric, f"{p.measured:.4g}", f"{p.predicted:.4g}", f"{p.error:+.1%}", f"{p.bar:.0%} {verdict}"
+            p.load,
+            p.metric,
+            f"{p.measured:.4g}",
+            f"{p.predicted:.4g}",
+            f"{p.error:+.1%}",
+            f"{p.bar:.0%} {verdict}",
         )
     console = Console(width=110)
     console.print(table)
-    console.print(f"steps held out of the fitted loads: total time {errors.total:+.1%}, per step median {errors.median:.1%}")
+    console.print(
+        f"steps held out of the fitted loads: total time {errors.total:+.1%}, per step median {errors.median:.1%}"
+    )
 
 
 if __name__ == "__main__":

@@ -89,7 +89,9 @@ def kv_cache_config(shape: ModelShape, block_size: int, blocks: int) -> Any:
         dtype=getattr(torch, shape.dtype),
     )
     layers = [f"model.layers.{i}.self_attn.attn" for i in range(shape.layers)]
-    return KVCacheConfig(num_blocks=blocks, kv_cache_tensors=[], kv_cache_groups=[KVCacheGroupSpec(layers, spec)])
+    return KVCacheConfig(
+        num_blocks=blocks, kv_cache_tensors=[], kv_cache_groups=[KVCacheGroupSpec(layers, spec)]
+    )
 
 
 def run_config(parts: SchedulerParts, bidkv: dict[str, Any]) -> Any:

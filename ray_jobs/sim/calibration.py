@@ -34,11 +34,18 @@ class Calibration:
     step_overhead_s: float = 1.5e-3  # every step: launches, sampling, scheduling that is not hidden
     request_overhead_s: float = 5e-6  # every scheduled request
     prefill_overhead_s: float = 0.0  # every scheduled request that prefills, besides
-    prefill_step_s: float = 0.0  # at least this for the layers of a step with a prefill: launches without a CUDA graph
+    prefill_step_s: float = (
+        0.0  # at least this for the layers of a step with a prefill: launches without a CUDA graph
+    )
     origin: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in EFFICIENCIES:  # above 1 where a peak is only nominal
-            require(0 < getattr(self, name) <= 100, f"engine.sim.calibration.{name}", getattr(self, name), "in (0, 100]")
+            require(
+                0 < getattr(self, name) <= 100,
+                f"engine.sim.calibration.{name}",
+                getattr(self, name),
+                "in (0, 100]",
+            )
         for name in OVERHEADS:
             require(getattr(self, name) >= 0, f"engine.sim.calibration.{name}", getattr(self, name), ">= 0")

@@ -26,7 +26,9 @@ def check_requests(scheduler: Any) -> None:
     _require(set(places) == set(scheduler.requests), "requests", "not all in running or waiting", places)
     _require(max(places.values(), default=1) == 1, "requests", "one is in two places", places)
     for request in running:
-        _require(request.status == RequestStatus.RUNNING, request.request_id, "runs with status", request.status)
+        _require(
+            request.status == RequestStatus.RUNNING, request.request_id, "runs with status", request.status
+        )
     for request in waiting:
         fits = request.status in (RequestStatus.WAITING, RequestStatus.PREEMPTED)
         _require(fits, request.request_id, "waits with status", request.status)
@@ -55,7 +57,9 @@ def check_blocks(scheduler: Any) -> None:
     for block in pool.blocks:
         if not block.is_null:
             held = holders[block.block_id]
-            _require(block.ref_cnt == held, f"block {block.block_id}", f"ref_cnt {block.ref_cnt}, holders", held)
+            _require(
+                block.ref_cnt == held, f"block {block.block_id}", f"ref_cnt {block.ref_cnt}, holders", held
+            )
     total = len(free) + len(holders) + 1
     _require(total == pool.num_gpu_blocks, "blocks", "free + held + null block are not all", total)
 
@@ -67,7 +71,9 @@ def check_tokens(scheduler: Any) -> None:
         new = account.executed - account.recomputed + account.cached
         _require(new == account.frontier, request_id, f"frontier {account.frontier}, new tokens", new)
         computed = request.num_computed_tokens
-        _require(computed <= account.frontier, request_id, f"computed {computed} > frontier", account.frontier)
+        _require(
+            computed <= account.frontier, request_id, f"computed {computed} > frontier", account.frontier
+        )
         ahead = account.frontier - request.num_tokens
         _require(ahead <= 1, request_id, "computed tokens that do not exist yet", ahead)
 

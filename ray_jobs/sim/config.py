@@ -37,14 +37,21 @@ class SimConfig:
 def blocks_that_fit(engine: EngineConfig) -> int:
     """KV-cache blocks in the memory that weights and `reserved_bytes` leave of `gpu_memory_utilization`."""
     sim = engine.sim
-    free = sim.hardware.memory * engine.gpu_memory_utilization - sim.model_shape.weight_bytes - sim.reserved_bytes
+    free = (
+        sim.hardware.memory * engine.gpu_memory_utilization
+        - sim.model_shape.weight_bytes
+        - sim.reserved_bytes
+    )
     return max(0, int(free // (sim.model_shape.kv_bytes_per_token * engine.block_size)))
 
 
 def check_simulated(engine: EngineConfig) -> None:
     """Raises ValueError if `engine` cannot be simulated."""
     require(
-        engine.sim is not None, "engine.sim", engine.sim, "given for engine.kind=vllm_sim (start from engine=vllm_sim)"
+        engine.sim is not None,
+        "engine.sim",
+        engine.sim,
+        "given for engine.kind=vllm_sim (start from engine=vllm_sim)",
     )
     require(
         engine.tensor_parallel_size == 1, "engine.tensor_parallel_size", engine.tensor_parallel_size,

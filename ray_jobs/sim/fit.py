@@ -101,7 +101,9 @@ def fit(
     efficiencies = NOMINAL_RANGE if hardware.nominal else EFFICIENCY_RANGE
     low, high = np.log([efficiencies if n in EFFICIENCIES else OVERHEAD_RANGE for n in names]).T
     best = None
-    for overhead, launches in product((1.0, 0.1, 10.0), (1e-6, 1e-2)):  # the rooflines' kinks make local optima
+    for overhead, launches in product(
+        (1.0, 0.1, 10.0), (1e-6, 1e-2)
+    ):  # the rooflines' kinks make local optima
         guess = replace(start, prefill_step_s=max(start.prefill_step_s, launches))
         x0 = np.log([max(getattr(guess, n), 1e-6) * (overhead if n in OVERHEADS else 1) for n in names])
         x0 = np.clip(x0, low + 1e-3, high - 1e-3)

@@ -25,4 +25,9 @@ class Hardware:
         for name in ("flops", "memory_bandwidth", "memory"):
             require(getattr(self, name) > 0, f"engine.sim.hardware.{name}", getattr(self, name), "> 0")
         if self.link_bandwidth is not None:
-            require(self.link_bandwidth > 0, "engine.sim.hardware.link_bandwidth", self.link_bandwidth, "> 0 or null")
+            require(
+                self.link_bandwidth > 0,
+                "engine.sim.hardware.link_bandwidth",
+                self.link_bandwidth,
+                "> 0 or null",
+            )

@@ -42,7 +42,13 @@ class Simulation:
         wall_timeout_s: float,
         check: Check | None = None,
     ):
-        self.parts, self.scheduler, self.clients, self.model, self.clock = parts, scheduler, clients, model, clock
+        self.parts, self.scheduler, self.clients, self.model, self.clock = (
+            parts,
+            scheduler,
+            clients,
+            model,
+            clock,
+        )
         self.run_timeout_s, self.wall_timeout_s, self.check = run_timeout_s, wall_timeout_s, check
         self._depth = parts.vllm_config.max_concurrent_batches
         self._batches: deque[tuple[Any, ModelRunnerOutput, float]] = deque()

@@ -65,7 +65,9 @@ def replay(
             output = scheduler.schedule()
             if dict(output.num_scheduled_tokens) != step["scheduled"]:
                 return Replay(
-                    number, _preemptions(settings), _differ("step", number, step["scheduled"], output.num_scheduled_tokens)
+                    number,
+                    _preemptions(settings),
+                    _differ("step", number, step["scheduled"], output.num_scheduled_tokens),
                 )
             batches.append((output, sampler.sample(output), step))
             if depth == 1 or not output.num_scheduled_tokens:
@@ -96,7 +98,9 @@ def _request(parts: SchedulerParts, request: Any, arrival_t: float) -> Any:
     )
 
 
-def _first_difference(recorded: Sequence[Mapping[str, Any]], replayed: Sequence[Mapping[str, Any]]) -> str | None:
+def _first_difference(
+    recorded: Sequence[Mapping[str, Any]], replayed: Sequence[Mapping[str, Any]]
+) -> str | None:
     for kind, names in (("preempt", DECISION), ("request", ("id", *COUNTS))):
         ours = [tuple(e[n] for n in names) for e in replayed if e["type"] == kind]
         theirs = [tuple(e[n] for n in names) for e in recorded if e["type"] == kind]

@@ -47,7 +47,9 @@ class ModelShape:
             "max_position", "tensor_parallel",
         ):  # fmt: skip
             require(getattr(self, name) > 0, f"{key}.{name}", getattr(self, name), "> 0")
-        require(self.heads % self.kv_heads == 0, f"{key}.kv_heads", self.kv_heads, f"a divisor of {self.heads}")
+        require(
+            self.heads % self.kv_heads == 0, f"{key}.kv_heads", self.kv_heads, f"a divisor of {self.heads}"
+        )
         require(
             self.heads % self.tensor_parallel == 0,
             f"{key}.tensor_parallel", self.tensor_parallel, f"a divisor of {self.heads} heads",

@@ -81,7 +81,9 @@ def _read_mlflow(run_id: str, tracking_uri: str) -> StepLog:
             for name in ("steps.parquet", "run.json"):
                 client.download_artifacts(run_id, name, folder)
         except (MlflowException, OSError) as error:
-            raise ValueError(f"steps={run_id!r}: no such run with steps in {tracking_uri} ({error})") from error
+            raise ValueError(
+                f"steps={run_id!r}: no such run with steps in {tracking_uri} ({error})"
+            ) from error
         log = _read_folder(Path(folder), run_id)
     log.name = f"mlflow run {run_id}"
     return log

@@ -18,7 +18,9 @@ LOAD = ["workload=h100_mixed", "workload.rate=14", "workload.num_requests=120", 
 def backend_and_job(tmp_path_factory):
     from ray_jobs.engines import make_backend
 
-    job = compose_job(*LOAD, "engine.num_blocks=600", "engine.max_num_seqs=32", "engine.sim.check=true", "strategy=lcf")
+    job = compose_job(
+        *LOAD, "engine.num_blocks=600", "engine.max_num_seqs=32", "engine.sim.check=true", "strategy=lcf"
+    )
     backend = make_backend(job.engine, tmp_path_factory.mktemp("engine"))
     backend.environment = asyncio.run(backend.start())
     return backend, job
@@ -59,7 +61,9 @@ def test_metrics_and_flags_come_from_virtual_time(backend_and_job, result):
 def test_nothing_in_the_records_depends_on_this_machine(backend_and_job, result):
     backend, job = backend_and_job
     asyncio.run(backend.run(frozen(job), job, "two"))
-    logs = [(backend.folder / f"{run}.events.jsonl").read_text().replace(run, "run") for run in ("one", "two")]
+    logs = [
+        (backend.folder / f"{run}.events.jsonl").read_text().replace(run, "run") for run in ("one", "two")
+    ]
     assert logs[0] == logs[1] and "_ns" not in logs[0]
 
 

@@ -24,12 +24,16 @@ TRUTH = Calibration(
 )  # fmt: skip
 
 
-def step_log(seed: int, count: int, noise: float, truth: Calibration = TRUTH, gap: float = 0.0) -> pd.DataFrame:
+def step_log(
+    seed: int, count: int, noise: float, truth: Calibration = TRUTH, gap: float = 0.0
+) -> pd.DataFrame:
     """Steps of an imagined H100 with the 8B shape; `gap` seconds between them do not count into `dur`."""
     draw = np.random.default_rng(seed)
     decodes = draw.integers(1, 200, count)
     prefills = draw.integers(0, 4, count) * (draw.random(count) < 0.4)
-    steps = pd.DataFrame({"step": np.arange(count), "decode_reqs": decodes, "decode_tokens": decodes, "prefill_reqs": prefills})
+    steps = pd.DataFrame(
+        {"step": np.arange(count), "decode_reqs": decodes, "decode_tokens": decodes, "prefill_reqs": prefills}
+    )
     steps["prefill_tokens"] = prefills * draw.integers(50, 2500, count)
     steps["prefill_context"] = prefills * draw.integers(0, 500, count)
     steps["context_tokens"] = steps["prefill_context"] + decodes * draw.integers(50, 4000, count)
@@ -44,7 +48,12 @@ def test_known_factors_are_found_again():
     fitted, _, held = fit(
         [step_log(0, 1500, 0.03)], shape("llama-3.1-8b"), hardware("h100-sxm"), Calibration(), hold_out=0.25
     )
-    for name in ("compute_efficiency", "bandwidth_efficiency", "attention_bandwidth_efficiency", "step_overhead_s"):
+    for name in (
+        "compute_efficiency",
+        "bandwidth_efficiency",
+        "attention_bandwidth_efficiency",
+        "step_overhead_s",
+    ):
         assert getattr(fitted, name) == pytest.approx(getattr(TRUTH, name), rel=0.15), name
     assert abs(held.total) < 0.01 and held.median < 0.03
     assert held.steps == pytest.approx(500 * 0.75, rel=0.05)
@@ -130,7 +139,10 @@ def test_the_command_writes_a_fit_the_simulator_takes(tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["steps=[/nowhere/steps.jsonl]", "name=x"], "must be a steps file, a run's folder or an MLflow run id"),
+        (
+            ["steps=[/nowhere/steps.jsonl]", "name=x"],
+            "must be a steps file, a run's folder or an MLflow run id",
+        ),
         (["steps=[]", "name=x"], "steps=[]: must be at least one step log"),
         (["steps=[{folder}]", "name=a/b"], "name='a/b': must be letters"),
         (["steps=[{folder}]", "name=x", "hold_out=0.9"], "hold_out=0.9: must be in (0, 0.5]"),

@@ -71,7 +71,9 @@ class TestTheCheckItself:
         )
         for i in range(2):
             scheduler.add_request(
-                make_request(parts, f"r{i}", [5 + i] * 50, max_tokens=9, arrival_time=0.0, priority=0, declared={})
+                make_request(
+                    parts, f"r{i}", [5 + i] * 50, max_tokens=9, arrival_time=0.0, priority=0, declared={}
+                )
             )
         scheduler.schedule()
         check_conservation(scheduler)

@@ -42,7 +42,8 @@ def test_active_parameters_of_the_mixture_of_experts():
 
 
 @pytest.mark.parametrize(
-    ("name", "bytes_per_token"), [("llama-3.1-8b", 131072), ("llama-3.1-70b-tp8", 40960), ("qwen2.5-7b", 57344)]
+    ("name", "bytes_per_token"),
+    [("llama-3.1-8b", 131072), ("llama-3.1-70b-tp8", 40960), ("qwen2.5-7b", 57344)],
 )
 def test_kv_cache_of_a_token(name, bytes_per_token):
     assert shape(name).kv_bytes_per_token == bytes_per_token
@@ -64,7 +65,9 @@ def test_every_device_holds_the_small_models(name, model):
 
 
 def test_a_model_that_does_not_fit_is_one_clear_line():
-    with pytest.raises(Exception, match=r"engine\.max_model_len=131072: must be <= \d{5}, the tokens that L4 holds"):
+    with pytest.raises(
+        Exception, match=r"engine\.max_model_len=131072: must be <= \d{5}, the tokens that L4 holds"
+    ):
         compose_job("hardware@engine.sim.hardware=l4", "engine.max_model_len=131072")
 
 
@@ -96,13 +99,17 @@ PEAKS = Calibration(
 
 
 def batch(prefill=0, decode=0, prefills=0, decodes=0, context=0, prefill_context=0) -> dict[str, int]:
-    return dict(zip(BATCH_COLUMNS, (prefill, decode, prefills, decodes, context, prefill_context), strict=True))
+    return dict(
+        zip(BATCH_COLUMNS, (prefill, decode, prefills, decodes, context, prefill_context), strict=True)
+    )
 
 
 def test_one_decode_reads_all_weights_once():
     model, gpu = shape("llama-3.1-8b"), hardware("h100-sxm")
     seconds = StepTimeModel(model, gpu, PEAKS).seconds(batch(decode=1, decodes=1, context=1000))
-    read = model.weight_bytes - 2 * model.head_params + 131072 * 1001  # the input embedding is looked up, not read
+    read = (
+        model.weight_bytes - 2 * model.head_params + 131072 * 1001
+    )  # the input embedding is looked up, not read
     assert seconds == pytest.approx(read / 3.35e12, rel=1e-6)
 
 
@@ -135,7 +142,9 @@ def test_eight_devices_share_the_work_and_talk_about_it():
     free_talk = replace(gpu, link_bandwidth=1e30)
     work = batch(decode=64, decodes=64, context=64_000)
     alone = StepTimeModel(model, free_talk, PEAKS).seconds(work)
-    assert alone == pytest.approx((70.55e9 * 2 - 2 * model.head_params) / 8 / 3.35e12 + 40960 * 64_064 / 3.35e12, rel=0.01)
+    assert alone == pytest.approx(
+        (70.55e9 * 2 - 2 * model.head_params) / 8 / 3.35e12 + 40960 * 64_064 / 3.35e12, rel=0.01
+    )
     talk = 64 * 4 * 80 * 8192 * 2 * 7 / 8 / 450e9
     assert StepTimeModel(model, gpu, PEAKS).seconds(work) == pytest.approx(alone + talk)
 
@@ -146,7 +155,9 @@ def test_several_devices_need_a_link():
 
 
 def test_arrays_and_single_steps_agree():
-    times = StepTimeModel(shape("olmoe-1b-7b"), hardware("l4"), Calibration(prefill_overhead_s=1e-4, prefill_step_s=2e-3))
+    times = StepTimeModel(
+        shape("olmoe-1b-7b"), hardware("l4"), Calibration(prefill_overhead_s=1e-4, prefill_step_s=2e-3)
+    )
     draw = np.random.default_rng(0)
     steps = pd.DataFrame({name: draw.integers(0, 2000, 50) for name in BATCH_COLUMNS})
     steps["prefill_context"] = steps[["context_tokens", "prefill_context"]].min(axis=1)

@@ -39,12 +39,18 @@ def test_shortcuts_change_no_record(tiny_parts, tmp_path, caching, overlap):
     for seed, strategy in enumerate(["preempt-evict", "bidkv", "lcf"]):
         trace = random_trace(seed, 60, shared=32, prompt=(1, 150))
         fast = run(parts, trace, tmp_path, strategy=strategy, name="fast", log_schedule=True, shortcuts=True)
-        stock = run(parts, trace, tmp_path, strategy=strategy, name="stock", log_schedule=True, shortcuts=False)
+        stock = run(
+            parts, trace, tmp_path, strategy=strategy, name="stock", log_schedule=True, shortcuts=False
+        )
         assert len(preemptions(stock)) >= 10
         assert (tmp_path / "fast.jsonl").read_bytes() == (tmp_path / "stock.jsonl").read_bytes()
         assert fast.steps.equals(stock.steps)
         for one, other in zip(fast.logs, stock.logs, strict=True):
-            assert (one.status, one.first_token_t, one.finish_t) == (other.status, other.first_token_t, other.finish_t)
+            assert (one.status, one.first_token_t, one.finish_t) == (
+                other.status,
+                other.first_token_t,
+                other.finish_t,
+            )
             assert np.array_equal(one.itl_s, other.itl_s)
 
 
@@ -72,7 +78,8 @@ def test_prefix_caching_saves_tokens(tiny_parts, tmp_path):
 def test_watermark_is_passed_through(tiny_parts, tmp_path):
     trace = random_trace(5, 60)
     counts = [
-        len(preemptions(run(variant(tiny_parts, blocks=60, watermark=w), trace, tmp_path))) for w in (0.0, 0.3)
+        len(preemptions(run(variant(tiny_parts, blocks=60, watermark=w), trace, tmp_path)))
+        for w in (0.0, 0.3)
     ]
     assert counts[1] < counts[0] / 2
 
@@ -111,7 +118,9 @@ def test_the_runs_deadline_ends_it(tiny_parts, tmp_path):
     assert outcome.status == "timeout" and outcome.duration_s == 1.0
     statuses = {log.status for log in outcome.logs}
     assert statuses == {"ok", "timeout", "unsent"} or statuses == {"ok", "unsent"}
-    assert sum(e["type"] == "request" for e in outcome.events) == sum(s.status != "unsent" for s in outcome.logs)
+    assert sum(e["type"] == "request" for e in outcome.events) == sum(
+        s.status != "unsent" for s in outcome.logs
+    )
 
 
 def test_a_request_that_never_fits_waits_for_its_timeout(tiny_parts, tmp_path):

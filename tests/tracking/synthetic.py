@@ -64,7 +64,9 @@ def make_run(
     jitter = np.random.default_rng([seed, repeat, *strategy.encode()])
     arrivals = np.cumsum(trace.exponential(1 / rate, requests))
     queue = [
-        ToyRequest(f"r{i}", float(t), int(trace.integers(16, 260)), int(target), int(target * trace.uniform(1, 2)))
+        ToyRequest(
+            f"r{i}", float(t), int(trace.integers(16, 260)), int(target), int(target * trace.uniform(1, 2))
+        )
         for i, (t, target) in enumerate(zip(arrivals, trace.integers(20, 160, requests), strict=True))
     ]
     everyone, waiting, running = list(queue), [], []
@@ -113,7 +115,9 @@ def make_run(
                 break
         for request, tokens in fed:
             prefill, decode = (prefill + tokens, decode) if tokens > 1 else (prefill, decode + 1)
-            request.recomputed += max(0, min(request.high_water, request.computed + tokens) - request.computed)
+            request.recomputed += max(
+                0, min(request.high_water, request.computed + tokens) - request.computed
+            )
             request.computed += tokens
             request.executed += tokens
             request.high_water = max(request.high_water, request.computed)

@@ -123,8 +123,12 @@ def test_one_strategy_that_never_preempts_is_still_compared():
 
 
 def test_cells_are_told_apart_by_any_setting_but_strategy_seed_and_machinery():
-    small = [stored(BASE, 0, 1.0, params={"engine.num_blocks": "100", "strategy.name": "a", "run.attempts": "1"})]
-    large = [stored(BASE, 0, 1.0, params={"engine.num_blocks": "200", "strategy.name": "b", "run.attempts": "2"})]
+    small = [
+        stored(BASE, 0, 1.0, params={"engine.num_blocks": "100", "strategy.name": "a", "run.attempts": "1"})
+    ]
+    large = [
+        stored(BASE, 0, 1.0, params={"engine.num_blocks": "200", "strategy.name": "b", "run.attempts": "2"})
+    ]
     titles = cell_titles({run.cell for run in small + large})
     assert sorted(titles.values()) == [
         "mixed at 4 req/s, engine.num_blocks=100",
@@ -213,7 +217,9 @@ def test_the_command_prints_tables_and_guardrails(store):
     assert "Downloading" not in done.stderr
 
 
-@pytest.mark.parametrize("override, message", [("baseline=nobody", "baseline='nobody'"), ("basline=x", "basline")])
+@pytest.mark.parametrize(
+    "override, message", [("baseline=nobody", "baseline='nobody'"), ("basline=x", "basline")]
+)
 def test_bad_input_is_one_line_and_exit_code_2(store, override, message):
     done = command(f"tracking.uri={store.uri}", override)
     assert done.returncode == 2

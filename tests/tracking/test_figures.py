@@ -70,7 +70,9 @@ def test_requests_that_never_finished_end_the_cdf_below_one(run):
 
 def test_the_sweep_figure_has_a_row_for_each_load_and_keeps_the_order():
     rows = [
-        SimpleNamespace(group=f"mixed at {rate} req/s", strategy=name, metrics=compute_metrics(result, SloConfig()))
+        SimpleNamespace(
+            group=f"mixed at {rate} req/s", strategy=name, metrics=compute_metrics(result, SloConfig())
+        )
         for rate in (3.0, 8.0)
         for name in ("preempt-evict", "largest-first")
         for result in [make_run(name, rate=rate, requests=60)]
@@ -103,7 +105,9 @@ def test_realised_costs_add_up_to_what_the_engine_recomputed(run):
 def test_rank_correlation_knows_perfect_none_and_too_few():
     table = pd.DataFrame({"delta": np.arange(20.0), "added_s": np.arange(20.0) ** 2, "recomputed": 1.0})
     assert rank_correlation(table, "delta", "added_s") == pytest.approx(1.0)
-    assert rank_correlation(table.assign(added_s=-table["added_s"]), "delta", "added_s") == pytest.approx(-1.0)
+    assert rank_correlation(table.assign(added_s=-table["added_s"]), "delta", "added_s") == pytest.approx(
+        -1.0
+    )
     assert np.isnan(rank_correlation(table, "delta", "recomputed"))
     assert np.isnan(rank_correlation(table.iloc[:5], "delta", "added_s"))
 

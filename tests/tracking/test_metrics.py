@@ -27,7 +27,9 @@ def row(i: int, **changes) -> dict:
 
 
 def run_of(rows: list[dict], events: list[dict] = (), finished_t: float = 100.0) -> RunResult:
-    return RunResult("finished", pd.DataFrame(rows, columns=list(REQUEST_COLUMNS)), list(events), finished_t=finished_t)
+    return RunResult(
+        "finished", pd.DataFrame(rows, columns=list(REQUEST_COLUMNS)), list(events), finished_t=finished_t
+    )
 
 
 def unfinished(i: int, status: str = "timeout") -> dict:
@@ -64,7 +66,9 @@ def test_requests_that_did_not_finish_miss_the_slo_and_stay_in_the_percentiles()
 
 def test_slow_requests_miss_the_slo():
     slow_first, slow_tokens = row(1, first_token_t=3.5, finish_t=4.0), row(2, finish_t=2 + 1 + 20 * 0.11)
-    assert compute_metrics(run_of([row(0), slow_first, slow_tokens]), SLO)["slo_attainment"] == pytest.approx(1 / 3)
+    assert compute_metrics(run_of([row(0), slow_first, slow_tokens]), SLO)["slo_attainment"] == pytest.approx(
+        1 / 3
+    )
 
 
 def test_warm_up_is_left_out():

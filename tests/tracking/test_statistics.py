@@ -30,7 +30,9 @@ def test_a_against_a_shows_no_difference_and_covers_zero(pairs):
     assert word(baseline, baseline) == "no difference shown"
 
 
-@pytest.mark.parametrize("better, expected", [("lower", "worse"), ("higher", "better"), ("none", "different")])
+@pytest.mark.parametrize(
+    "better, expected", [("lower", "worse"), ("higher", "better"), ("none", "different")]
+)
 def test_ten_percent_on_eight_pairs_with_three_percent_noise_is_found(better, expected):
     found = 0
     for seed in range(20):
