@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import platform
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from bidkv.adapters.events import read_events
 from bidkv.adapters.settings import AdapterSettings
 from ray_jobs.config import BenchConfig, EngineConfig
+from ray_jobs.load import Generate
 from ray_jobs.result import RunResult
 from ray_jobs.trace import Trace, TraceRequest
 
@@ -87,3 +90,18 @@ def read_run(settings: AdapterSettings) -> tuple[list[dict[str, Any]], pd.DataFr
             f"strategy {settings.strategy!r} was not installed: no run_start record of this run"
         )
     return events, pd.DataFrame(read_events(settings.steps_path))
+
+
+async def warm_up(config: EngineConfig, generate: Generate) -> None:
+    """A few requests of growing length, so that the first run does not pay for first calls."""
+
+    async def drain(request: TraceRequest) -> None:
+        async for _ in generate(request):
+            pass
+
+    longest = min(config.max_model_len // 2, 1024)
+    generator = np.random.default_rng(0)
+    for tokens in (16, longest // 4, longest):
+        prompt = generator.integers(3, config.vocab_size, tokens, dtype=np.int32)
+        requests = [TraceRequest(f"warm-up-{tokens}-{i}", 0.0, prompt, 8, 8) for i in range(4)]
+        await asyncio.gather(*(drain(request) for request in requests))

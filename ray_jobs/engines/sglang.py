@@ -8,14 +8,12 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
-import numpy as np
-
 from bidkv.adapters.control import write_control
 from bidkv.adapters.events import read_events
 from bidkv.adapters.settings import AdapterSettings
 from bidkv.adapters.sglang.configure import CONTROL_VARIABLE, check_installed
 from ray_jobs.config import BenchConfig
-from ray_jobs.engines.base import EngineBackend, host_environment, read_run, request_facts
+from ray_jobs.engines.base import EngineBackend, host_environment, read_run, request_facts, warm_up
 from ray_jobs.load import LoadGenerator
 from ray_jobs.models import model_folder
 from ray_jobs.requests_table import requests_table
@@ -40,7 +38,7 @@ class Backend(EngineBackend):
         except SystemExit as error:  # the plugin ends a process in which it cannot work
             raise RuntimeError(str(error)) from error
         started = await self._installed(self.idle)
-        await self._warm_up()
+        await warm_up(self.config, self._generate)
         self.runs = 0
         return host_environment() | {
             "engine": "sglang",
@@ -122,19 +120,6 @@ class Backend(EngineBackend):
         finally:
             if not finished:
                 self.engine.tokenizer_manager.abort_request(rid=request.request_id)
-
-    async def _warm_up(self) -> None:
-        """A few requests of growing length, so that the first run does not pay for first calls."""
-        longest = min(self.config.max_model_len // 2, 1024)
-        generator = np.random.default_rng(0)
-        for tokens in (16, longest // 4, longest):
-            prompt = generator.integers(3, self.config.vocab_size, tokens, dtype=np.int32)
-            requests = [TraceRequest(f"warm-up-{tokens}-{i}", 0.0, prompt, 8, 8) for i in range(4)]
-            await asyncio.gather(*(self._drain(request) for request in requests))
-
-    async def _drain(self, request: TraceRequest) -> None:
-        async for _ in self._generate(request):
-            pass
 
     async def _flush_cache(self) -> None:
         """Empties the radix tree; raises `RuntimeError` if the engine is not idle."""

@@ -7,12 +7,10 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
-import numpy as np
-
 from bidkv.adapters.control import write_control
 from bidkv.adapters.settings import AdapterSettings
 from ray_jobs.config import BenchConfig
-from ray_jobs.engines.base import EngineBackend, host_environment, read_run, request_facts
+from ray_jobs.engines.base import EngineBackend, host_environment, read_run, request_facts, warm_up
 from ray_jobs.load import LoadGenerator
 from ray_jobs.models import model_folder
 from ray_jobs.requests_table import requests_table
@@ -31,7 +29,7 @@ class Backend(EngineBackend):
 
         self.control = self.folder / "control.json"
         self.engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**self._engine_args()))
-        await self._warm_up()
+        await warm_up(self.config, self._generate)
         config = self.engine.vllm_config
         return host_environment() | {
             "engine": "vllm",
@@ -107,19 +105,6 @@ class Backend(EngineBackend):
             tokens += len(output.outputs[0].token_ids)
             if tokens:
                 yield tokens
-
-    async def _warm_up(self) -> None:
-        """A few requests of growing length, so that the first run does not pay for first calls."""
-        longest = min(self.config.max_model_len // 2, 1024)
-        generator = np.random.default_rng(0)
-        for tokens in (16, longest // 4, longest):
-            prompt = generator.integers(3, self.config.vocab_size, tokens, dtype=np.int32)
-            requests = [TraceRequest(f"warm-up-{tokens}-{i}", 0.0, prompt, 8, 8) for i in range(4)]
-            await asyncio.gather(*(self._drain(request) for request in requests))
-
-    async def _drain(self, request: TraceRequest) -> None:
-        async for _ in self._generate(request):
-            pass
 
     async def _settle(self) -> None:
         deadline = time.monotonic() + SETTLE_S

@@ -30,7 +30,7 @@ def composed(name: str, *overrides: str) -> WorkloadConfig:
 
 def test_all_workloads_are_there() -> None:
     wanted = "mixed long_context azure_conv azure_code mooncake sharegpt cnn_dm longbench frozen closed_loop"
-    assert NAMES == sorted(wanted.split())
+    assert set(NAMES) >= set(wanted.split())
 
 
 @pytest.mark.parametrize("name", NAMES)
