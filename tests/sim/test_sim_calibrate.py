@@ -132,7 +132,8 @@ def test_the_command_writes_a_fit_the_simulator_takes(tmp_path):
     assert origin["engine_version"] == "9.9" and origin["model_shape"] == "llama-3.1-8b"
     assert len(origin["steps_sha256"]) == 64 and abs(origin["held_out_steps"]["total"]) < 0.05
     values = {key: value for key, value in written.items() if key != "origin"}
-    job = compose_job(*(f"engine.sim.calibration.{key}={value}" for key, value in values.items()))
+    fields = [f"engine.sim.calibration.{key}={value}" for key, value in values.items()]
+    job = compose_job("calibration@engine.sim.calibration=uncalibrated", *fields)
     assert job.engine.sim.calibration == replace(Calibration(**values))
 
 
