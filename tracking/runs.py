@@ -159,10 +159,19 @@ class RunReader:
 
 
 def cell_titles(cells: Iterable[Cell]) -> dict[Cell, str]:
-    """A short title for each cell: workload and load, and whatever tells it from others of that name."""
+    """A short title for each cell: workload and load, and whatever tells it from others of that name.
+
+    Different engines have hardly a setting in common, so their name is enough; the rest then tells
+    cells of one engine apart.
+    """
+    cells = list(cells)
+    engines = {dict(cell)["engine"] for cell in cells}
     by_name: dict[str, list[Cell]] = {}
     for cell in cells:
-        by_name.setdefault(_load_title(dict(cell)), []).append(cell)
+        name = _load_title(dict(cell))
+        if len(engines) > 1:
+            name += f", {dict(cell)['engine']}"
+        by_name.setdefault(name, []).append(cell)
     titles = {}
     for name, group in by_name.items():
         for cell in group:
