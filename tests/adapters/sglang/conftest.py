@@ -13,7 +13,7 @@ import pytest
 
 HERE = Path(__file__).parent
 SHIM = HERE / "shim"
-NEEDS_SGLANG = ("test_retraction.py", "test_adapter.py", "test_engine.py", "test_serve.py")
+NEEDS_SGLANG = ("test_retraction.py", "test_adapter.py", "test_engine.py", "test_sglang_serve.py")
 
 CPU_ENVIRONMENT = {
     "SGLANG_USE_CPU_ENGINE": "1",
