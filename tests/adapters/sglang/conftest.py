@@ -23,7 +23,14 @@ CPU_ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
 }
 
-if importlib.util.find_spec("sglang") is not None:
+
+def has_sglang() -> bool:
+    """Whether SGLang is installed; this folder, which has its name, does not count."""
+    spec = importlib.util.find_spec("sglang")
+    return spec is not None and spec.origin is not None
+
+
+if has_sglang():
     os.environ.update(CPU_ENVIRONMENT)
     sys.path.insert(0, str(SHIM))
     sys.path.insert(0, str(HERE))
@@ -31,7 +38,7 @@ if importlib.util.find_spec("sglang") is not None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if importlib.util.find_spec("sglang") is None:
+    if not has_sglang():
         skip = pytest.mark.skip(reason="sglang is not in this environment: run `make test-sglang`")
         for item in items:
             if item.path.parent == HERE and item.path.name in NEEDS_SGLANG:
