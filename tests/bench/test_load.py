@@ -41,11 +41,11 @@ def test_open_loop_does_not_wait_for_answers():
     assert status == "finished"
     for log, arrival in zip(logs, arrivals, strict=True):
         assert log.scheduled_t == arrival
-        assert 0 <= log.sent_t - arrival < 0.04
+        assert 0 <= log.sent_t - arrival < 0.1
         assert log.status == "ok" and log.output_tokens == 3
-        assert log.first_token_t - log.sent_t == pytest.approx(0.2, abs=0.05)
-        assert log.itl_s == pytest.approx([0.2, 0.2], abs=0.05)
-        assert log.finish_t - log.sent_t == pytest.approx(0.6, abs=0.1)
+        assert log.first_token_t - log.sent_t == pytest.approx(0.2, abs=0.1)
+        assert log.itl_s == pytest.approx([0.2, 0.2], abs=0.1)
+        assert log.finish_t - log.sent_t == pytest.approx(0.6, abs=0.2)
 
 
 def test_closed_loop_keeps_as_many_requests_open_as_users():
@@ -63,7 +63,7 @@ def test_closed_loop_keeps_as_many_requests_open_as_users():
     assert status == "finished" and most == 2
     assert [log.status for log in logs] == ["ok"] * 8
     assert logs[-1].scheduled_t > 0.15  # it was scheduled when its user was ready, not at 0
-    assert all(log.sent_t - log.scheduled_t < 0.02 for log in logs)
+    assert all(log.sent_t - log.scheduled_t < 0.05 for log in logs)
 
 
 def test_slow_failed_and_short_answers_are_told_apart():
