@@ -64,6 +64,12 @@ def reason(error: BaseException, log: str) -> str:
     return f"{causes[-1]} ({own})" if causes else own
 
 
+def failure_reason(error: BaseException) -> str:
+    """What went wrong, in one line: of an actor's failure its own exception, without Ray's traceback."""
+    cause = getattr(error, "cause", None) or error
+    return f"{type(cause).__name__}: {' '.join(str(cause).split())}"
+
+
 def _redirect_output(path: Path) -> None:
     """Sends what this process and its children print to a file."""
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)

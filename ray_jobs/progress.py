@@ -59,9 +59,8 @@ class SweepProgress:
         self._line(f"{name}: finished earlier, not run again")
         self._bar.advance(self._task)
 
-    def failed(self, name: str, attempt: int, error: BaseException) -> None:
-        text = str(error).strip().splitlines()
-        self._line(f"{name}: attempt {attempt} failed: {type(error).__name__}: {text[-1] if text else ''}")
+    def failed(self, name: str, attempt: int, reason: str) -> None:
+        self._line(f"{name}: attempt {attempt} failed: {reason}")
 
     def _line(self, text: str) -> None:
         self._console.print(text.rstrip(), markup=False, highlight=False, soft_wrap=True)

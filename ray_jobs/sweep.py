@@ -12,7 +12,7 @@ from pathlib import Path
 import ray
 from matplotlib.figure import Figure
 
-from ray_jobs.actor import EngineHandle, EngineStartError
+from ray_jobs.actor import EngineHandle, EngineStartError, failure_reason
 from ray_jobs.cluster import connect, engines_that_fit
 from ray_jobs.config import EngineConfig, require
 from ray_jobs.plan import PlannedRun, digest, load_name
@@ -141,8 +141,9 @@ class Sweep:
                 return engine
             except Exception as error:  # a crash of one run never loses the others
                 log.debug("run %s failed", run.name, exc_info=True)
-                self.store.fail(run_id, error)
-                self.progress.failed(run.name, attempt, error)
+                reason = failure_reason(error)
+                self.store.fail(run_id, reason)
+                self.progress.failed(run.name, attempt, reason)
                 if isinstance(error, EngineStartError):
                     self.broken.append(run.job.engine)
                 if engine is not None:

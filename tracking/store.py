@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ray_jobs.plan import PlannedRun
 
 PARAM_LIMIT = 6000  # characters of a value, MLflow's own limit
+TAG_LIMIT = 5000  # characters, under MLflow's own limit
 BATCH_LIMIT = 100  # parameters a request, MLflow's own limit
 LIVE = "RUNNING"
 TABLE_COLUMNS_LEFT_OUT = ["itl_s"]  # a list a row; requests.parquet has it
@@ -121,9 +122,9 @@ class SweepStore:
         self._log_figures(run_id, figures)
         self._end(run_id, "FAILED" if result.status == "failed" else "FINISHED")
 
-    def fail(self, run_id: str, error: BaseException) -> None:
-        """Ends a run that left no result; the error becomes a tag and an artifact."""
-        self.client.set_tag(run_id, "error", f"{type(error).__name__}: {error}"[:500])
+    def fail(self, run_id: str, reason: str) -> None:
+        """Ends a run that left no result; the reason becomes its tag `error`."""
+        self.client.set_tag(run_id, "error", reason[:TAG_LIMIT])
         self._end(run_id, "FAILED")
 
     def log_sweep(self, figures: dict[str, Figure], texts: dict[str, str]) -> None:
