@@ -74,9 +74,11 @@ class Sweep:
             ray.shutdown()
 
     def _summarise(self) -> None:
-        """Draws and logs what there is, also of a sweep that was interrupted."""
+        """Draws and logs what there is, also of a sweep that was interrupted; strategies in the sweep's order."""
         if not self.outcome.rows:
             return
+        order = list(dict.fromkeys(run.job.strategy.label for run in self.runs))
+        self.outcome.rows.sort(key=lambda row: order.index(row.strategy))
         figure = sweep_figure(self.outcome.rows)
         self.store.log_sweep({"summary.png": figure}, {"summary.txt": summary_text(self.outcome.rows)})
         path = Path(self.job.figures) / f"{self.outcome.sweep_id[:8]}.png"
