@@ -10,7 +10,6 @@ import pandas as pd
 
 from ray_jobs.load import RequestLog
 from ray_jobs.result import REQUEST_COLUMNS
-from ray_jobs.trace import Trace
 
 NOT_SEEN = {
     "cached": 0,
@@ -54,8 +53,3 @@ def requests_table(logs: Iterable[RequestLog], events: Iterable[dict[str, Any]])
             }
         )
     return pd.DataFrame(rows, columns=list(REQUEST_COLUMNS))
-
-
-def unsent(trace: Trace) -> list[RequestLog]:
-    """Logs of a trace of which nothing was sent: what a run that failed to start reports."""
-    return [RequestLog(request, request.arrival_s) for request in trace.requests]

@@ -32,7 +32,6 @@ class VictimPolicy(ABC):
     source: ClassVar[str]  # where the rule comes from, in a few words
     oracle: ClassVar[bool] = False
     evicts_requester: ClassVar[bool] = True
-    needs_private: ClassVar[bool] = False  # reads private_blocks / private_tokens
 
     @abstractmethod
     def select(self, candidates: Sequence[RequestState], now: float) -> RequestState:

@@ -36,7 +36,6 @@ class BidKVRadixVictim(ScoredVictim):
 
     name = "bidkv_radix"
     source = "BidKV seed design, radix-aware branch"
-    needs_private = True
 
     def __init__(
         self,

@@ -16,7 +16,6 @@ class CostAware(ScoredVictim):
 
     name = "cost-aware"
     source = "vLLM PR 56897"
-    needs_private = True
 
     def score(self, request: RequestState, now: float) -> float:
         if request.private_blocks is None:

@@ -15,7 +15,8 @@ import pandas as pd
 from bidkv.adapters.events import read_events
 from bidkv.adapters.settings import AdapterSettings
 from ray_jobs.config import BenchConfig, EngineConfig
-from ray_jobs.load import Generate
+from ray_jobs.load import Generate, LoadGenerator
+from ray_jobs.requests_table import requests_table
 from ray_jobs.result import RunResult
 from ray_jobs.trace import Trace, TraceRequest
 
@@ -81,15 +82,31 @@ def request_facts(request: TraceRequest, now: float) -> dict[str, Any]:
     return facts
 
 
-def read_run(settings: AdapterSettings) -> tuple[list[dict[str, Any]], pd.DataFrame]:
-    """The events and steps a run recorded; raises if the strategy was not the one installed."""
+def read_result(
+    settings: AdapterSettings, load: LoadGenerator, status: str, started_t: float, finished_t: float
+) -> RunResult:
+    """What a run left: the client's logs and the adapter's records; raises if another strategy was installed."""
     events = read_events(settings.events_path)
     installed = next((event for event in events if event["type"] == "run_start"), None)
     if installed is None or installed["run_id"] != settings.run_id:
         raise RuntimeError(
             f"strategy {settings.strategy!r} was not installed: no run_start record of this run"
         )
-    return events, pd.DataFrame(read_events(settings.steps_path))
+    return RunResult(
+        status=status,
+        requests=requests_table(load.logs, events),
+        events=events,
+        steps=pd.DataFrame(read_events(settings.steps_path)),
+        started_t=started_t,
+        finished_t=finished_t,
+    )
+
+
+def device_name() -> str:
+    """The GPU's name, or "cpu"."""
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
 
 
 async def warm_up(config: EngineConfig, generate: Generate) -> None:

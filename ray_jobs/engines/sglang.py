@@ -13,10 +13,16 @@ from bidkv.adapters.events import read_events
 from bidkv.adapters.settings import AdapterSettings
 from bidkv.adapters.sglang.configure import CONTROL_VARIABLE, check_installed
 from ray_jobs.config import BenchConfig
-from ray_jobs.engines.base import EngineBackend, host_environment, read_run, request_facts, warm_up
+from ray_jobs.engines.base import (
+    EngineBackend,
+    device_name,
+    host_environment,
+    read_result,
+    request_facts,
+    warm_up,
+)
 from ray_jobs.load import LoadGenerator
 from ray_jobs.models import model_folder
-from ray_jobs.requests_table import requests_table
 from ray_jobs.result import RunResult
 from ray_jobs.trace import Trace, TraceRequest
 
@@ -44,7 +50,7 @@ class Backend(EngineBackend):
             "engine": "sglang",
             "engine_version": sglang.__version__,
             "scheduler": started["scheduler"],
-            "device": _device_name(),
+            "device": device_name(),
         }
 
     async def run(self, trace: Trace, job: BenchConfig, run_id: str) -> RunResult:
@@ -59,15 +65,7 @@ class Backend(EngineBackend):
         finished_t = time.time()
         self.runs += 1
         await self._idle(f"idle-{self.runs}")  # ends the run: its last record is `run_end`
-        events, steps = read_run(settings)
-        return RunResult(
-            status=status,
-            requests=requests_table(load.logs, events),
-            events=events,
-            steps=steps,
-            started_t=started_t,
-            finished_t=finished_t,
-        )
+        return read_result(settings, load, status, started_t, finished_t)
 
     async def stop(self) -> None:
         await asyncio.to_thread(self.engine.shutdown)
@@ -153,11 +151,3 @@ class Backend(EngineBackend):
         deadline = time.monotonic() + SETTLE_S
         while self.engine.tokenizer_manager.rid_to_state and time.monotonic() < deadline:
             await asyncio.sleep(0.05)
-
-
-def _device_name() -> str:
-    import torch
-
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    return "cpu"

@@ -9,15 +9,21 @@ from typing import Any
 
 from bidkv.adapters.control import write_control
 from bidkv.adapters.settings import AdapterSettings
+from bidkv.adapters.vllm import SCHEDULER
 from ray_jobs.config import BenchConfig
-from ray_jobs.engines.base import EngineBackend, host_environment, read_run, request_facts, warm_up
+from ray_jobs.engines.base import (
+    EngineBackend,
+    device_name,
+    host_environment,
+    read_result,
+    request_facts,
+    warm_up,
+)
 from ray_jobs.load import LoadGenerator
 from ray_jobs.models import model_folder
-from ray_jobs.requests_table import requests_table
 from ray_jobs.result import RunResult
 from ray_jobs.trace import Trace, TraceRequest
 
-SCHEDULER = "bidkv.adapters.vllm.scheduler.create_scheduler"
 SETTLE_S = 30.0  # how long the engine may take to abort what a deadline left behind
 
 
@@ -35,7 +41,7 @@ class Backend(EngineBackend):
             "engine": "vllm",
             "engine_version": vllm.__version__,
             "scheduler": "async" if config.scheduler_config.async_scheduling else "sync",
-            "device": _device_name(),
+            "device": device_name(),
         }
 
     async def run(self, trace: Trace, job: BenchConfig, run_id: str) -> RunResult:
@@ -48,15 +54,7 @@ class Backend(EngineBackend):
         await self._settle()
         if self.engine.errored:
             raise RuntimeError(f"the engine died: {self.engine.dead_error}")
-        events, steps = read_run(settings)
-        return RunResult(
-            status=status,
-            requests=requests_table(load.logs, events),
-            events=events,
-            steps=steps,
-            started_t=started_t,
-            finished_t=time.time(),
-        )
+        return read_result(settings, load, status, started_t, time.time())
 
     async def stop(self) -> None:
         await asyncio.to_thread(self.engine.shutdown)
@@ -110,11 +108,3 @@ class Backend(EngineBackend):
         deadline = time.monotonic() + SETTLE_S
         while self.engine.output_processor.get_num_unfinished_requests() and time.monotonic() < deadline:
             await asyncio.sleep(0.05)
-
-
-def _device_name() -> str:
-    import torch
-
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    return "cpu"

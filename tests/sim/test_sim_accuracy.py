@@ -21,7 +21,16 @@ TOLERANCE = {"throughput_tok_s": 0.25, "e2e_mean_s": 0.5}
 
 def test_predictions_of_loads_not_fitted(tmp_path):
     out = tmp_path / "predictions.json"
-    command = [sys.executable, "scripts/validate_sim.py", "--requests", "45", "--rounds", "1", "--json", str(out)]
+    command = [
+        sys.executable,
+        "scripts/validate_sim.py",
+        "--requests",
+        "45",
+        "--rounds",
+        "1",
+        "--json",
+        str(out),
+    ]
     done = subprocess.run(
         command,
         cwd=CONF.parent,
