@@ -39,7 +39,7 @@ def log_sweep(
         run_id = store.start(run, 1)
         label, job = run.job.strategy.label, run.job
         if (label, job.seed) in lost:
-            store.fail(run_id, RuntimeError("engine died"))
+            store.fail(run_id, "RuntimeError: engine died")
             continue
         result = make_run(
             labels[label], seed=job.seed, rate=job.workload.rate, requests=requests, repeat=index,
