@@ -28,6 +28,13 @@ class RequestLog:
     output_tokens: int = 0
     itl_s: list[float] = field(default_factory=list)
 
+    def finish(self, t: float) -> None:
+        """The last token came at `t`: "ok", or "error" if the answer has not the length it should have."""
+        self.finish_t, self.status = t, "ok"
+        if self.output_tokens != self.request.output_tokens:
+            self.status = "error"
+            self.error = f"{self.output_tokens} output tokens, expected {self.request.output_tokens}"
+
 
 class LoadGenerator:
     """Open loop by default: a late response never delays the next arrival.
@@ -94,9 +101,4 @@ class LoadGenerator:
         except Exception as error:  # one request's failure is a result, not the end of the run
             log.status, log.error = "error", f"{type(error).__name__}: {error}"
             return
-        log.finish_t = last
-        if log.output_tokens == log.request.output_tokens:
-            log.status = "ok"
-        else:
-            log.status = "error"
-            log.error = f"{log.output_tokens} output tokens, expected {log.request.output_tokens}"
+        log.finish(last)

@@ -9,17 +9,7 @@ cd "$(dirname "$0")/.."
 folder=${1:-.carry}
 wheels=$folder/wheels
 site=$folder/site
-mkdir -p "$wheels"
-platforms=$(for n in 17 24 26 27 28 31 34; do printf -- '--platform manylinux_2_%s_x86_64 ' $n; done)
-# shellcheck disable=SC2086
-python3 -m pip download -q --no-deps --only-binary=:all: --python-version 3.12 --implementation cp \
-  $platforms --platform manylinux2014_x86_64 --platform manylinux1_x86_64 -d "$wheels" -r scripts/vllm_gpu.txt
-python3 -m pip wheel -q --no-deps -w "$wheels" antlr4-python3-runtime==4.9.3  # of omegaconf; has no wheel
-rm -rf "$site"
-mkdir -p "$site"
-for wheel in "$wheels"/*.whl; do
-  python3 -m zipfile -e "$wheel" "$site"
-done
+scripts/gpu_site.sh scripts/vllm_gpu.txt "$wheels" "$site"
 cd "$site"
 mv ./*.data/purelib/* ./*.data/platlib/* . 2>/dev/null || true
 rm -rf ./*.data ray/jars ray/cpp ray/rllib ray/serve ray/llm ray/dashboard/client mlflow/server/js \

@@ -9,17 +9,7 @@ cd "$(dirname "$0")/.."
 folder=${1:-.carry-sglang}
 wheels=${WHEELS:-$folder/wheels}
 site=$folder/site
-mkdir -p "$wheels"
-platforms=$(for n in 17 24 26 27 28 31 34; do printf -- '--platform manylinux_2_%s_x86_64 ' $n; done)
-# shellcheck disable=SC2086
-python3 -m pip download -q --no-deps --only-binary=:all: --python-version 3.12 --implementation cp \
-  $platforms --platform manylinux2014_x86_64 -d "$wheels" -r scripts/sglang_gpu.txt
-python3 -m pip wheel -q --no-deps -w "$wheels" antlr4-python3-runtime==4.9.3  # of omegaconf; has no wheel
-rm -rf "$site"
-mkdir -p "$site"
-for wheel in "$wheels"/*.whl; do
-  python3 -m zipfile -e "$wheel" "$site"
-done
+scripts/gpu_site.sh scripts/sglang_gpu.txt "$wheels" "$site"
 cd "$site"
 rm -rf flashinfer/data sgl_kernel/sm100 sgl_kernel/flash_ops* sgl_kernel/infllm_ops* sgl_kernel/flashmla_ops* \
   pycountry/locales sglang/multimodal_gen xgrammar/lib ./*.data

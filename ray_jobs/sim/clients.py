@@ -81,12 +81,7 @@ class VirtualClients:
             exchange.last_t = now
         if finished:
             self._close(request_id, now)
-            log.finish_t = now
-            if log.output_tokens == log.request.output_tokens:
-                log.status = "ok"
-            else:
-                log.status = "error"
-                log.error = f"{log.output_tokens} output tokens, expected {log.request.output_tokens}"
+            log.finish(now)
 
     def receive_one_each(self, request_ids: list[str], now: float) -> None:
         """One more token, not the first and not the last, for each of these requests."""
