@@ -9,6 +9,7 @@ from typing import Any
 from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
+from rich.console import Console
 
 from ray_jobs.cli import exit_on_bad_input
 from ray_jobs.config import BenchConfig
@@ -19,10 +20,15 @@ class SweepCallback(Callback):
 
     def __init__(self) -> None:
         self.jobs: list[BenchConfig] = []
+        self.console = Console()
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        self._show("planning the sweep")
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         if isinstance(job_return._return_value, BenchConfig):
             self.jobs.append(job_return._return_value)
+            self._show(f"planned {len(self.jobs)} runs")
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Hydra turns an exception of a callback into a warning, so failures leave as exit codes."""
@@ -36,3 +42,8 @@ class SweepCallback(Callback):
         except Exception:
             traceback.print_exc()
             sys.exit(1)
+
+    def _show(self, text: str) -> None:
+        """On a terminal only, and the next line takes its place."""
+        if self.console.is_terminal:
+            self.console.print(f"{text} ...", end="\r", highlight=False)

@@ -10,6 +10,7 @@ from typing import Any
 from bidkv.adapters.control import write_control
 from bidkv.adapters.settings import AdapterSettings
 from bidkv.adapters.vllm import SCHEDULER
+from bidkv.adapters.vllm.configure import AdapterConfig
 from ray_jobs.config import BenchConfig
 from ray_jobs.engines.base import (
     EngineBackend,
@@ -79,7 +80,7 @@ class Backend(EngineBackend):
             "seed": config.seed,
             "disable_log_stats": True,
             "scheduler_cls": SCHEDULER,
-            "additional_config": {"bidkv": idle.to_dict() | {"control_file": str(self.control)}},
+            "additional_config": AdapterConfig(idle.to_dict() | {"control_file": str(self.control)}),
         } | dict(config.extra)
 
     async def _generate(self, request: TraceRequest) -> AsyncIterator[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from typing import Any
 
 from bidkv.adapters.settings import AdapterSettings
@@ -11,12 +12,28 @@ from bidkv.errors import BidValidationError
 STRATEGY_VARIABLE = "BIDKV_STRATEGY"
 
 
+@dataclass(frozen=True)
+class AdapterConfig:
+    """`additional_config` for engines made in Python: `{"bidkv": section}` that vLLM's compile cache ignores.
+
+    vLLM hashes a plain dict into the key of that cache, so that a new path or strategy would compile
+    the model again, though no strategy changes the model.
+    """
+
+    section: dict[str, Any]
+
+    def compute_hash(self) -> str:
+        return "bidkv"
+
+
 def adapter_config(additional_config: Any) -> tuple[AdapterSettings | None, str | None]:
     """Settings and control file from `additional_config["bidkv"]`, or else from `BIDKV_STRATEGY`.
 
     Settings are None if only a `control_file` is given. Raises `BidValidationError` on anything else
     that does not name a strategy.
     """
+    if isinstance(additional_config, AdapterConfig):
+        additional_config = {"bidkv": additional_config.section}
     section = additional_config.get("bidkv") if isinstance(additional_config, dict) else None
     if section is None:
         return environment_settings(), None

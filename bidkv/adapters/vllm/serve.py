@@ -64,7 +64,7 @@ def _settings(flags: argparse.Namespace) -> AdapterSettings:
         victim=flags.bidkv_victim,
         params=flags.bidkv_params,
         seed=flags.bidkv_seed,
-        run_id=f"serve-{os.getpid()}",
+        run_id="serve",  # the same at every start: vLLM hashes it into the key of its compile cache
         events_path=flags.bidkv_events,
         steps_path=flags.bidkv_steps,
     )

@@ -13,6 +13,7 @@ from conftest import make_load
 
 from bidkv.adapters.control import write_control
 from bidkv.adapters.events import read_events
+from bidkv.adapters.vllm.configure import AdapterConfig, adapter_config
 from bidkv.errors import BidValidationError, UnknownNameError
 
 pytestmark = pytest.mark.engine
@@ -322,6 +323,19 @@ def test_bad_settings_fail_before_the_engine_starts(
 ) -> None:
     with pytest.raises(error, match=text):
         bench.SchedulerBench(tiny_model, settings)
+
+
+def test_settings_are_no_part_of_the_key_of_vllms_compile_cache(tmp_path: Path) -> None:
+    from vllm.config import VllmConfig
+
+    paths = [str(tmp_path / name) for name in "ab"]
+    sections = [{"strategy": "bidkv", "control_file": path} for path in paths]
+    hashes = [VllmConfig(additional_config=AdapterConfig(s)).compute_hash() for s in sections]
+    assert hashes[0] == hashes[1]
+    plain = [VllmConfig(additional_config={"bidkv": s}).compute_hash() for s in sections]
+    assert plain[0] != plain[1], "vLLM no longer hashes a plain dict: AdapterConfig can go"
+    settings, control_file = adapter_config(AdapterConfig(sections[1]))
+    assert (settings.strategy, control_file) == ("bidkv", paths[1])
 
 
 def test_vllms_own_priority_scheduling_is_refused(tiny_model: Path) -> None:
