@@ -10,14 +10,19 @@ from hydra.errors import CompactHydraException
 from omegaconf.errors import OmegaConfBaseException
 
 BAD_INPUT = 2
+BAD_INPUT_ERRORS = (
+    CompactHydraException, OmegaConfBaseException, ValueError,
+    FileNotFoundError, PermissionError, ConnectionError,
+)  # fmt: skip
 
 
 @contextmanager
 def exit_on_bad_input() -> Iterator[None]:
-    """Turns errors of configuration (Hydra's, OmegaConf's, our ValueErrors) into one line and exit 2."""
+    """Turns errors of configuration into one line and exit 2: Hydra's, OmegaConf's, our ValueErrors,
+    files that are not there or not ours, servers that do not answer."""
     try:
         yield
-    except (CompactHydraException, OmegaConfBaseException, ValueError, FileNotFoundError) as error:
+    except BAD_INPUT_ERRORS as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         sys.exit(BAD_INPUT)
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+import os
 import signal
+import socket
 
 import ray
 
 from ray_jobs.config import BenchConfig, ClusterConfig
+
+ANSWER_TIMEOUT_S = 10.0  # Ray itself would try for minutes
 
 
 def connect(cluster: ClusterConfig) -> None:
@@ -21,9 +25,23 @@ def connect(cluster: ClusterConfig) -> None:
             logging_level="error",
         )
     else:
+        _knock(cluster.address)
         ray.init(address=cluster.address, log_to_driver=False, logging_level="error")
     # Ray exits at once on SIGTERM, which `ray job stop` sends; as an interrupt it ends the sweep in order.
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+
+
+def _knock(address: str) -> None:
+    """Raises ConnectionError if nobody listens at `address`; "auto" is what Ray's RAY_ADDRESS says."""
+    if address == "auto":
+        address = os.environ.get("RAY_ADDRESS", "auto")
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not (colon and port.isdigit()):
+        return  # a name that only Ray can resolve
+    try:
+        socket.create_connection((host, int(port)), ANSWER_TIMEOUT_S).close()
+    except OSError as error:
+        raise ConnectionError(f"cluster.address={address!r}: no Ray cluster answers there: {error}") from None
 
 
 def engines_that_fit(job: BenchConfig) -> int:

@@ -9,9 +9,9 @@ from functools import cached_property
 from pathlib import Path
 
 from mlflow.entities import Run
-from mlflow.tracking import MlflowClient
 
 from ray_jobs.result import RunResult
+from tracking.client import open_client
 
 RESULT_FILES = ("requests.parquet", "steps.parquet", "events.jsonl", "run.json")  # what RunResult.save writes
 
@@ -94,7 +94,7 @@ class RunReader:
         if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).is_file():
             raise ValueError(f"tracking.uri={uri!r}: no such file; run `python -m ray_jobs.run` first")
         self.uri = uri
-        self.client = MlflowClient(uri)
+        self.client = open_client(uri)
         found = self.client.get_experiment_by_name(experiment)
         if found is None:
             names = ", ".join(sorted(e.name for e in self.client.search_experiments()))

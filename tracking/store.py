@@ -13,9 +13,9 @@ import mlflow
 import yaml
 from matplotlib.figure import Figure
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, Run, RunTag
-from mlflow.tracking import MlflowClient
 
 from ray_jobs.result import RunResult
+from tracking.client import open_client
 
 if TYPE_CHECKING:
     from ray_jobs.config import TrackingConfig
@@ -33,9 +33,13 @@ class SweepStore:
 
     def __init__(self, config: TrackingConfig):
         if config.uri.startswith("sqlite:///"):
-            Path(config.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+            folder = Path(config.uri.removeprefix("sqlite:///")).parent
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise ValueError(f"tracking.uri={config.uri!r}: cannot make its folder: {error}") from None
         self.config = config
-        self.client = MlflowClient(config.uri)
+        self.client = open_client(config.uri)
         experiment = self.client.get_experiment_by_name(config.experiment)
         self.experiment_id = experiment.experiment_id if experiment else self._create_experiment()
         self._live: set[str] = set()

@@ -73,9 +73,10 @@ def _environment(folder: Path) -> dict[str, Any]:
 
 def _read_mlflow(run_id: str, tracking_uri: str) -> StepLog:
     from mlflow.exceptions import MlflowException
-    from mlflow.tracking import MlflowClient
 
-    client = MlflowClient(tracking_uri)
+    from tracking.client import open_client
+
+    client = open_client(tracking_uri)
     with tempfile.TemporaryDirectory() as folder:
         try:
             for name in ("steps.parquet", "run.json"):

@@ -20,7 +20,7 @@ def bench_command(folder: Path, *overrides: str) -> list[str]:
         f"hydra.sweep.dir={folder}/hydra",
         f"hydra.run.dir={folder}/hydra",
     ]
-    return [sys.executable, "-m", "ray_jobs.run", *overrides, *outputs]
+    return [sys.executable, "-m", "ray_jobs.run", *outputs, *overrides]
 
 
 def bench(folder: Path, *overrides: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:

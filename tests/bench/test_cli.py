@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 from commands import bench
 
@@ -29,3 +31,21 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path, overrides, words):
     for word in words:
         assert word in lines[0]
     assert not (tmp_path / "mlflow.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("key", "overrides"),
+    [
+        ("cluster.address", ["cluster=ray", "cluster.address={address}"]),
+        ("tracking.uri", ["tracking=server", "tracking.uri=http://{address}"]),
+    ],
+)
+def test_a_server_that_does_not_answer_is_said_at_once(tmp_path, key, overrides):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound, but nobody listens
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        done = bench(tmp_path, *(text.format(address=address) for text in overrides), timeout=60)
+    assert done.returncode == 2, done.stderr
+    (line,) = done.stderr.strip().splitlines()
+    assert key in line and address in line
+    assert not (tmp_path / "mlruns").exists()
