@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import hydra
+import pandas as pd
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
@@ -17,6 +18,7 @@ from tracking.comparison import Comparison, Table, compare
 from tracking.config import ReportConfig
 from tracking.figures import sweep_figure
 from tracking.page import Grid, Note, Page, Picture, Section
+from tracking.plots.overhead import selector_times
 from tracking.runs import RunReader, StoredRun, Sweep, cell_titles
 from tracking.sections import (
     by_strategy,
@@ -57,17 +59,23 @@ def build_page(sweep: Sweep, config: ReportConfig) -> Page:
     except ValueError as error:
         tables, refusal = [], str(error)
     sections = [_summary(sweep, runs, titles, tables, refusal)]
+    times: dict[str, list[pd.DataFrame]] = defaultdict(list)
+    environments = []
     for number, (cell, members) in enumerate(cells.items(), 1):
         section = Section(titles[cell])
         for table in (table for table in tables if table.title == titles[cell]):
             section.parts += verdict_parts(table, f"{number}-{table.state.replace(' ', '-')}")
         section.parts += cell_parts(titles[cell], str(number), by_strategy(members, config.baseline))
         sections.append(section)
+        for run in members:
+            times[run.strategy].append(selector_times(run.result))
+            environments.append(run.result.environment)
+            run.release()
     sections += [
         rates_section(runs),
-        overhead_section(by_strategy(runs, config.baseline)),
+        overhead_section(by_strategy(runs, config.baseline), times),
         timeline_section(chosen),
-        environment_section(runs, chosen, titles),
+        environment_section(runs, environments, chosen, titles),
         metrics_section(),
     ]
     strategies = len({run.strategy for run in runs})

@@ -56,8 +56,12 @@ class StoredRun:
 
     @cached_property
     def result(self) -> RunResult:
-        """Requests, events and steps, downloaded on first use."""
+        """Requests, events and steps, downloaded on first use and kept until `release`."""
         return self.load_result()
+
+    def release(self) -> None:
+        """Forgets `result`: all the records of a long sweep do not fit into memory at once."""
+        self.__dict__.pop("result", None)
 
     @property
     def rate(self) -> float:

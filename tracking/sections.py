@@ -23,7 +23,6 @@ from tracking.figures import (
 from tracking.measure import percentile
 from tracking.metrics import METRICS
 from tracking.page import Grid, Listing, Note, Picture, Section
-from tracking.plots.overhead import selector_times
 from tracking.render import (
     GUARDRAIL_HEADER,
     HEADER,
@@ -143,9 +142,9 @@ def rates_section(runs: Sequence[StoredRun]) -> Section | None:
     return section if section.parts else None
 
 
-def overhead_section(runs: ByStrategy) -> Section:
-    """What the policies cost the scheduler."""
-    times = {strategy: selector_times([run.result for run in some]) for strategy, some in runs.items()}
+def overhead_section(runs: ByStrategy, selector_times: Mapping[str, Sequence[pd.DataFrame]]) -> Section:
+    """What the policies cost the scheduler; `selector_times` has a table a run."""
+    times = {strategy: pd.concat(selector_times[strategy], ignore_index=True) for strategy in runs}
     if not any(map(len, times.values())):
         return Section(
             "Selector overhead", [Note("No decision was timed: nobody was preempted, or in no real time.")]
@@ -181,13 +180,16 @@ def timeline_section(run: StoredRun) -> Section:
     return Section("One run, request by request", [Picture("timeline", run_figure(run.result), caption)])
 
 
-def environment_section(runs: Sequence[StoredRun], chosen: StoredRun, titles: Mapping) -> Section:
+def environment_section(
+    runs: Sequence[StoredRun], environments: Sequence[Mapping], chosen: StoredRun, titles: Mapping
+) -> Section:
     """Versions, hardware, traces and configuration."""
     facts: dict[str, set[str]] = {}
     for run in runs:
         for key in ("git_commit", "engine", "engine_version", "hardware"):
             facts.setdefault(key, set()).add(run.tags.get(key, "unknown"))
-        for key, value in run.result.environment.items():
+    for environment in environments:
+        for key, value in environment.items():
             facts.setdefault(key, set()).add(str(value))
     rows = [[key, "; ".join(sorted(values))] for key, values in facts.items()]
     traces = sorted({(titles[run.cell], int(run.seed), run.trace_hash) for run in runs})

@@ -86,7 +86,7 @@ def test_the_sweep_figure_has_a_row_for_each_load_and_keeps_the_order():
 def test_kv_and_overhead_figures_show_every_strategy(run):
     results = {"lcf": run, "preempt-evict": make_run(rate=8.0)}
     kv = all_text(kv_figure(results))
-    times = {name: selector_times([result]) for name, result in results.items()}
+    times = {name: selector_times(result) for name, result in results.items()}
     overhead = all_text(overhead_figure(times))
     assert all(name in kv and name in overhead for name in results)
     assert len(times["lcf"]) == sum(e["type"] == "preempt" for e in run.events)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -12,17 +12,16 @@ from ray_jobs.result import RunResult
 from tracking.plots.style import label_line_ends, look, new_figure, plain_log, say_empty, strategy_styles
 
 
-def selector_times(results: Sequence[RunResult]) -> pd.DataFrame:
-    """One row a decision of a policy: `candidates` (requests) and `us` (microseconds)."""
+def selector_times(result: RunResult) -> pd.DataFrame:
+    """One row a decision of a run's policy: `candidates` (requests) and `us` (microseconds)."""
     rows = [
         (len(event["candidates"]), event["select_ns"] / 1e3)
-        for result in results
         for event in result.events
         if event["type"] == "preempt"
         and event.get("select_ns")
         and event.get("source", "strategy") == "strategy"
     ]
-    return pd.DataFrame(rows, columns=["candidates", "us"])
+    return pd.DataFrame(rows, columns=["candidates", "us"]).astype({"candidates": int, "us": float})
 
 
 def overhead_figure(times: Mapping[str, pd.DataFrame], title: str = "") -> Figure:
