@@ -169,13 +169,12 @@ def overhead_metrics(result: RunResult) -> dict[str, float]:
     preempts = [e for e in result.events if e["type"] == "preempt"]
     select = np.array([e["select_ns"] for e in preempts if e.get("select_ns")], float) / 1e3
     hook = np.array([e["hook_ns"] for e in preempts if e.get("hook_ns") is not None], float) / 1e3
-    ends = [e for e in result.events if e["type"] == "run_end"]
     return {
         "select_us_mean": select.mean() if len(select) else np.nan,
         "select_us_p50": percentile(select, 0.50),
         "select_us_p99": percentile(select, 0.99),
         "hook_us_mean": hook.mean() if len(hook) else np.nan,
-        "strategy_errors": sum(e.get("strategy_errors", 0) for e in ends) if ends else np.nan,
+        "strategy_errors": sum(e["source"] == "engine" for e in preempts),
     }
 
 

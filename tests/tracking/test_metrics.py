@@ -94,8 +94,15 @@ def test_p99_needs_ten_observations_beyond_it():
 def test_tax_is_nominal_from_events_and_executed_from_the_engine():
     rows = [row(0), row(1, executed_tokens=50, recomputed_tokens=20, preemptions=2)]
     events = [
-        {"type": "preempt", "victim": "r1", "tokens_freed": freed, "select_ns": 2000, "hook_ns": 5000}
-        for freed in (20, 20)
+        {
+            "type": "preempt",
+            "victim": "r1",
+            "tokens_freed": 20,
+            "select_ns": 2000,
+            "hook_ns": 5000,
+            "source": by,
+        }
+        for by in ("strategy", "engine")
     ] + [{"type": "request", "id": "r1", "resume_delays": [0.5, 1.5]}]
     values = compute_metrics(run_of(rows, events), SLO)
     assert values["preemptions"] == 2 and values["preemptions_max"] == 2
@@ -104,6 +111,7 @@ def test_tax_is_nominal_from_events_and_executed_from_the_engine():
     assert values["executed_tax"] == pytest.approx(20 / 80)
     assert values["resurrection_ratio"] == pytest.approx(0.5)
     assert values["resume_delay_mean_s"] == pytest.approx(1.0) and values["resume_delay_max_s"] == 1.5
+    assert values["strategy_errors"] == 1
     assert values["select_us_mean"] == pytest.approx(2.0) and values["hook_us_mean"] == pytest.approx(5.0)
 
 
