@@ -11,6 +11,9 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader
 from matplotlib.figure import Figure
 
+SVG_LIMIT = 400_000  # bytes; a page with dozens of larger ones is slow to open
+PNG_DPI = 144
+
 
 @dataclass
 class Picture:
@@ -22,11 +25,14 @@ class Picture:
     kind: str = "picture"
 
     @property
-    def svg_uri(self) -> str:
-        """The figure as a data URI, so that ids of several SVGs on a page cannot clash."""
-        buffer = io.BytesIO()
-        self.figure.savefig(buffer, format="svg", metadata={"Date": None})
-        return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()
+    def uri(self) -> str:
+        """The figure as a data URI, so that ids of several SVGs on a page cannot clash; PNG if it is large."""
+        svg, png = io.BytesIO(), io.BytesIO()
+        self.figure.savefig(svg, format="svg", metadata={"Date": None})
+        if svg.tell() <= SVG_LIMIT:
+            return "data:image/svg+xml;base64," + base64.b64encode(svg.getvalue()).decode()
+        self.figure.savefig(png, format="png", dpi=PNG_DPI)
+        return "data:image/png;base64," + base64.b64encode(png.getvalue()).decode()
 
 
 @dataclass

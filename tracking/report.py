@@ -11,6 +11,8 @@ import hydra
 import pandas as pd
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.progress import track
 
 from ray_jobs.cli import exit_on_bad_input
 from tracking.cli import run_command
@@ -61,7 +63,11 @@ def build_page(sweep: Sweep, config: ReportConfig) -> Page:
     sections = [_summary(sweep, runs, titles, tables, refusal)]
     times: dict[str, list[pd.DataFrame]] = defaultdict(list)
     environments = []
-    for number, (cell, members) in enumerate(cells.items(), 1):
+    terminal = Console(stderr=True)
+    bar = track(
+        cells.items(), "workloads", console=terminal, transient=True, disable=not terminal.is_terminal
+    )
+    for number, (cell, members) in enumerate(bar, 1):
         section = Section(titles[cell])
         for table in (table for table in tables if table.title == titles[cell]):
             section.parts += verdict_parts(table, f"{number}-{table.state.replace(' ', '-')}")
