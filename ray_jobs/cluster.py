@@ -26,7 +26,10 @@ def connect(cluster: ClusterConfig) -> None:
         )
     else:
         _knock(cluster.address)
-        ray.init(address=cluster.address, log_to_driver=False, logging_level="error")
+        try:
+            ray.init(address=cluster.address, log_to_driver=False, logging_level="error")
+        except ConnectionError as error:
+            raise ConnectionError(f"cluster.address={cluster.address!r}: {error}") from None
     # Ray exits at once on SIGTERM, which `ray job stop` sends; as an interrupt it ends the sweep in order.
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
 
