@@ -13,30 +13,20 @@ from bidkv.adapters.events import read_events
 from bidkv.adapters.settings import AdapterSettings
 from bidkv.adapters.sglang.configure import CONTROL_VARIABLE, check_installed
 from ray_jobs.config import BenchConfig
-from ray_jobs.engines.base import (
-    EngineBackend,
-    device_name,
-    host_environment,
-    read_result,
-    request_facts,
-    warm_up,
-)
-from ray_jobs.load import LoadGenerator
+from ray_jobs.engines.live import SETTLE_S, LiveEngine, read_result, request_facts
 from ray_jobs.models import model_folder
 from ray_jobs.result import RunResult
 from ray_jobs.trace import Trace, TraceRequest
 
-SETTLE_S = 30.0  # how long the engine may take to abort what a deadline left behind, or to take new settings
 POLL_S = 0.02
 
 
-class Backend(EngineBackend):
+class Backend(LiveEngine):
     async def start(self) -> dict[str, Any]:
         """Raises `BidKVError` if the plugin is not installed, `RuntimeError` if it did not take hold."""
         import sglang
 
         check_installed()
-        self.control = self.folder / "control.json"
         await self._idle("idle-0", start=True)
         os.environ[CONTROL_VARIABLE] = str(self.control)  # SGLang spawns the process that reads it
         try:
@@ -44,31 +34,19 @@ class Backend(EngineBackend):
         except SystemExit as error:  # the plugin ends a process in which it cannot work
             raise RuntimeError(str(error)) from error
         started = await self._installed(self.idle)
-        await warm_up(self.config, self._generate)
+        await self._warm_up()
         self.runs = 0
-        return host_environment() | {
-            "engine": "sglang",
-            "engine_version": sglang.__version__,
-            "scheduler": started["scheduler"],
-            "device": device_name(),
-        }
+        return self._environment("sglang", sglang.__version__, started["scheduler"])
 
     async def run(self, trace: Trace, job: BenchConfig, run_id: str) -> RunResult:
         await self._flush_cache()
         settings = self.adapter_settings(job, run_id)
         write_control(self.control, settings)
         await self._installed(settings)
-        load = LoadGenerator(trace, self._generate, job.run.request_timeout_s, job.run.timeout_s)
-        started_t = time.time()
-        status = await load.run()
-        await self._settle()
-        finished_t = time.time()
+        sent = await self._send(trace, job)
         self.runs += 1
         await self._idle(f"idle-{self.runs}")  # ends the run: its last record is `run_end`
-        return read_result(settings, load, status, started_t, finished_t)
-
-    async def stop(self) -> None:
-        await asyncio.to_thread(self.engine.shutdown)
+        return read_result(settings, sent)
 
     def _engine_args(self) -> dict[str, Any]:
         config = self.config
@@ -147,7 +125,5 @@ class Backend(EngineBackend):
             f"strategy {settings.strategy!r} was not installed: SGLang runs without the bidkv plugin"
         )
 
-    async def _settle(self) -> None:
-        deadline = time.monotonic() + SETTLE_S
-        while self.engine.tokenizer_manager.rid_to_state and time.monotonic() < deadline:
-            await asyncio.sleep(0.05)
+    def _unfinished(self) -> int:
+        return len(self.engine.tokenizer_manager.rid_to_state)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -12,53 +11,31 @@ from bidkv.adapters.settings import AdapterSettings
 from bidkv.adapters.vllm import SCHEDULER
 from bidkv.adapters.vllm.configure import AdapterConfig
 from ray_jobs.config import BenchConfig
-from ray_jobs.engines.base import (
-    EngineBackend,
-    device_name,
-    host_environment,
-    read_result,
-    request_facts,
-    warm_up,
-)
-from ray_jobs.load import LoadGenerator
+from ray_jobs.engines.live import LiveEngine, read_result, request_facts
 from ray_jobs.models import model_folder
 from ray_jobs.result import RunResult
 from ray_jobs.trace import Trace, TraceRequest
 
-SETTLE_S = 30.0  # how long the engine may take to abort what a deadline left behind
 
-
-class Backend(EngineBackend):
+class Backend(LiveEngine):
     async def start(self) -> dict[str, Any]:
         import vllm
         from vllm.engine.arg_utils import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM
 
-        self.control = self.folder / "control.json"
         self.engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**self._engine_args()))
-        await warm_up(self.config, self._generate)
-        config = self.engine.vllm_config
-        return host_environment() | {
-            "engine": "vllm",
-            "engine_version": vllm.__version__,
-            "scheduler": "async" if config.scheduler_config.async_scheduling else "sync",
-            "device": device_name(),
-        }
+        await self._warm_up()
+        asynchronous = self.engine.vllm_config.scheduler_config.async_scheduling
+        return self._environment("vllm", vllm.__version__, "async" if asynchronous else "sync")
 
     async def run(self, trace: Trace, job: BenchConfig, run_id: str) -> RunResult:
         settings = self.adapter_settings(job, run_id)
         write_control(self.control, settings)
         await self.engine.reset_prefix_cache()
-        load = LoadGenerator(trace, self._generate, job.run.request_timeout_s, job.run.timeout_s)
-        started_t = time.time()
-        status = await load.run()
-        await self._settle()
+        sent = await self._send(trace, job)
         if self.engine.errored:
             raise RuntimeError(f"the engine died: {self.engine.dead_error}")
-        return read_result(settings, load, status, started_t, time.time())
-
-    async def stop(self) -> None:
-        await asyncio.to_thread(self.engine.shutdown)
+        return read_result(settings, sent)
 
     def _engine_args(self) -> dict[str, Any]:
         config = self.config
@@ -105,7 +82,5 @@ class Backend(EngineBackend):
             if tokens:
                 yield tokens
 
-    async def _settle(self) -> None:
-        deadline = time.monotonic() + SETTLE_S
-        while self.engine.output_processor.get_num_unfinished_requests() and time.monotonic() < deadline:
-            await asyncio.sleep(0.05)
+    def _unfinished(self) -> int:
+        return self.engine.output_processor.get_num_unfinished_requests()
