@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import requests
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 ANSWER_TIMEOUT_S = 10.0  # MLflow itself would try for minutes
+SQLITE = "sqlite:///"
+
+
+def sqlite_file(uri: str) -> Path | None:
+    """The file of a store in SQLite; None for any other store."""
+    return Path(uri.removeprefix(SQLITE)) if uri.startswith(SQLITE) else None
 
 
 def open_client(uri: str) -> MlflowClient:

@@ -72,8 +72,6 @@ def compare(
         blocks = checked_blocks(titles[cell], members, baseline)
         for state, chosen in by_state(blocks).items():
             tables.append(_table(titles[cell], state, baseline, others, chosen, metrics, rules))
-        for run in members:
-            run.release()
     return tables
 
 

@@ -6,13 +6,14 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, PackageLoader
 from matplotlib.figure import Figure
 
 SVG_LIMIT = 400_000  # bytes; a page with dozens of larger ones is slow to open
-PNG_DPI = 144
 
 
 @dataclass
@@ -24,15 +25,22 @@ class Picture:
     caption: str = ""
     kind: str = "picture"
 
+    @cached_property
+    def png(self) -> bytes:
+        return self._rendered("png", dpi=120)
+
     @property
     def uri(self) -> str:
         """The figure as a data URI, so that ids of several SVGs on a page cannot clash; PNG if it is large."""
-        svg, png = io.BytesIO(), io.BytesIO()
-        self.figure.savefig(svg, format="svg", metadata={"Date": None})
-        if svg.tell() <= SVG_LIMIT:
-            return "data:image/svg+xml;base64," + base64.b64encode(svg.getvalue()).decode()
-        self.figure.savefig(png, format="png", dpi=PNG_DPI)
-        return "data:image/png;base64," + base64.b64encode(png.getvalue()).decode()
+        kind, data = "svg+xml", self._rendered("svg", metadata={"Date": None})
+        if len(data) > SVG_LIMIT:
+            kind, data = "png", self.png
+        return f"data:image/{kind};base64," + base64.b64encode(data).decode()
+
+    def _rendered(self, form: str, **options: Any) -> bytes:
+        buffer = io.BytesIO()
+        self.figure.savefig(buffer, format=form, **options)
+        return buffer.getvalue()
 
 
 @dataclass
@@ -91,7 +99,7 @@ class Page:
         for section in self.sections:
             for part in section.parts:
                 if isinstance(part, Picture):
-                    part.figure.savefig(figures / f"{part.name}.png", dpi=120)
+                    (figures / f"{part.name}.png").write_bytes(part.png)
         templates = Environment(
             loader=PackageLoader("tracking"),
             autoescape=lambda name: ".html" in name,

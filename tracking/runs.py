@@ -11,7 +11,7 @@ from pathlib import Path
 from mlflow.entities import Run
 
 from ray_jobs.result import RunResult
-from tracking.client import open_client
+from tracking.client import open_client, sqlite_file
 
 RESULT_FILES = ("requests.parquet", "steps.parquet", "events.jsonl", "run.json")  # what RunResult.save writes
 
@@ -95,7 +95,8 @@ class RunReader:
     """Read access to an MLflow store. Raises ValueError, in one line, on what is not there."""
 
     def __init__(self, uri: str, experiment: str):
-        if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).is_file():
+        file = sqlite_file(uri)
+        if file is not None and not file.is_file():
             raise ValueError(f"tracking.uri={uri!r}: no such file; run `python -m ray_jobs.run` first")
         self.uri = uri
         self.client = open_client(uri)

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, Run, RunTag
 
 from ray_jobs.result import RunResult
-from tracking.client import open_client
+from tracking.client import open_client, sqlite_file
 
 if TYPE_CHECKING:
     from ray_jobs.config import TrackingConfig
@@ -32,10 +32,10 @@ class SweepStore:
     """The MLflow side of one sweep. `open` first, `close` last."""
 
     def __init__(self, config: TrackingConfig):
-        if config.uri.startswith("sqlite:///"):
-            folder = Path(config.uri.removeprefix("sqlite:///")).parent
+        file = sqlite_file(config.uri)
+        if file is not None:
             try:
-                folder.mkdir(parents=True, exist_ok=True)
+                file.parent.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise ValueError(f"tracking.uri={config.uri!r}: cannot make its folder: {error}") from None
         self.config = config
