@@ -25,8 +25,8 @@ def connect(cluster: ClusterConfig) -> None:
             logging_level="error",
         )
     else:
-        _knock(cluster.address)
         try:
+            _knock(cluster.address)
             ray.init(address=cluster.address, log_to_driver=False, logging_level="error")
         except ConnectionError as error:
             raise ConnectionError(f"cluster.address={cluster.address!r}: {error}") from None
@@ -44,7 +44,7 @@ def _knock(address: str) -> None:
     try:
         socket.create_connection((host, int(port)), ANSWER_TIMEOUT_S).close()
     except OSError as error:
-        raise ConnectionError(f"cluster.address={address!r}: no Ray cluster answers there: {error}") from None
+        raise ConnectionError(f"no Ray cluster answers at {address}: {error}") from None
 
 
 def engines_that_fit(job: BenchConfig) -> int:

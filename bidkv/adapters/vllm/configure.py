@@ -32,9 +32,11 @@ def adapter_config(additional_config: Any) -> tuple[AdapterSettings | None, str 
     Settings are None if only a `control_file` is given. Raises `BidValidationError` on anything else
     that does not name a strategy.
     """
+    section = None
     if isinstance(additional_config, AdapterConfig):
-        additional_config = {"bidkv": additional_config.section}
-    section = additional_config.get("bidkv") if isinstance(additional_config, dict) else None
+        section = additional_config.section
+    elif isinstance(additional_config, dict):
+        section = additional_config.get("bidkv")
     if section is None:
         return environment_settings(), None
     if not isinstance(section, dict):
