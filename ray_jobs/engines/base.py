@@ -11,7 +11,7 @@ from typing import Any
 from bidkv.adapters.settings import AdapterSettings
 from ray_jobs.config import BenchConfig, EngineConfig
 from ray_jobs.result import RunResult
-from ray_jobs.trace import Trace
+from ray_jobs.trace import Trace, TraceRequest
 
 
 class EngineBackend(ABC):
@@ -65,3 +65,11 @@ def host_environment() -> dict[str, Any]:
         "os": platform.platform(),
         "python": platform.python_version(),
     }
+
+
+def request_facts(request: TraceRequest, now: float) -> dict[str, Any]:
+    """What the client declares about a request it sends at `now`, for the adapter (`extra_args["bidkv"]`)."""
+    facts: dict[str, Any] = {"max_tokens": request.max_tokens}
+    if request.deadline_s is not None:
+        facts["deadline"] = now + request.deadline_s
+    return facts

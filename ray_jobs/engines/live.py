@@ -93,14 +93,6 @@ class LiveEngine(EngineBackend):
             await asyncio.sleep(0.05)
 
 
-def request_facts(request: TraceRequest, now: float) -> dict[str, Any]:
-    """What the client declares about a request it sends at `now`, for the adapter (`extra_args["bidkv"]`)."""
-    facts: dict[str, Any] = {"max_tokens": request.max_tokens}
-    if request.deadline_s is not None:
-        facts["deadline"] = now + request.deadline_s
-    return facts
-
-
 def read_result(settings: AdapterSettings, sent: Sent) -> RunResult:
     """What a run left: the client's logs and the adapter's records; raises if another strategy was installed."""
     events = read_events(settings.events_path)

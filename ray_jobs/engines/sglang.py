@@ -13,7 +13,8 @@ from bidkv.adapters.events import read_events
 from bidkv.adapters.settings import AdapterSettings
 from bidkv.adapters.sglang.configure import CONTROL_VARIABLE, check_installed
 from ray_jobs.config import BenchConfig
-from ray_jobs.engines.live import SETTLE_S, LiveEngine, read_result, request_facts
+from ray_jobs.engines.base import request_facts
+from ray_jobs.engines.live import SETTLE_S, LiveEngine, read_result
 from ray_jobs.models import model_folder
 from ray_jobs.result import RunResult
 from ray_jobs.trace import Trace, TraceRequest

@@ -11,7 +11,8 @@ from bidkv.adapters.settings import AdapterSettings
 from bidkv.adapters.vllm import SCHEDULER
 from bidkv.adapters.vllm.configure import AdapterConfig
 from ray_jobs.config import BenchConfig
-from ray_jobs.engines.live import LiveEngine, read_result, request_facts
+from ray_jobs.engines.base import request_facts
+from ray_jobs.engines.live import LiveEngine, read_result
 from ray_jobs.models import model_folder
 from ray_jobs.result import RunResult
 from ray_jobs.trace import Trace, TraceRequest
