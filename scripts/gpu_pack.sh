@@ -10,17 +10,11 @@ folder=${1:-.carry}
 wheels=$folder/wheels
 site=$folder/site
 scripts/gpu_site.sh scripts/vllm_gpu.txt "$wheels" "$site"
+scripts/gpu_trim.sh "$site"
 cd "$site"
-mv ./*.data/purelib/* ./*.data/platlib/* . 2>/dev/null || true
-rm -rf ./*.data ray/jars ray/cpp ray/rllib ray/serve ray/llm ray/dashboard/client mlflow/server/js \
-  mistral_common/data pycountry/locales vllm/vllm-rs vllm/third_party/fmha_sm100 vllm/third_party/deep_gemm/include \
+rm -rf vllm/third_party/fmha_sm100 vllm/third_party/deep_gemm/include \
   vllm/vllm_flash_attn/_vllm_fa2_C* vllm/_moe_C* vllm/_flashmla_C* vllm/_qutlass_C*
 find . -name '_C.cpython-3*' ! -name '*-312-*' -delete
-strip --strip-unneeded ray/_raylet.so
-for binary in ray/core/src/ray/raylet/raylet ray/core/src/ray/gcs/gcs_server; do
-  strip --strip-unneeded "$binary"
-  chmod +x "$binary"  # the zip module of Python forgets it
-done
 cd - >/dev/null
 rm -f "$folder"/part.*
 tar -C "$site" -c . | xz -T2 -6 | split -b 60M -d -a 1 - "$folder/part."

@@ -31,17 +31,17 @@ from vllm.v1.core.sched.scheduler import Scheduler  # noqa: E402
 from vllm.v1.outputs import ModelRunnerOutput  # noqa: E402
 
 import ray_jobs.run  # noqa: E402, F401 (registers the configuration's schema)
-from bidkv.adapters.settings import AdapterSettings  # noqa: E402
-from ray_jobs.config import EngineConfig  # noqa: E402
-from ray_jobs.sim.build import SchedulerParts, build_parts, make_request, run_config  # noqa: E402
-from ray_jobs.sim.clients import VirtualClients  # noqa: E402
-from ray_jobs.sim.clock import VirtualClock  # noqa: E402
-from ray_jobs.sim.loop import Simulation  # noqa: E402
-from ray_jobs.sim.roofline import StepTimeModel  # noqa: E402
-from ray_jobs.sim.scheduler import NoGrammar, make_scheduler  # noqa: E402
-from ray_jobs.trace import Trace, TraceRequest  # noqa: E402
+from bidkv.adapters.shared.settings import AdapterSettings  # noqa: E402
+from ray_jobs.engines.config import EngineConfig  # noqa: E402
+from ray_jobs.engines.sim.build import SchedulerParts, build_parts, make_request, run_config  # noqa: E402
+from ray_jobs.engines.sim.clients import VirtualClients  # noqa: E402
+from ray_jobs.engines.sim.clock import VirtualClock  # noqa: E402
+from ray_jobs.engines.sim.loop import Simulation  # noqa: E402
+from ray_jobs.engines.sim.roofline import StepTimeModel  # noqa: E402
+from ray_jobs.engines.sim.scheduler import NoGrammar, make_scheduler  # noqa: E402
+from ray_jobs.workload.trace import Trace, TraceRequest  # noqa: E402
+from tracking.cli import CONF  # noqa: E402
 
-CONF = Path(__file__).resolve().parents[1] / "conf"
 PROMPT, BLOCKS = 256, 60_000
 Round = Callable[[int], tuple[float, ...]]
 

@@ -1,8 +1,10 @@
-"""Runs an engine's strategies one after another in this very process: for machines that cannot hold Ray.
+"""Runs an engine's strategies or loads one after another in this very process: for machines that cannot hold Ray.
 
-    python scripts/run_without_ray.py FOLDER [HYDRA OVERRIDES]... -- STRATEGY...
+    python scripts/run_without_ray.py FOLDER [HYDRA OVERRIDES]... -- RUN...
 
-FOLDER gets one result per strategy (requests, events, steps, environment). Prints what happened.
+A RUN is a strategy, or in quotes a name and overrides of its own ("long workload=long_context run.timeout_s=20");
+the engine must be the same in all. FOLDER gets one result per run (requests, events, steps, environment). Prints
+what happened.
 """
 
 from __future__ import annotations
@@ -17,11 +19,10 @@ from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
-from ray_jobs.config import BenchConfig
+from ray_jobs.drive.config import BenchConfig
+from ray_jobs.drive.plan import frozen
 from ray_jobs.engines import make_backend
-from ray_jobs.plan import frozen
-
-CONF = Path(__file__).resolve().parents[1] / "conf"
+from tracking.cli import CONF
 
 
 def compose_job(overrides: list[str]) -> BenchConfig:
@@ -30,18 +31,29 @@ def compose_job(overrides: list[str]) -> BenchConfig:
         return OmegaConf.to_object(compose("config", overrides=overrides))
 
 
-async def run(folder: Path, overrides: list[str], strategies: list[str]) -> None:
-    jobs = {name: compose_job([*overrides, "engine.python=null", f"strategy={name}"]) for name in strategies}
-    engine = next(iter(jobs.values())).engine
+def planned(overrides: list[str], runs: list[str]) -> dict[str, BenchConfig]:
+    """The job of each run by its name. Raises ValueError if they need different engines."""
+    jobs = {}
+    for run in runs:
+        name, *own = run.split()
+        jobs[name] = compose_job([*overrides, "engine.python=null", *(own or [f"strategy={name}"])])
+    first = next(iter(jobs.values())).engine_used
+    for name, job in jobs.items():
+        if job.engine_used != first:
+            raise ValueError(f"{name}: needs another engine than the run before it")
+    return jobs
+
+
+async def run(folder: Path, jobs: dict[str, BenchConfig]) -> None:
+    engine = next(iter(jobs.values())).engine_used
     os.environ.update(engine.env)
-    trace = frozen(next(iter(jobs.values())))
     with tempfile.TemporaryDirectory() as scratch:
         backend = make_backend(engine, Path(scratch))
         environment = await backend.start()
         print(environment, flush=True)
         try:
             for name, job in jobs.items():
-                result = await backend.run(trace, job, name)
+                result = await backend.run(frozen(job), job, name)
                 result.environment = environment
                 result.save(folder / name)
                 table = result.requests[~result.requests["warmup"]]
@@ -63,7 +75,7 @@ def main(arguments: list[str]) -> None:
         print(__doc__, file=sys.stderr)
         sys.exit(2)
     split = arguments.index("--")
-    asyncio.run(run(Path(arguments[0]), arguments[1:split], arguments[split + 1 :]))
+    asyncio.run(run(Path(arguments[0]), planned(arguments[1:split], arguments[split + 1 :])))
 
 
 if __name__ == "__main__":

@@ -24,15 +24,15 @@ from rich.console import Console
 from rich.table import Table
 
 import ray_jobs.run  # noqa: F401 (registers the configuration's schema)
-from ray_jobs.actor import EngineHandle
-from ray_jobs.config import BenchConfig
-from ray_jobs.plan import frozen
-from ray_jobs.result import RunResult
-from ray_jobs.sim.calibration import Calibration
-from ray_jobs.sim.fit import StepErrors, fit
-from tracking.metrics import compute_metrics
+from ray_jobs.drive.config import BenchConfig
+from ray_jobs.drive.plan import frozen
+from ray_jobs.drive.pool import EnginePool
+from ray_jobs.engines.sim.calibration import Calibration
+from ray_jobs.engines.sim.fit import StepErrors, fit
+from tracking.cli import CONF
+from tracking.metrics.catalogue import compute_metrics
+from tracking.result import RunResult
 
-CONF = Path(__file__).resolve().parents[1] / "conf"
 Key = tuple[str, int]  # load, round
 METRICS = {"throughput_tok_s": 0.05, "e2e_mean_s": 0.10}
 FIT = {
@@ -129,11 +129,10 @@ async def validate(args: argparse.Namespace) -> tuple[list[Prediction], StepErro
 
 async def run_all(jobs: dict[Key, BenchConfig]) -> dict[Key, RunResult]:
     """All on one engine, in this order."""
-    engine = EngineHandle(next(iter(jobs.values())).engine)
-    await engine.start()
+    engine = await EnginePool().start(next(iter(jobs.values())).engine, None, print)
     try:
         return {
-            key: await engine.run(ray.put(frozen(what)), what, f"run-{i}")
+            key: await (await engine.run(ray.put(frozen(what)), what, f"run-{i}"))
             for i, (key, what) in enumerate(jobs.items())
         }
     finally:

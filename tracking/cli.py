@@ -1,11 +1,53 @@
-"""How the commands of this package start."""
+"""How commands start and end: one clear line and exit code 2 for what the user got wrong."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
-from ray_jobs.cli import exit_on_bad_input
+from hydra.errors import CompactHydraException
+from omegaconf.errors import OmegaConfBaseException
+
+BAD_INPUT = 2
+BAD_INPUT_ERRORS = (
+    CompactHydraException, OmegaConfBaseException, ValueError,
+    FileNotFoundError, PermissionError, ConnectionError,
+)  # fmt: skip
+
+
+def conf_folder() -> Path:
+    """The folder of Hydra's configuration files: what the wheel carries, else the checkout's `conf/`."""
+    package = Path(__file__).resolve().parent
+    packaged = package / "conf"
+    return packaged if packaged.is_dir() else package.parent / "conf"
+
+
+CONF = conf_folder()
+
+
+@contextmanager
+def exit_on_bad_input() -> Iterator[None]:
+    """Turns errors of configuration into one line and exit 2: Hydra's, OmegaConf's, our ValueErrors,
+    files that are not there or not ours, servers that do not answer."""
+    try:
+        yield
+    except BAD_INPUT_ERRORS as error:
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        sys.exit(BAD_INPUT)
+
+
+def one_line(error: BaseException) -> str:
+    """The error's message and the cause's, if it says more, without line breaks."""
+    parts = []
+    while error is not None:
+        text = " ".join(str(error).split())
+        if text and not any(text in part for part in parts):
+            parts.append(text)
+        error = error.__cause__
+    return "; ".join(parts)
 
 
 def run_command(main: Callable[[], None]) -> None:

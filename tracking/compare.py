@@ -1,46 +1,88 @@
-"""`python -m tracking.compare baseline=preempt-evict …`: a sweep's strategies against one, from MLflow."""
+"""`python -m tracking.compare baseline=preempt-evict …`: a sweep's strategies against one, from MLflow.
+
+Exit code 1 if a word of `fail_if` was the verdict of the primary metric, or the state of a guardrail, of
+any strategy; A/A controls do not count.
+"""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection, Sequence
 
 import hydra
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from ray_jobs.cli import exit_on_bad_input
-from tracking.cli import run_command
-from tracking.comparison import Table, compare
+from tracking.cli import CONF, exit_on_bad_input, run_command
 from tracking.config import CompareConfig
-from tracking.render import rich_tables
-from tracking.runs import RunReader, Sweep
+from tracking.evidence.classes import who_pays
+from tracking.evidence.comparison import Table, compare
+from tracking.reporting.machine import as_csv, as_json
+from tracking.reporting.render import rich_tables
+from tracking.reporting.rows import first_screen
+from tracking.store.reader import RunReader, StoredSweep
 
-NARROWEST = 170  # columns, when the output is not a terminal
+WIDTH = 100  # columns, when the output is not a terminal
+DETAIL_WIDTH = 180
 
 ConfigStore.instance().store(name="compare_schema", node=CompareConfig)
 
 
-def compare_from_store(config: CompareConfig) -> tuple[Sweep, list[Table]]:
+def compare_from_store(config: CompareConfig) -> tuple[StoredSweep, list[Table]]:
     """Reads the sweeps that `config` names and compares their strategies."""
     reader = RunReader(config.tracking.uri, config.tracking.experiment)
     sweep = reader.sweeps(config.sweep)
     rules = config.guardrails.rules
-    return sweep, compare(sweep, config.baseline, config.metrics, rules, config.strategies)
+    return sweep, compare(sweep, config.baseline, config.metrics, rules, config.strategies, config)
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="compare")
+def print_text(sweep: StoredSweep, tables: Sequence[Table], config: CompareConfig) -> None:
+    """For people: a screen for each workload and load."""
+    width = DETAIL_WIDTH if config.detail else WIDTH
+    console = Console(width=None if sys.stdout.isatty() else width, highlight=False)
+    failed = {run.name for run in sweep.failed}
+    for name in sweep.unfinished:
+        what = "failed, counts as the worst result" if name in failed else "not finished, left out"
+        console.print(f"note: {what}: {name}", style="yellow", markup=False)
+    for table in tables:
+        console.print(first_screen(table, who_pays(table) if config.classes else ()))
+        if config.detail:
+            console.print(rich_tables(table))
+
+
+def words_of(tables: Sequence[Table]) -> set[str]:
+    """The primary verdicts and guardrail states, of all but A/A controls."""
+    words = set()
+    for table in tables:
+        rows = [row for row in table.comparisons if not row.exploratory]
+        words |= {row.verdict for row in rows if row.strategy not in table.controls}
+        words |= {check.status for check in table.guardrails if check.strategy not in table.controls}
+    return words
+
+
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="compare")
 def main(config: DictConfig) -> None:
-    """Prints one table for each workload and load."""
+    """Prints the comparison and leaves with the exit code that `fail_if` asks for."""
     with exit_on_bad_input():  # here too: Hydra would print a line of its own first
         settings: CompareConfig = OmegaConf.to_object(config)
         sweep, tables = compare_from_store(settings)
-    console = Console(width=None if sys.stdout.isatty() else NARROWEST)
-    for name in sweep.unfinished:
-        console.print(f"note: not finished, left out: {name}", style="yellow", markup=False)
-    for table in tables:
-        console.print(rich_tables(table))
+    if settings.format == "json":
+        print(as_json(sweep, tables, settings.classes))
+    elif settings.format == "csv":
+        print(as_csv(tables), end="")
+    else:
+        print_text(sweep, tables, settings)
+    failures: Collection[str] = words_of(tables) & set(settings.fail_if)
+    if failures:
+        print(f"fail_if: {', '.join(sorted(failures))}", file=sys.stderr)
+        sys.exit(1)
+
+
+def cli() -> None:
+    """The command: 0, 1 if `fail_if` says so, or 2 on bad input."""
+    run_command(main)
 
 
 if __name__ == "__main__":
-    run_command(main)
+    cli()

@@ -7,40 +7,22 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from ray_jobs.config import TrackingConfig, require
-from tracking.metrics import METRICS
+from tracking.errors import require, require_one_of
+from tracking.evidence.config import EvidencePlan, GuardrailsConfig
+from tracking.metrics.catalogue import METRICS
+from tracking.store.config import TrackingConfig
 
 COMPARED = (
-    "ttft_mean_s", "ttft_p90_s", "tpot_mean_s", "e2e_mean_s", "e2e_p90_s", "norm_latency_mean",
-    "throughput_tok_s", "slo_attainment", "goodput_req_s", "preemptions", "preemptions_max",
+    "e2e_rmst_s", "e2e_mean_s", "e2e_p90_s", "ttft_rmst_s", "ttft_mean_s", "ttft_p90_s", "tpot_mean_s",
+    "norm_latency_mean", "failed_share", "throughput_tok_s", "slo_attainment", "goodput_req_s", "preemptions", "preemptions_max",
     "nominal_tax", "executed_tax", "jain_slowdown", "hol_blocked_s",
 )  # fmt: skip
+FORMATS = ("text", "json", "csv")
+FAILURES = ("worse", "broken", "unsure", "too few runs", "no difference shown")
 
 
 @dataclass
-class GuardrailRule:
-    """A limit on strategy / baseline of one metric, fixed before the results are seen."""
-
-    metric: str = MISSING
-    min_ratio: float | None = None
-    max_ratio: float | None = None
-
-    def __post_init__(self) -> None:
-        key, allowed = "guardrails.rules.metric", "one of " + ", ".join(METRICS)
-        require(self.metric in METRICS, key, self.metric, allowed)
-        limits = (self.min_ratio, self.max_ratio)
-        require(limits.count(None) == 1, "guardrails.rules", self.metric, "given one of min_ratio, max_ratio")
-
-
-@dataclass
-class GuardrailsConfig:
-    """The rules that `compare` checks beside its verdicts."""
-
-    rules: list[GuardrailRule] = field(default_factory=list)
-
-
-@dataclass
-class CompareConfig:
+class ComparisonConfig(EvidencePlan):
     """What to compare: the strategies of one or more sweeps against `baseline`."""
 
     baseline: str = MISSING
@@ -48,20 +30,41 @@ class CompareConfig:
     strategies: list[str] | None = None  # null = all
     metrics: Any = field(
         default_factory=lambda: list(COMPARED)
-    )  # a list of names of tracking.metrics.METRICS, or "all"
+    )  # a list of names of tracking.metrics.catalogue.METRICS, or "all"; `primary` is always there
     guardrails: GuardrailsConfig = field(default_factory=GuardrailsConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.metrics == "all":
             self.metrics = list(METRICS)
         for name in self.metrics:
             require(name in METRICS, "metrics", name, "all, or of " + ", ".join(METRICS))
+        self.metrics = [self.primary, *(name for name in self.metrics if name != self.primary)]
         self.sweep = [self.sweep] if isinstance(self.sweep, str) else [str(name) for name in self.sweep]
 
 
 @dataclass
-class ReportConfig(CompareConfig):
+class CompareConfig(ComparisonConfig):
+    """A comparison, how it is printed, and which results make the command fail."""
+
+    format: str = "text"  # or json, csv
+    detail: bool = False  # text only: every metric, and how each guardrail was checked
+    classes: bool = True  # who pays, class by class: reads the request table of every run
+    fail_if: Any = field(
+        default_factory=list
+    )  # of FAILURES, in the primary metric or a guardrail: exit code 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_one_of("format", self.format, FORMATS)
+        self.fail_if = [self.fail_if] if isinstance(self.fail_if, str) else list(self.fail_if or ())
+        for word in self.fail_if:
+            require_one_of("fail_if", word, FAILURES)
+
+
+@dataclass
+class ReportConfig(ComparisonConfig):
     """A comparison, and where its page goes."""
 
     run: str | None = None  # run id (or its beginning) whose timeline is shown; null = a baseline run

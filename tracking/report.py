@@ -14,15 +14,16 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import track
 
-from ray_jobs.cli import exit_on_bad_input
-from tracking.cli import run_command
-from tracking.comparison import Comparison, Table, compare
+from tracking.cli import CONF, exit_on_bad_input, run_command
 from tracking.config import ReportConfig
-from tracking.figures import sweep_figure
-from tracking.page import Grid, Note, Page, Picture, Section
+from tracking.evidence.comparison import Comparison, Table, compare
 from tracking.plots.overhead import selector_times
-from tracking.runs import RunReader, StoredRun, Sweep, cell_titles
-from tracking.sections import (
+from tracking.reporting.answer import log_answer
+from tracking.reporting.figures import sweep_figure
+from tracking.reporting.headline import headline
+from tracking.reporting.page import Grid, Note, Page, Picture, Section
+from tracking.reporting.render import CALLED, EXPLORATORY
+from tracking.reporting.sections import (
     by_strategy,
     cell_parts,
     environment_section,
@@ -32,10 +33,11 @@ from tracking.sections import (
     timeline_section,
     verdict_parts,
 )
+from tracking.store.reader import RunReader, StoredRun, StoredSweep, cell_titles
 
 HEADLINE = {
     "ttft_mean_s": "mean TTFT ↓",
-    "e2e_mean_s": "mean E2E ↓",
+    "e2e_rmst_s": "mean E2E ↓",
     "throughput_tok_s": "tokens/s ↑",
     "slo_attainment": "within SLO ↑",
     "executed_tax": "executed tax ↓",
@@ -45,8 +47,20 @@ HEADLINE = {
 ConfigStore.instance().store(name="report_schema", node=ReportConfig)
 
 
-def build_page(sweep: Sweep, config: ReportConfig) -> Page:
-    """The report of a sweep. Raises ValueError if it has no finished run or not the run asked for."""
+def compare_if_possible(sweep: StoredSweep, config: ReportConfig) -> tuple[list[Table], str | None]:
+    """The comparisons of a sweep; or none, and why there cannot be any."""
+    rules, strategies = config.guardrails.rules, config.strategies
+    try:
+        return compare(sweep, config.baseline, config.metrics, rules, strategies, config), None
+    except ValueError as error:
+        return [], str(error)
+
+
+def build_page(sweep: StoredSweep, config: ReportConfig, tables: list[Table], refusal: str | None) -> Page:
+    """The report of a sweep and its comparisons (of `compare_if_possible`).
+
+    Raises ValueError if it has no finished run or not the run asked for.
+    """
     runs = [run for run in sweep.runs if not config.strategies or run.strategy in config.strategies]
     if not runs:
         raise ValueError(f"sweep {sweep.name}: no finished run to report")
@@ -55,11 +69,6 @@ def build_page(sweep: Sweep, config: ReportConfig) -> Page:
     for run in runs:
         cells[run.cell].append(run)
     titles = cell_titles(cells)
-    try:
-        tables = compare(sweep, config.baseline, config.metrics, config.guardrails.rules, config.strategies)
-        refusal = None
-    except ValueError as error:
-        tables, refusal = [], str(error)
     sections = [_summary(sweep, runs, titles, tables, refusal)]
     times: dict[str, list[pd.DataFrame]] = defaultdict(list)
     environments = []
@@ -92,12 +101,18 @@ def build_page(sweep: Sweep, config: ReportConfig) -> Page:
 
 
 def _summary(
-    sweep: Sweep, runs: list[StoredRun], titles: dict, tables: list[Table], refusal: str | None
+    sweep: StoredSweep, runs: list[StoredRun], titles: dict, tables: list[Table], refusal: str | None
 ) -> Section:
     """What a reader should take away, in words and one figure."""
     parts: list = [Note(f"No verdict: {refusal}.", strong=True)] if refusal else []
-    if sweep.unfinished:
-        parts.append(Note(f"Not finished, left out: {', '.join(sweep.unfinished)}.", strong=True))
+    parts += [Note(f"{table.title}: {headline(table)}.") for table in tables]
+    failed = {run.name for run in sweep.failed}
+    for what, names in (
+        ("Failed, counts as the worst result of its seed", [n for n in sweep.unfinished if n in failed]),
+        ("Not finished, left out", [n for n in sweep.unfinished if n not in failed]),
+    ):
+        if names:
+            parts.append(Note(f"{what}: {', '.join(names)}.", strong=True))
     if tables:
         metrics = [name for name in HEADLINE if any(c.metric == name for t in tables for c in t.comparisons)]
         header = ["workload", "strategy", *(HEADLINE[name] for name in metrics), "guardrails"]
@@ -132,6 +147,8 @@ def _in_short(comparison: Comparison) -> str:
     ratio = comparison.test.ratio
     words = {"no difference shown": "no diff.", "too few runs": "too few", "no pressure": "-"}
     word = words.get(comparison.verdict, comparison.verdict)
+    if comparison.exploratory and word in CALLED:
+        word += EXPLORATORY
     return f"{word} {ratio.value:.2f}x" if ratio else word
 
 
@@ -145,20 +162,28 @@ def _chosen_run(runs: list[StoredRun], config: ReportConfig) -> StoredRun:
     return max(runs, key=lambda r: (r.strategy == config.baseline, r.metrics.get("preemptions", 0)))
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="report")
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="report")
 def main(config: DictConfig) -> None:
-    """Writes the page and logs it to the sweep's parent run, under `report/`."""
+    """Writes the page and logs it to the sweep's parent run, under `report/`, with the verdict in words."""
     with exit_on_bad_input():  # here too: Hydra would print a line of its own first
         settings: ReportConfig = OmegaConf.to_object(config)
         reader = RunReader(settings.tracking.uri, settings.tracking.experiment)
         sweep = reader.sweeps(settings.sweep)
-        page = build_page(sweep, settings)
+        tables, refusal = compare_if_possible(sweep, settings)
+        page = build_page(sweep, settings, tables, refusal)
     folder = Path(settings.folder)
     for path in page.write(folder):
         print(path)
     reader.client.log_artifacts(sweep.sweep_id, str(folder), "report")
+    if tables:
+        log_answer(reader.client, sweep.sweep_id, tables)
     print(f"also in MLflow: run {sweep.sweep_id}, artifacts, report/")
 
 
-if __name__ == "__main__":
+def cli() -> None:
+    """The command: 0, or 2 on bad input."""
     run_command(main)
+
+
+if __name__ == "__main__":
+    cli()

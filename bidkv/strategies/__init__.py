@@ -1,38 +1,33 @@
-"""Strategies, one a file; the file is named like the strategy, with `_` for `-`."""
+"""Strategies, one a file; the file is named like the strategy, with `_` for `-`.
 
-from bidkv.strategies.bidkv import BidKVStrategy
-from bidkv.strategies.bidkv_radix import BidKVRadixStrategy
-from bidkv.strategies.cost_aware import CostAwareStrategy
-from bidkv.strategies.largest_first import LargestFirstStrategy
-from bidkv.strategies.lcf import LcfStrategy
-from bidkv.strategies.lcf_guard import LcfGuardStrategy
-from bidkv.strategies.least_progress import LeastProgressStrategy
-from bidkv.strategies.preempt_evict import PreemptEvictStrategy
-from bidkv.strategies.preempt_evict_sjf import PreemptEvictSJFStrategy
-from bidkv.strategies.priority import PriorityStrategy
-from bidkv.strategies.ratio_oracle import RatioOracleStrategy
-from bidkv.strategies.sglang_default import SglangDefaultStrategy
-from bidkv.strategies.slack_aware import SlackAwareStrategy
-from bidkv.strategies.srpt_oracle import SrptOracleStrategy
-from bidkv.strategies.static_random import StaticRandomStrategy
+A file in this folder is all it takes: what it defines is found by its class.
+"""
 
-BUILT_IN = (
-    PreemptEvictStrategy,
-    PreemptEvictSJFStrategy,
-    StaticRandomStrategy,
-    LargestFirstStrategy,
-    BidKVStrategy,
-    LcfStrategy,
-    LcfGuardStrategy,
-    CostAwareStrategy,
-    LeastProgressStrategy,
-    PriorityStrategy,
-    SrptOracleStrategy,
-    RatioOracleStrategy,
-    SglangDefaultStrategy,
-    SlackAwareStrategy,
-    BidKVRadixStrategy,
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib import import_module
+from pkgutil import iter_modules
+
+from bidkv.strategies.base import AdmissionPolicy, Strategy, VictimPolicy
+
+
+def _named_classes(*kinds: type) -> Iterator[type]:
+    """Classes of these kinds that have a name, by file and then as written."""
+    for module_name in sorted(info.name for info in iter_modules(__path__)):
+        module = import_module(f"{__name__}.{module_name}")
+        for cls in vars(module).values():
+            own = isinstance(cls, type) and cls.__module__ == module.__name__
+            if own and issubclass(cls, kinds) and hasattr(cls, "name"):
+                yield cls
+
+
+BUILT_IN: tuple[type[Strategy], ...] = tuple(_named_classes(Strategy))
+POLICIES: tuple[type[VictimPolicy | AdmissionPolicy], ...] = tuple(
+    _named_classes(VictimPolicy, AdmissionPolicy)
 )
-"""What `create_default_registry` registers."""
+"""What `create_default_registry` registers. Each class is an attribute of this package too."""
 
-__all__ = ["BUILT_IN", *(cls.__name__ for cls in BUILT_IN)]
+globals().update({cls.__name__: cls for cls in BUILT_IN})
+
+__all__ = ["BUILT_IN", "POLICIES", *(cls.__name__ for cls in BUILT_IN)]

@@ -10,8 +10,9 @@ class Fcfs(AdmissionPolicy):
     """First come, first served: vLLM's default."""
 
     name = "fcfs"
+    source = "vLLM v1 default"
 
-    def key(self, request: RequestState) -> tuple[float, ...]:
+    def key(self, request: RequestState, now: float = 0.0) -> tuple[float, ...]:
         return (request.arrival,)
 
 
@@ -19,8 +20,9 @@ class Sjf(AdmissionPolicy):
     """Shortest declared job first: prompt tokens plus declared `max_tokens`, then arrival."""
 
     name = "sjf"
+    source = "BidKV seed design"
 
-    def key(self, request: RequestState) -> tuple[float, ...]:
+    def key(self, request: RequestState, now: float = 0.0) -> tuple[float, ...]:
         return (request.prompt_tokens + request.max_tokens, request.arrival)
 
 
@@ -28,6 +30,7 @@ class PriorityAdmission(AdmissionPolicy):
     """Smallest (priority, arrival) first, as vLLM's priority scheduling."""
 
     name = "priority"
+    source = "vLLM's priority scheduling"
 
-    def key(self, request: RequestState) -> tuple[float, ...]:
+    def key(self, request: RequestState, now: float = 0.0) -> tuple[float, ...]:
         return (request.priority, request.arrival)

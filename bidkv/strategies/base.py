@@ -3,39 +3,96 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any, ClassVar
 
 from bidkv.errors import BidValidationError
-from bidkv.request import RequestState
+from bidkv.request import FinishedRequest, PoolState, RequestState
 
 
-class AdmissionPolicy(ABC):
-    """Order of the waiting queue. Preempted requests go in front of it, as in vLLM."""
+class Policy(ABC):
+    """What both axes have in common: they may look at the pool and learn from finished requests.
 
-    name: ClassVar[str]
-    preempted_first: ClassVar[bool] = True  # False: the key alone decides (engines that allow it)
-
-    @abstractmethod
-    def key(self, request: RequestState) -> tuple[float, ...]:
-        """Sort key of a waiting request; the smallest is admitted first. Must not change while it waits."""
-
-
-class VictimPolicy(ABC):
-    """Chooses which running request gives up its KV cache when an allocation fails.
-
-    `oracle` policies see `true_output_tokens` and end in `_oracle`. `evicts_requester` says
-    whether the request whose allocation failed may be chosen while there is anyone else.
+    `oracle` policies see `true_output_tokens` and end in `_oracle`. `pool` is the engine's, kept
+    current by the adapter; a policy that no engine runs has one of defaults.
     """
 
     name: ClassVar[str]
     source: ClassVar[str]  # where the rule comes from, in a few words
     oracle: ClassVar[bool] = False
+
+    @cached_property
+    def pool(self) -> PoolState:
+        return PoolState()
+
+    def observe(self, finished: FinishedRequest) -> None:  # noqa: B027 (most policies learn nothing)
+        """A request got its whole output. Aborted ones are not shown."""
+
+
+class AdmissionPolicy(Policy):
+    """Order of the waiting queue, and who must wait though it would fit.
+
+    `preempted_first`: preempted requests go in front, as in vLLM; False: their key decides.
+    `resorts`: keys change while a request waits, and the queue is sorted again in every step.
+    `backfill`: where the first in line does not fit, how many behind it are tried (0: none).
+    `max_overtaken`: whoever was overtaken by so many later requests goes next, and nobody passes it.
+    `headroom`: the share of the pool that an admission must leave free while anything runs.
+    """
+
+    source: ClassVar[str] = "this project"
+    preempted_first: bool = True
+    resorts: bool = False
+    backfill: int = 0
+    max_overtaken: int | None = None
+    headroom: float = 0.0
+
+    @abstractmethod
+    def key(self, request: RequestState, now: float = 0.0) -> tuple[float, ...]:
+        """Sort key of a waiting request; the smallest is admitted first. Must not change unless `resorts`."""
+
+    def arrived(self, request: RequestState, now: float) -> None:
+        """A new request joined the queue; asked for its key right after."""
+
+    def admits(self, request: RequestState, running: Sequence[RequestState], pool: PoolState) -> bool:
+        """Whether the request may start now. Not asked when nothing runs, nor where it would not fit."""
+        return True
+
+    @property
+    def asks(self) -> bool:
+        """Whether `admits` has anything to say."""
+        return type(self).admits is not AdmissionPolicy.admits
+
+    @property
+    def gates(self) -> bool:
+        """Whether anything but a full pool can keep a request waiting."""
+        return self.headroom > 0 or self.asks
+
+
+class VictimPolicy(Policy):
+    """Chooses which running request gives up its KV cache when an allocation fails.
+
+    `evicts_requester` says whether the request whose allocation failed may be chosen while there is
+    anyone else.
+    """
+
     evicts_requester: ClassVar[bool] = True
 
     @abstractmethod
     def select(self, candidates: Sequence[RequestState], now: float) -> RequestState:
         """The victim. `candidates` is not empty and in admission order, last admitted last."""
+
+    def select_batch(
+        self, candidates: Sequence[RequestState], needed_tokens: int, now: float
+    ) -> list[RequestState]:
+        """Victims in order of choice until `needed_tokens` KV tokens are freed or nobody is left."""
+        left, victims, freed = list(candidates), [], 0
+        while left and freed < needed_tokens:
+            victim = self.select(left, now)
+            left.remove(victim)
+            victims.append(victim)
+            freed += victim.computed_tokens
+        return victims
 
 
 class ScoredVictim(VictimPolicy):
@@ -74,31 +131,43 @@ def eligible_victims(
 class Strategy:
     """A named pair of an admission and a victim policy. Subclass it to add your own.
 
-    Keyword arguments go to the victim policy: `BidKVStrategy(completion_weight=1.0)`.
+    Keyword arguments go to the victim policy, `admission_params` to the admission policy:
+    `BidKVStrategy(completion_weight=1.0)`.
     """
 
     name: ClassVar[str]
     admission_class: ClassVar[type[AdmissionPolicy]]
     victim_class: ClassVar[type[VictimPolicy]]
 
-    def __init__(self, **params: Any):
-        self.admission = self.admission_class()
+    def __init__(self, admission_params: Mapping[str, Any] | None = None, **params: Any):
+        self.admission = self._made(self.admission_class, "admission parameters", admission_params or {})
+        self.victim = self._made(self.victim_class, "parameters", params)
+
+    def _made(self, policy: type, what: str, params: Mapping[str, Any]) -> Any:
         try:
-            self.victim = self.victim_class(**params)
+            return policy(**params)
         except TypeError as error:
-            raise BidValidationError(f"strategy {self.name!r}: bad parameters {params}: {error}") from error
+            raise BidValidationError(f"strategy {self.name!r}: bad {what} {dict(params)}: {error}") from error
+
+    @property
+    def oracle(self) -> bool:
+        """Whether either half sees what a real server cannot know."""
+        return self.admission.oracle or self.victim.oracle
+
+    def bind(self, pool: PoolState) -> None:
+        """Gives both policies the engine's pool."""
+        self.admission.pool = self.victim.pool = pool
+
+    def observe(self, finished: FinishedRequest) -> None:
+        """Tells both policies."""
+        self.admission.observe(finished)
+        self.victim.observe(finished)
 
     def select_victims(
         self, running: Sequence[RequestState], needed_tokens: int, now: float = 0.0
     ) -> list[RequestState]:
         """Victims in order of choice until `needed_tokens` KV tokens are freed or nobody is left."""
-        left, victims, freed = list(running), [], 0
-        while left and freed < needed_tokens:
-            victim = self.victim.select(left, now)
-            left.remove(victim)
-            victims.append(victim)
-            freed += victim.computed_tokens
-        return victims
+        return self.victim.select_batch(running, needed_tokens, now)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.admission.name}+{self.victim.name})"

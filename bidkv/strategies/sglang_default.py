@@ -10,9 +10,10 @@ class EngineOrder(AdmissionPolicy):
     """Leaves the waiting queue as the engine keeps it (SGLang: a preempted request queues at the end)."""
 
     name = "engine-order"
+    source = "SGLang default"
     preempted_first = False
 
-    def key(self, request: RequestState) -> tuple[float, ...]:
+    def key(self, request: RequestState, now: float = 0.0) -> tuple[float, ...]:
         return ()
 
 

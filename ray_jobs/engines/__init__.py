@@ -5,8 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from pathlib import Path
 
-from ray_jobs.config import EngineConfig
-from ray_jobs.engines.base import EngineBackend
+from ray_jobs.engines.config import EngineConfig
+from ray_jobs.engines.shared.base import EngineBackend
 
 
 def make_backend(config: EngineConfig, folder: Path) -> EngineBackend:

@@ -5,19 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from bidkv.adapters.control import write_control
-from bidkv.adapters.events import read_events
-from bidkv.adapters.settings import AdapterSettings
 from bidkv.adapters.sglang.configure import CONTROL_VARIABLE, check_installed
-from ray_jobs.config import BenchConfig
-from ray_jobs.engines.base import request_facts
-from ray_jobs.engines.live import SETTLE_S, LiveEngine, read_result
-from ray_jobs.models import model_folder
-from ray_jobs.result import RunResult
-from ray_jobs.trace import Trace, TraceRequest
+from bidkv.adapters.shared.control import write_control
+from bidkv.adapters.shared.events import read_events
+from bidkv.adapters.shared.settings import AdapterSettings
+from ray_jobs.engines.shared.base import request_facts
+from ray_jobs.engines.shared.live import SETTLE_S, LiveEngine
+from ray_jobs.engines.shared.models import model_folder
+from ray_jobs.workload.trace import TraceRequest
 
 POLL_S = 0.02
 
@@ -39,15 +37,18 @@ class Backend(LiveEngine):
         self.runs = 0
         return self._environment("sglang", sglang.__version__, started["scheduler"])
 
-    async def run(self, trace: Trace, job: BenchConfig, run_id: str) -> RunResult:
+    async def _begin(self, settings: AdapterSettings) -> None:
         await self._flush_cache()
-        settings = self.adapter_settings(job, run_id)
         write_control(self.control, settings)
         await self._installed(settings)
-        sent = await self._send(trace, job)
+
+    async def _end(self) -> None:
         self.runs += 1
-        await self._idle(f"idle-{self.runs}")  # ends the run: its last record is `run_end`
-        return read_result(settings, sent)
+        await self._flush_cache()
+        await self._idle(f"idle-{self.runs}")
+
+    async def _reset_cache(self) -> bool:
+        return (await self.engine.tokenizer_manager.flush_cache()).success
 
     def _engine_args(self) -> dict[str, Any]:
         config = self.config
@@ -70,7 +71,7 @@ class Backend(LiveEngine):
         } | dict(config.extra)
         return {key: value for key, value in args.items() if value is not None}
 
-    async def _generate(self, request: TraceRequest) -> AsyncIterator[int]:
+    async def _generate(self, request: TraceRequest) -> AsyncIterator[Sequence[int]]:
         facts = request_facts(request, time.time())
         facts |= {"true_output_tokens": request.output_tokens, "priority": request.priority}
         stream = await self.engine.async_generate(
@@ -84,7 +85,7 @@ class Backend(LiveEngine):
             rid=request.request_id,
             stream=True,
         )
-        finished = False
+        finished, tokens = False, 0
         try:
             async for output in stream:
                 meta = output["meta_info"]
@@ -93,16 +94,11 @@ class Backend(LiveEngine):
                 if finished and reason["type"] == "abort":
                     raise RuntimeError(f"aborted by the engine: {reason.get('message')}")
                 if meta["completion_tokens"]:
-                    yield meta["completion_tokens"]
+                    yield output["output_ids"][tokens : meta["completion_tokens"]]
+                    tokens = meta["completion_tokens"]
         finally:
             if not finished:
                 self.engine.tokenizer_manager.abort_request(rid=request.request_id)
-
-    async def _flush_cache(self) -> None:
-        """Empties the radix tree; raises `RuntimeError` if the engine is not idle."""
-        answer = await self.engine.tokenizer_manager.flush_cache()
-        if not answer.success:
-            raise RuntimeError("the engine did not empty its prefix cache: requests are still running")
 
     async def _idle(self, run_id: str, start: bool = False) -> None:
         """Puts the engine between two runs."""

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from bidkv.adapters.control import write_control
-from bidkv.adapters.settings import AdapterSettings
+from bidkv.adapters.shared.control import write_control
+from bidkv.adapters.shared.settings import AdapterSettings
 from bidkv.adapters.vllm import SCHEDULER
 from bidkv.adapters.vllm.configure import AdapterConfig
-from ray_jobs.config import BenchConfig
-from ray_jobs.engines.base import request_facts
-from ray_jobs.engines.live import LiveEngine, read_result
-from ray_jobs.models import model_folder
-from ray_jobs.result import RunResult
-from ray_jobs.trace import Trace, TraceRequest
+from ray_jobs.engines.job import JobConfig
+from ray_jobs.engines.shared.base import request_facts
+from ray_jobs.engines.shared.live import LiveEngine, Sent
+from ray_jobs.engines.shared.models import model_folder
+from ray_jobs.workload.trace import Trace, TraceRequest
+
+IDLE = AdapterSettings(strategy="preempt-evict", run_id="idle")
+"""Between two runs."""
 
 
 class Backend(LiveEngine):
@@ -29,18 +31,25 @@ class Backend(LiveEngine):
         asynchronous = self.engine.vllm_config.scheduler_config.async_scheduling
         return self._environment("vllm", vllm.__version__, "async" if asynchronous else "sync")
 
-    async def run(self, trace: Trace, job: BenchConfig, run_id: str) -> RunResult:
-        settings = self.adapter_settings(job, run_id)
+    async def _begin(self, settings: AdapterSettings) -> None:
         write_control(self.control, settings)
-        await self.engine.reset_prefix_cache()
-        sent = await self._send(trace, job)
+        await self._flush_cache()  # the scheduler reads the control file when it is told to
+
+    async def _send(self, trace: Trace, job: JobConfig) -> Sent:
+        sent = await super()._send(trace, job)
         if self.engine.errored:
             raise RuntimeError(f"the engine died: {self.engine.dead_error}")
-        return read_result(settings, sent)
+        return sent
+
+    async def _end(self) -> None:
+        write_control(self.control, IDLE)
+        await self._flush_cache()
+
+    async def _reset_cache(self) -> bool:
+        return await self.engine.reset_prefix_cache(reset_connector=bool(self.config.kv_offload_gib))
 
     def _engine_args(self) -> dict[str, Any]:
         config = self.config
-        idle = AdapterSettings(strategy="preempt-evict", run_id="idle")
         return {
             "model": model_folder(config, self.folder),
             "skip_tokenizer_init": True,
@@ -56,12 +65,13 @@ class Backend(LiveEngine):
             "tensor_parallel_size": config.tensor_parallel_size,
             "enforce_eager": config.enforce_eager,
             "seed": config.seed,
+            "kv_offloading_size": config.kv_offload_gib or None,
             "disable_log_stats": True,
             "scheduler_cls": SCHEDULER,
-            "additional_config": AdapterConfig(idle.to_dict() | {"control_file": str(self.control)}),
+            "additional_config": AdapterConfig(IDLE.to_dict() | {"control_file": str(self.control)}),
         } | dict(config.extra)
 
-    async def _generate(self, request: TraceRequest) -> AsyncIterator[int]:
+    async def _generate(self, request: TraceRequest) -> AsyncIterator[Sequence[int]]:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
@@ -74,14 +84,12 @@ class Backend(LiveEngine):
             extra_args={"bidkv": request_facts(request, time.time())},
         )
         prompt = {"prompt_token_ids": request.prompt_token_ids.tolist()}
-        tokens = 0
         stream = self.engine.generate(
             prompt, params, request_id=request.request_id, priority=request.priority
         )
         async for output in stream:
-            tokens += len(output.outputs[0].token_ids)
-            if tokens:
-                yield tokens
+            if output.outputs[0].token_ids:
+                yield output.outputs[0].token_ids
 
     def _unfinished(self) -> int:
-        return self.engine.output_processor.get_num_unfinished_requests()
+        return 0 if self.engine.errored else self.engine.output_processor.get_num_unfinished_requests()

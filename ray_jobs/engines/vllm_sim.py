@@ -7,14 +7,14 @@ from typing import Any
 
 import vllm
 
-from ray_jobs.config import BenchConfig
-from ray_jobs.engines.base import EngineBackend, host_environment
-from ray_jobs.requests_table import requests_table
-from ray_jobs.result import RunResult
-from ray_jobs.sim.build import build_parts
-from ray_jobs.sim.config import SimConfig
-from ray_jobs.sim.simulate import simulate
-from ray_jobs.trace import Trace
+from ray_jobs.engines.job import JobConfig
+from ray_jobs.engines.shared.base import EngineBackend, host_environment
+from ray_jobs.engines.shared.requests_table import requests_table
+from ray_jobs.engines.sim.build import build_parts
+from ray_jobs.engines.sim.config import SimConfig
+from ray_jobs.engines.sim.simulate import simulate
+from ray_jobs.workload.trace import Trace
+from tracking.result import RunResult
 
 
 def calibration_label(sim: SimConfig) -> str:
@@ -45,7 +45,7 @@ class Backend(EngineBackend):
             "num_blocks": self.parts.kv_cache_config.num_blocks,
         }
 
-    async def run(self, trace: Trace, job: BenchConfig, run_id: str) -> RunResult:
+    async def run(self, trace: Trace, job: JobConfig, run_id: str) -> RunResult:
         outcome = await asyncio.to_thread(
             simulate,
             self.parts,

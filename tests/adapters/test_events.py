@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -12,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from bidkv.adapters.events import JsonLines, RunLog, read_events
-from bidkv.adapters.settings import AdapterSettings
+from bidkv.adapters.shared.events import JsonLines, RunLog, read_events
+from bidkv.adapters.shared.settings import AdapterSettings
 
 
 def preemption(source: str = "strategy") -> dict[str, Any]:
@@ -52,6 +53,7 @@ def test_a_run_from_start_to_end(tmp_path: Path) -> None:
     )
     assert (end["select_ns"], end["hook_ns"]) == (10, 18)
     assert (end["strategy_errors"], end["control_errors"], end["degraded"]) == (3, 1, True)
+    assert (end["requests"], end["arrivals"], end["step_records"]) == (1, 0, 0)
 
 
 def test_no_path_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,7 +68,7 @@ def test_no_path_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_every_record_is_in_the_file_before_a_kill(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     script = (
-        "import sys; from bidkv.adapters.events import JsonLines; lines = JsonLines(sys.argv[1])\n"
+        "import sys; from bidkv.adapters.shared.events import JsonLines; lines = JsonLines(sys.argv[1])\n"
         "number = 0\n"
         "while True:\n"
         "    lines.write({'number': number, 'padding': 'x' * 20_000})\n"
@@ -104,3 +106,19 @@ def test_a_full_disk_is_counted_and_stops_nothing(caplog: pytest.LogCaptureFixtu
     log = RunLog(AdapterSettings("bidkv", events_path="/dev/full"))
     log.preempt(preemption())
     assert log.degraded
+
+
+def test_no_half_of_a_record_stays_on_a_disk_that_fills_up(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        lines = JsonLines(path)
+        for number in range(30):
+            lines.write({"number": number, "padding": "x" * (200 if number < 6 else 1)})
+        lines.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    numbers = [record["number"] for record in read_events(path)]
+    assert path.read_bytes().endswith(b"\n") and 0 < len(numbers) < 30
+    assert numbers[:5] == [0, 1, 2, 3, 6] and lines.lost == 30 - len(numbers)

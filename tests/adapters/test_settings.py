@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from bidkv.adapters.control import ControlFile, updated_settings, write_control
-from bidkv.adapters.settings import AdapterSettings
+from bidkv.adapters.shared.control import ControlFile, updated_settings, write_control
+from bidkv.adapters.shared.settings import AdapterSettings
 from bidkv.errors import BidValidationError, UnknownNameError
 from bidkv.request import RequestState
 

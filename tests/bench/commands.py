@@ -16,6 +16,7 @@ def bench_command(folder: Path, *overrides: str) -> list[str]:
     outputs = [
         f"tracking.uri={store_uri(folder)}",
         f"tracking.artifact_root={folder}/artifacts",
+        f"tracking.spool={folder}/spool",
         f"figures={folder}/figures",
         f"hydra.sweep.dir={folder}/hydra",
         f"hydra.run.dir={folder}/hydra",

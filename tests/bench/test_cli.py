@@ -14,13 +14,14 @@ from commands import bench
         (["strategy=nonsense"], ["strategy/nonsense", "preempt-evict", "bidkv"]),
         (["strategy=bidkv", "strategy.victim=nonsense"], ["strategy.victim", "'nonsense'", "lcf"]),
         (["strategy=bidkv", "+strategy.params.weight=1"], ["weight"]),
-        (["workload.rate=-1"], ["workload.rate", "-1"]),
         (["workload.rate=fast"], ["workload.rate", "fast"]),
         (["workload.ratee=1"], ["ratee"]),
         (["workload=azure_conv", "workload.source.path=/no/such/file.csv"], ["/no/such/file.csv", "path"]),
-        (["engine.num_blocks=2"], ["engine.num_blocks", "2", "engine.max_model_len"]),
-        (["engine.kind=tgi"], ["engine.kind", "tgi", "vllm"]),
         (["strategy=bidkv", "seed=0,0"], ["repeat"]),
+        (["strategy=bidkv,lcf", "strategy.label=x"], ["strategy.label", "'x'", "bidkv", "lcf"]),
+        (["experiment=nope", "strategy=lcf,bidkv"], ["experiment/nope", "sim_quick"]),
+        (["engine=vllm_sim", "engine.num_cpus=1000"], ["engine.num_cpus", "1000", "this host has"]),
+        (["engine=vllm", "engine.num_gpus=512", "engine.tensor_parallel_size=512"], ["GPUs", "vllm_sim"]),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path, overrides, words):

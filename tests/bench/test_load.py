@@ -8,8 +8,8 @@ import math
 import numpy as np
 import pytest
 
-from ray_jobs.load import LoadGenerator
-from ray_jobs.trace import Trace, TraceRequest
+from ray_jobs.engines.shared.load import LoadGenerator
+from ray_jobs.workload.trace import Trace, TraceRequest
 
 
 def make_trace(arrivals, output_tokens=3, **kwargs):
@@ -24,7 +24,7 @@ def engine(delay_s, tokens=3):
     async def generate(request):
         for n in range(1, tokens + 1):
             await asyncio.sleep(delay_s)
-            yield n
+            yield [n]
 
     return generate
 
@@ -56,7 +56,7 @@ def test_closed_loop_keeps_as_many_requests_open_as_users():
         open_now += 1
         most = max(most, open_now)
         await asyncio.sleep(0.05)
-        yield request.output_tokens
+        yield [1] * request.output_tokens
         open_now -= 1
 
     status, logs = run(make_trace([0.0] * 8, closed_loop_users=2, think_time_s=0.02), generate)
@@ -68,7 +68,7 @@ def test_closed_loop_keeps_as_many_requests_open_as_users():
 
 def test_slow_failed_and_short_answers_are_told_apart():
     async def generate(request):
-        yield 1
+        yield [1]
         if request.request_id == "r0":
             await asyncio.sleep(10)
         if request.request_id == "r1":

@@ -9,7 +9,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 import ray_jobs.run  # noqa: F401  registers the schema
-from ray_jobs.plan import plan_blocks
+from ray_jobs.drive.plan import plan_blocks
 
 CONF = str(Path(__file__).parents[2] / "conf")
 
@@ -75,3 +75,24 @@ def test_equal_runs_are_refused_unless_labelled():
 )
 def test_a_label_says_what_differs_from_the_named_pair(overrides, label):
     assert job(*overrides).strategy.label == label
+
+
+def test_an_engines_own_knob_is_compared_in_one_block_with_the_strategies():
+    jobs = [
+        job(f"strategy={name}") for name in ("preempt-evict", "stock-watermark-0.02", "stock-seqs-16", "lcf")
+    ]
+    (block,) = plan_blocks(jobs)
+    assert labels(block) == ["preempt-evict", "stock-watermark-0.02", "stock-seqs-16", "lcf"]
+    plain, watermark, fewer, lcf = (run.job.engine_used for run in block)
+    assert plain == lcf == block[0].job.engine, "the same engine runs both"
+    assert watermark.extra == plain.extra | {"watermark": 0.02} and watermark != plain
+    assert fewer.max_num_seqs == 16
+    assert (
+        job("strategy=preempt-evict", "+strategy.engine.watermark=0.1").strategy.label
+        == "preempt-evict[watermark=0.1]"
+    )
+
+
+def test_a_strategy_does_not_change_what_a_comparison_keeps_equal():
+    with pytest.raises(ValueError, match="strategy.engine='max_model_len'.*max_num_seqs"):
+        job("strategy=preempt-evict", "+strategy.engine.max_model_len=64")

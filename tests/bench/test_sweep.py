@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import signal
+import sqlite3
 import subprocess
+import sys
+import tempfile
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -121,12 +125,87 @@ def test_an_interrupted_sweep_goes_on_where_it_stopped(tmp_path):
     assert set(finished) <= {r.info.run_id for r in runs}
 
 
-def test_an_engine_that_does_not_start_fails_its_runs_and_no_others(tmp_path):
-    done = bench(tmp_path, *SIM, "strategy=preempt-evict,lcf", "engine.max_num_batched_tokens=16,8192")
+@pytest.fixture
+def scratch(monkeypatch):
+    """The folder for temporary files, with a path short enough for Ray's sockets."""
+    with tempfile.TemporaryDirectory(prefix="b") as folder:
+        monkeypatch.setenv("TMPDIR", folder)
+        yield Path(folder)
+
+
+def test_an_engine_that_does_not_start_fails_its_runs_and_no_others(tmp_path, scratch):
+    done = bench(
+        tmp_path,
+        *SIM,
+        "strategy=preempt-evict,lcf",
+        "engine.max_num_batched_tokens=16,8192",
+        "figures=/proc/nope",
+    )
     assert done.returncode == 1
     assert "max_num_batched_tokens" in done.stdout
+    assert "summary: attempt 1 failed" in done.stdout  # its figure could not be written; the sweep was
     by_status = {}
     for run in stored(tmp_path, "run"):
-        by_status.setdefault(run.info.status, []).append(run.data.params["engine.max_num_batched_tokens"])
-    assert by_status == {"FINISHED": ["8192"] * 2, "FAILED": ["16"]}
+        by_status.setdefault(run.info.status, []).append(run)
+    limits = {
+        s: [r.data.params["engine.max_num_batched_tokens"] for r in runs] for s, runs in by_status.items()
+    }
+    assert limits == {"FINISHED": ["8192"] * 2, "FAILED": ["16"]}
     assert stored(tmp_path, "sweep")[0].info.status == "FAILED"
+    (failed,) = by_status["FAILED"]
+    names = {item.path for item in MlflowClient(store_uri(tmp_path)).list_artifacts(failed.info.run_id)}
+    assert names == {"engine.log", "traceback.txt"}
+    assert list(scratch.glob("bidkv-*")) == []
+
+
+def test_two_at_once_a_store_that_is_away_and_what_brings_the_results(tmp_path):
+    overrides = (
+        *SIM,
+        "strategy=preempt-evict,lcf",
+        "seed=0,1",
+        "tracking.patience_s=3",
+        "cluster.max_actors=1",
+    )
+    process = subprocess.Popen(
+        bench_command(tmp_path, *overrides),
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert "seed=0" in process.stdout.readline()
+    process.send_signal(signal.SIGSTOP)  # it holds the sweep, for as long as this takes
+    second = bench(tmp_path, *overrides)
+    assert second.returncode == 2, second.stdout
+    assert f"process {process.pid} on" in second.stderr.strip().splitlines()[-1]
+    assert len(stored(tmp_path, "sweep")) == 1
+
+    lock = sqlite3.connect(tmp_path / "mlflow.db", timeout=60)
+    lock.execute("BEGIN EXCLUSIVE")  # nobody else reads or writes the store now
+    process.send_signal(signal.SIGCONT)
+    output, errors = process.communicate(timeout=200)
+    assert process.returncode == 1, errors
+    assert "Traceback" not in errors
+    assert "results are in" in output and "ray_jobs.upload" in output
+    assert "failed" not in output  # no run was run again
+    lock.rollback()
+    lock.close()
+    command = [sys.executable, "-m", "ray_jobs.upload", f"spool={tmp_path}/spool"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    (sweep,) = stored(tmp_path, "sweep")
+    assert sweep.info.status == "FINISHED"
+    finished = [run for run in stored(tmp_path, "run") if run.info.status == "FINISHED"]
+    assert len(finished) == 4 and len({run.data.tags["bidkv.config_hash"] for run in finished}) == 4
+
+
+def test_a_secret_is_passed_by_name_and_stored_nowhere(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_hunter2")
+    done = bench(tmp_path, *SIM, "engine.pass_env=[HF_TOKEN]", "strategy=lcf", "workload.num_requests=20")
+    assert done.returncode == 0, done.stderr
+    refused = bench(tmp_path, *SIM, "+engine.env.MY_API_KEY=hf_hunter2")
+    assert refused.returncode == 2 and "engine.pass_env" in refused.stderr
+    assert "hunter2" not in done.stdout + done.stderr + refused.stdout + refused.stderr
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(written) > 5
+    assert [path for path in written if b"hunter2" in path.read_bytes()] == []

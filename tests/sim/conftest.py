@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from ray_jobs.result import RunResult
+    from tracking.result import RunResult
 
 
 @pytest.fixture(scope="session")
@@ -20,13 +20,12 @@ def tiny_parts(tmp_path_factory):
     """vLLM's configuration of a tiny model, built once; `sim_bench.variant` makes others of it."""
     from sim_bench import tiny_job
 
-    from ray_jobs.sim.build import build_parts
+    from ray_jobs.engines.sim.build import build_parts
 
     return build_parts(tiny_job().engine, tmp_path_factory.mktemp("tiny"))
 
 
 ENGINE_ENVIRONMENT = {
-    "VLLM_CPU_KVCACHE_SPACE": "1",
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     "VLLM_LOGGING_LEVEL": "ERROR",
     "OMP_NUM_THREADS": "1",
@@ -36,7 +35,7 @@ ENGINE_ENVIRONMENT = {
 
 def record_engine(folder: Path, overrides: list[str], runs: list[dict[str, Any]]) -> dict[str, RunResult]:
     """Runs of the real engine, one engine start for all; see record_engine.py."""
-    from ray_jobs.result import RunResult
+    from tracking.result import RunResult
 
     jobs = folder / "jobs.json"
     jobs.write_text(json.dumps({"overrides": overrides, "runs": runs}))

@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 
 import ray_jobs.run  # noqa: F401 (registers the configuration's schema)
 from ray_jobs.engines import make_backend
-from ray_jobs.trace import Trace
+from ray_jobs.workload.trace import Trace
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 

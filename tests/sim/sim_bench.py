@@ -12,12 +12,12 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 import ray_jobs.run  # noqa: F401 (registers the configuration's schema)
-from bidkv.adapters.settings import AdapterSettings
-from ray_jobs.config import BenchConfig
-from ray_jobs.sim.build import SchedulerParts, kv_cache_config
-from ray_jobs.sim.config import SimConfig
-from ray_jobs.sim.simulate import Outcome, simulate
-from ray_jobs.trace import Trace, TraceRequest
+from bidkv.adapters.shared.settings import AdapterSettings
+from ray_jobs.drive.config import BenchConfig
+from ray_jobs.engines.sim.build import SchedulerParts, kv_cache_config
+from ray_jobs.engines.sim.config import SimConfig
+from ray_jobs.engines.sim.simulate import Outcome, simulate
+from ray_jobs.workload.trace import Trace, TraceRequest
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 BLOCK = 16
@@ -37,9 +37,12 @@ def variant(
     caching: bool = True,
     overlap: bool = True,
     batched_tokens: int = 256,
+    host_blocks: int = 0,
     **scheduler_settings: Any,
 ) -> SchedulerParts:
     """The same parts with other limits; spares building a VllmConfig for each example."""
+    from vllm.config import KVTransferConfig
+
     config = copy.copy(parts.vllm_config)
     config.scheduler_config = copy.copy(config.scheduler_config)
     config.cache_config = copy.copy(config.cache_config)
@@ -51,6 +54,12 @@ def variant(
         setattr(config.scheduler_config, key, value)
     config.cache_config.enable_prefix_caching = caching
     shape = compose_shape()
+    if host_blocks:
+        config.kv_transfer_config = KVTransferConfig(
+            kv_connector="OffloadingConnector",
+            kv_role="kv_both",
+            kv_connector_extra_config={"cpu_bytes_to_use": host_blocks * BLOCK * shape.kv_bytes_per_token},
+        )
     return replace(
         parts,
         vllm_config=config,
@@ -61,6 +70,10 @@ def variant(
 
 def compose_shape() -> Any:
     return _TINY.engine.sim.model_shape
+
+
+def tiny_hardware() -> Any:
+    return _TINY.engine.sim.hardware
 
 
 def tiny_job() -> BenchConfig:

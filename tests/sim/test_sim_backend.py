@@ -7,9 +7,9 @@ import asyncio
 import pytest
 from sim_bench import compose_job
 
-from ray_jobs.plan import frozen
-from ray_jobs.result import REQUEST_COLUMNS, RunResult
-from tracking.metrics import compute_metrics, run_flags
+from ray_jobs.drive.plan import frozen
+from tracking.metrics.catalogue import compute_metrics, run_flags
+from tracking.result import REQUEST_COLUMNS, RunResult
 
 LOAD = ["workload=h100_mixed", "workload.rate=14", "workload.num_requests=120", "workload.warmup_requests=10"]
 

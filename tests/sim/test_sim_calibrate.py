@@ -14,9 +14,9 @@ import yaml
 from sim_bench import CONF, compose_job
 from test_sim_models import hardware, shape
 
-from ray_jobs.sim.calibration import Calibration
-from ray_jobs.sim.fit import fit, split, step_periods
-from ray_jobs.sim.roofline import StepTimeModel
+from ray_jobs.engines.sim.calibration import Calibration
+from ray_jobs.engines.sim.fit import fit, split, step_periods
+from ray_jobs.engines.sim.roofline import StepTimeModel
 
 TRUTH = Calibration(
     compute_efficiency=0.5, bandwidth_efficiency=0.7, attention_compute_efficiency=0.3,

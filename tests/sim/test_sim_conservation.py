@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sim_bench import BLOCK, MAX_LEN, random_trace, run, variant
+from sim_bench import BLOCK, MAX_LEN, random_trace, run, tiny_hardware, variant
 
 from bidkv import create_default_registry
-from ray_jobs.sim.check import ConservationError, check_conservation, check_finished
+from ray_jobs.engines.sim.check import ConservationError, check_conservation, check_finished
 
 LONGEST = 1 + 40 + 120 + 90  # null block aside, one request must fit
 
@@ -31,19 +32,24 @@ LONGEST = 1 + 40 + 120 + 90  # null block aside, one request must fit
     watermark=st.sampled_from([0.0, 0.05]),
     reserve=st.booleans(),
     users=st.sampled_from([None, 3]),
+    host_blocks=st.sampled_from([0, 0, 20, 1000]),
+    host_bandwidth=st.sampled_from([1e6, 1e10]),
     strategy=st.sampled_from(create_default_registry().list_strategies()),
 )
 def test_every_request_finishes_and_every_token_is_accounted_for(
     tiny_parts, seed, count, rate, shared, blocks, seqs, batched_tokens, caching, overlap, shortcuts, watermark,
-    reserve, users, strategy,
+    reserve, users, host_blocks, host_bandwidth, strategy,
 ):  # fmt: skip
     parts = variant(
         tiny_parts, blocks=blocks, seqs=seqs, caching=caching, overlap=overlap, batched_tokens=max(batched_tokens, seqs),
-        watermark=watermark, scheduler_reserve_full_isl=reserve,
+        watermark=watermark, scheduler_reserve_full_isl=reserve, host_blocks=host_blocks if caching else 0,
     )  # fmt: skip
     trace = random_trace(seed, count, rate=rate, shared=shared, users=users)
     with TemporaryDirectory() as folder:
-        outcome = run(parts, trace, Path(folder), strategy=strategy, check=True, shortcuts=shortcuts)
+        hardware = replace(tiny_hardware(), host_bandwidth=host_bandwidth)
+        outcome = run(
+            parts, trace, Path(folder), strategy=strategy, check=True, shortcuts=shortcuts, hardware=hardware
+        )
     assert outcome.status == "finished"
     assert {log.status for log in outcome.logs} == {"ok"}
     ended = [event for event in outcome.events if event["type"] == "request"]
@@ -61,9 +67,9 @@ class TestTheCheckItself:
 
     @pytest.fixture()
     def scheduler(self, tiny_parts, tmp_path):
-        from ray_jobs.sim.build import make_request
-        from ray_jobs.sim.clock import VirtualClock
-        from ray_jobs.sim.scheduler import make_scheduler
+        from ray_jobs.engines.sim.build import make_request
+        from ray_jobs.engines.sim.clock import VirtualClock
+        from ray_jobs.engines.sim.scheduler import make_scheduler
 
         parts = variant(tiny_parts, blocks=40, overlap=False)
         scheduler = make_scheduler(
@@ -108,7 +114,16 @@ class TestTheCheckItself:
             check_conservation(scheduler)
 
     def test_a_finished_request_that_does_not_add_up(self):
-        event = {"id": "a", "prompt": 10, "output": 5, "recomputed": 3, "cached": 2, "executed": 15}
+        event = {
+            "id": "a",
+            "prompt": 10,
+            "output": 5,
+            "recomputed": 3,
+            "cached": 2,
+            "restored": 0,
+            "executed": 15,
+        }
         check_finished(event)
         with pytest.raises(ConservationError, match="executed 16"):
             check_finished(event | {"executed": 16})
+        check_finished(event | {"restored": 4, "executed": 11})

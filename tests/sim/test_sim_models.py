@@ -11,12 +11,11 @@ import pytest
 import yaml
 from sim_bench import CONF, compose_job
 
-from ray_jobs.config import EngineConfig
-from ray_jobs.sim.calibration import Calibration
-from ray_jobs.sim.config import blocks_that_fit
-from ray_jobs.sim.hardware import Hardware
-from ray_jobs.sim.roofline import BATCH_COLUMNS, StepTimeModel
-from ray_jobs.sim.shape import ModelShape
+from ray_jobs.engines.config import EngineConfig, blocks_that_fit
+from ray_jobs.engines.sim.calibration import Calibration
+from ray_jobs.engines.sim.hardware import Hardware
+from ray_jobs.engines.sim.roofline import BATCH_COLUMNS, StepTimeModel
+from ray_jobs.engines.sim.shape import ModelShape
 
 
 def shape(name: str) -> ModelShape:

@@ -6,7 +6,8 @@ import pytest
 from conftest import record_engine
 from sim_bench import compose_job, random_trace
 
-from bidkv.adapters.settings import AdapterSettings
+from bidkv.adapters.shared.settings import AdapterSettings
+from ray_jobs.workload.freeze import freeze_trace
 
 pytestmark = pytest.mark.engine
 STRATEGIES = ("preempt-evict", "bidkv", "lcf", "static-random")
@@ -21,23 +22,33 @@ def trace_of(seed: int):
     return random_trace(seed, 50, rate=60, prompt=(10, 90), output=(40, 120), shared=70)
 
 
+def talk(count: int = 12):
+    """Sessions with sub-agents and next to no think time, so that many turns run at once."""
+    job = compose_job(
+        "workload=sessions_small", "workload.num_requests=null", f"workload.sessions.count={count}", "workload.rate=40",
+        "workload.sessions.max_think_s=0.05",
+    )  # fmt: skip
+    return freeze_trace(job.workload, 0, 2048, MAX_LEN)
+
+
 @pytest.fixture(scope="module", params=[True, False], ids=["caching", "no caching"])
 def recorded(request, tmp_path_factory):
     """Runs of the real engine with every step's schedule: (prefix caching, {run: (result, trace)})."""
     folder = tmp_path_factory.mktemp("recorded")
-    traces = {name: trace_of(i) for i, name in enumerate(STRATEGIES)}
+    traces = {name: trace_of(i) for i, name in enumerate(STRATEGIES)} | {"sessions": talk()}
     runs = []
     for name, trace in traces.items():
         trace.save(folder / f"{name}.parquet")
-        runs.append({"id": name, "strategy": name, "trace": str(folder / f"{name}.parquet")})
+        strategy = "lcf" if name == "sessions" else name
+        runs.append({"id": name, "strategy": strategy, "trace": str(folder / f"{name}.parquet")})
     overrides = [*LIMITS, f"engine.prefix_caching={request.param}", "run.log_schedule=true"]
     results = record_engine(folder, overrides, runs)
-    return request.param, {name: (results[name], traces[name]) for name in STRATEGIES}
+    return request.param, {name: (results[name], traces[name]) for name in traces}
 
 
 @pytest.fixture(scope="module")
 def parts(recorded, tmp_path_factory):
-    from ray_jobs.sim.build import build_parts
+    from ray_jobs.engines.sim.build import build_parts
 
     job = compose_job(
         *LIMITS, f"engine.prefix_caching={recorded[0]}", "engine.sim.async_scheduling=false",
@@ -49,7 +60,7 @@ def parts(recorded, tmp_path_factory):
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("shortcuts", [True, False], ids=["shortcuts", "stock"])
 def test_same_decisions_and_same_victims(recorded, parts, tmp_path, strategy, shortcuts):
-    from ray_jobs.sim.replay import replay
+    from ray_jobs.engines.sim.replay import replay
 
     result, trace = recorded[1][strategy]
     assert result.status == "finished" and (result.requests["status"] == "ok").all()
@@ -61,8 +72,25 @@ def test_same_decisions_and_same_victims(recorded, parts, tmp_path, strategy, sh
     assert replayed.preemptions >= 10
 
 
+def test_sessions_are_sent_in_turn_and_decided_alike(recorded, parts, tmp_path):
+    from ray_jobs.engines.sim.replay import replay
+
+    result, trace = recorded[1]["sessions"]
+    table = result.requests.set_index("request_id")
+    assert (table["status"] == "ok").all()
+    for request in trace.requests:
+        for parent in request.parents:
+            think = request.think_time_s if parent == request.parents[0] else 0.0
+            assert table["sent_t"][request.request_id] >= table["finish_t"][parent] + think
+    settings = AdapterSettings("lcf", events_path=str(tmp_path / "events.jsonl"), steps_path="memory")
+    replayed = replay(parts, trace, result.events, recorded_steps(result), settings)
+    assert replayed.difference is None and replayed.preemptions >= 5
+    cached = sum(event["cached"] for event in result.events if event["type"] == "request")
+    assert (cached > 1000) == recorded[0]  # with prefix caching later turns find the prompts before them
+
+
 def test_another_strategy_is_found_out(recorded, parts, tmp_path):
-    from ray_jobs.sim.replay import replay
+    from ray_jobs.engines.sim.replay import replay
 
     result, trace = recorded[1]["bidkv"]
     settings = AdapterSettings("lcf", events_path=str(tmp_path / "events.jsonl"), steps_path="memory")

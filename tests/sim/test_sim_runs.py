@@ -62,7 +62,10 @@ def test_every_strategy_finishes_and_victims_differ(tiny_parts, tmp_path):
         assert outcome.status == "finished" and all(log.status == "ok" for log in outcome.logs), strategy
         assert outcome.events[-1]["type"] == "run_end" and not outcome.events[-1]["degraded"], strategy
         victims[strategy] = tuple(e["victim"] for e in preemptions(outcome))
-    assert len(STRATEGIES) >= 12 and all(len(v) >= 5 for v in victims.values())
+    registry = create_default_registry()
+    gated = {name for name in STRATEGIES if registry.get(name).admission.gates}
+    assert len(STRATEGIES) >= 12
+    assert all(len(v) >= 5 for name, v in victims.items() if name not in gated)
     assert len(set(victims.values())) >= len(STRATEGIES) // 2
 
 
@@ -159,14 +162,14 @@ def test_memory_does_not_grow_with_requests_done(tiny_parts, tmp_path):
     """Of vLLM's and the adapter's own objects, only those of live requests are left."""
     from vllm.v1.request import Request
 
-    from bidkv.adapters.accounting import RequestAccount
+    from bidkv.adapters.shared.accounting import RequestAccount
 
     alive: list[int] = []
 
     def count() -> int:
         return sum(isinstance(o, (Request, RequestAccount)) for o in gc.get_objects())
 
-    from ray_jobs.sim import loop
+    from ray_jobs.engines.sim import loop
 
     class Watched(loop.Simulation):
         turns = 0
@@ -177,7 +180,7 @@ def test_memory_does_not_grow_with_requests_done(tiny_parts, tmp_path):
                 alive.append(count() - 2 * len(self.scheduler.requests))
             return super()._turn()
 
-    import ray_jobs.sim.simulate as module
+    import ray_jobs.engines.sim.simulate as module
 
     original, module.Simulation = module.Simulation, Watched
     try:

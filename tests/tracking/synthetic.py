@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from ray_jobs.result import REQUEST_COLUMNS, RunResult
+from tracking.result import REQUEST_COLUMNS, RunResult
 
 BLOCK = 16
 VICTIMS = {
@@ -187,7 +187,7 @@ def _row(r: ToyRequest, warmup: bool) -> dict:
         "request_id": r.id, "kind": "chat", "status": "ok", "error": None, "warmup": warmup,
         "scheduled_t": r.scheduled_t, "sent_t": r.scheduled_t + 0.001, "first_token_t": r.token_times[0],
         "finish_t": r.token_times[-1], "prompt_tokens": r.prompt, "output_tokens": r.output,
-        "true_output_tokens": r.target, "max_tokens": r.max_tokens, "itl_s": np.diff(r.token_times).tolist(),
+        "true_output_tokens": r.target, "max_tokens": r.max_tokens, "deadline_s": np.nan, "itl_s": np.diff(r.token_times).tolist(),
         "cached_tokens": 0, "executed_tokens": r.executed, "recomputed_tokens": r.recomputed,
         "preemptions": r.preemptions, "preempted_s": sum(r.delays),
         "resume_delay_s": max(r.delays) if r.delays else np.nan,

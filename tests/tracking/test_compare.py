@@ -11,10 +11,11 @@ import pytest
 from synthetic import make_run
 from synthetic_store import log_sweep
 
-from tracking.comparison import compare
-from tracking.config import COMPARED, CompareConfig, GuardrailRule
-from tracking.metrics import METRICS
-from tracking.runs import RunReader, StoredRun, Sweep, cell_titles
+from tracking.config import COMPARED, CompareConfig
+from tracking.evidence.comparison import compare
+from tracking.evidence.config import GuardrailRule
+from tracking.metrics.catalogue import METRICS
+from tracking.store.reader import RunReader, StoredRun, StoredSweep, cell_titles
 
 ROOT = Path(__file__).parents[2]
 BASE, AGAIN, SLOW = "preempt-evict", "preempt-evict-again", "slower"
@@ -32,8 +33,8 @@ def stored(strategy: str, seed: int, e2e: float, **changes) -> StoredRun:
     return StoredRun("id", strategy, tags | changes, params, metrics, lambda: make_run(seed=seed))
 
 
-def sweep_of(runs: list[StoredRun]) -> Sweep:
-    return Sweep("sweep-id", "test", runs, [])
+def sweep_of(runs: list[StoredRun]) -> StoredSweep:
+    return StoredSweep("sweep-id", "test", runs, [])
 
 
 def pairs(count: int, factor: float = 1.2, **changes) -> list[StoredRun]:
@@ -72,7 +73,7 @@ def test_a_seed_that_lacks_a_strategy_is_left_out_and_said():
 def test_with_five_seeds_a_clear_shift_is_not_called_worse_and_the_note_says_why():
     (table,) = compare(sweep_of(pairs(5)), BASE, ["e2e_mean_s"])
     assert table.comparisons[0].verdict == "too few runs"
-    assert any("with 5 seeds: 6 are the fewest for 1 strategy" in note for note in table.notes)
+    assert any("with 5 seeds: 6 are the fewest for 1 comparison" in note for note in table.notes)
 
 
 def test_holm_counts_the_strategies():
@@ -203,7 +204,9 @@ def test_the_slow_strategy_is_found_from_the_store(store):
 
 
 def test_the_command_prints_tables_and_guardrails(store):
-    done = command(f"tracking.uri={store.uri}", f"baseline={BASE}", f"strategies=[{AGAIN},{SLOW}]")
+    done = command(
+        f"tracking.uri={store.uri}", f"baseline={BASE}", f"strategies=[{AGAIN},{SLOW}]", "detail=true"
+    )
     assert done.returncode == 0, done.stderr
     for text in (
         "against preempt-evict",
@@ -213,7 +216,7 @@ def test_the_command_prints_tables_and_guardrails(store):
         "held",
     ):
         assert text in done.stdout
-    assert "left out: slower mixed 6 req/s seed=8" in done.stdout
+    assert "failed, counts as the worst result: slower mixed 6 req/s seed=8" in done.stdout
     assert "Downloading" not in done.stderr
 
 

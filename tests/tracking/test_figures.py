@@ -9,14 +9,14 @@ import pandas as pd
 import pytest
 from synthetic import make_run
 
-from ray_jobs.config import SloConfig
-from ray_jobs.result import RunResult
-from tracking.calibration import preemption_costs, rank_correlation
-from tracking.figures import cdf_figure, kv_figure, overhead_figure, run_figure, sweep_figure
-from tracking.metrics import compute_metrics
+from tracking.evidence.surrogate import preemption_costs, rank_correlation
+from tracking.metrics.catalogue import compute_metrics
+from tracking.metrics.config import SloConfig
 from tracking.plots.overhead import selector_times
-from tracking.plots.style import spread
+from tracking.plots.style import envelope, spread
 from tracking.plots.timeline import PHASES, segments
+from tracking.reporting.figures import cdf_figure, kv_figure, overhead_figure, run_figure, sweep_figure
+from tracking.result import RunResult
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def all_text(figure) -> str:
 
 
 def test_segments_follow_each_request_from_arrival_to_finish(run):
-    parts = segments(run)
+    parts = list(segments(run).itertuples())
     table = run.requests.sort_values("scheduled_t").reset_index(drop=True)
     base = {"queued", "prefill", "decode"}
     for row, request in table.iterrows():
@@ -110,6 +110,17 @@ def test_rank_correlation_knows_perfect_none_and_too_few():
     )
     assert np.isnan(rank_correlation(table, "delta", "recomputed"))
     assert np.isnan(rank_correlation(table.iloc[:5], "delta", "added_s"))
+
+
+def test_a_long_line_keeps_its_ends_and_extremes_in_every_column():
+    x = np.linspace(0.0, 10.0, 50_000)
+    y = np.random.default_rng(0).normal(size=len(x))
+    y[31_234] = 9.0
+    short_x, short_y = envelope(x, y, columns=100)
+    assert len(short_x) <= 202 and (np.diff(short_x) > 0).all()
+    assert (short_x[0], short_x[-1]) == (0.0, 10.0)
+    assert short_y.max() == 9.0 and short_y.min() == y.min()
+    assert len(envelope(x[:400], y[:400], columns=100)[0]) == 400
 
 
 def test_labels_at_line_ends_do_not_overlap_and_stay_inside():

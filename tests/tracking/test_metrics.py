@@ -7,10 +7,15 @@ import pandas as pd
 import pytest
 from synthetic import make_run
 
-from ray_jobs.config import SloConfig
-from ray_jobs.result import REQUEST_COLUMNS, RunResult
-from tracking.measure import jain_index, percentile
-from tracking.metrics import METRICS, compute_metrics, run_flags
+from tracking.metrics.catalogue import METRICS, compute_metrics, run_flags
+from tracking.metrics.classes import class_metrics, classes_json, read_classes
+from tracking.metrics.config import SloConfig
+from tracking.metrics.ideal import IdealTimes
+from tracking.metrics.measure import jain_index, percentile
+from tracking.metrics.metric import CLIENT
+from tracking.metrics.stored import from_store, to_store
+from tracking.metrics.view import RunView
+from tracking.result import REQUEST_COLUMNS, RunResult
 
 SLO = SloConfig(ttft_s=2.0, tpot_s=0.1)
 
@@ -39,7 +44,14 @@ def unfinished(i: int, status: str = "timeout") -> dict:
 def test_every_metric_is_declared_once_with_its_unit():
     values = compute_metrics(make_run(rate=8.0), SLO)
     assert set(values) <= set(METRICS)
-    assert all(m.unit and m.doc and m.source for m in METRICS.values())
+    assert all(m.unit and m.doc and m.source and m.better for m in METRICS.values())
+
+
+def test_a_metric_is_its_function():
+    metric = METRICS["ttft_p90_s"]
+    assert (metric.name, metric.unit, metric.better, metric.source) == ("ttft_p90_s", "s", "lower", CLIENT)
+    assert metric.doc == "p90 of scheduled arrival to first token" and metric.title == "TTFT p90"
+    assert metric(RunView(run_of([row(0), row(1)]), SLO)) == pytest.approx(1.0)
 
 
 def test_latencies_count_from_the_scheduled_arrival():
@@ -60,7 +72,9 @@ def test_requests_that_did_not_finish_miss_the_slo_and_stay_in_the_percentiles()
     assert values["completion_rate"] == pytest.approx(0.4)
     assert values["slo_attainment"] == pytest.approx(0.4)
     assert values["goodput_req_s"] == pytest.approx(2 / 100)
-    assert "e2e_p50_s" not in values and "ttft_p90_s" not in values
+    assert values["failed_share"] == pytest.approx(0.6)
+    assert values["e2e_p50_s"] == np.inf and values["ttft_p90_s"] == np.inf
+    assert "e2e_p99_s" not in values  # too few requests for any
     assert values["e2e_mean_s"] == pytest.approx((2 + 2 + 98 + 97 + 96) / 5)
 
 
@@ -81,14 +95,66 @@ def test_warm_up_is_left_out():
 def test_a_run_in_which_nothing_finished_has_metrics_all_the_same(rows):
     values = compute_metrics(run_of(rows), SLO)
     assert values.get("completion_rate", 0.0) == 0.0
-    assert all(np.isfinite(v) for v in values.values())
+    assert not any(np.isnan(v) for v in values.values())
+    assert all(np.isfinite(v) for name, v in values.items() if "_p" not in name)
+
+
+def test_a_failed_request_moves_the_restricted_mean_to_the_timeout_and_no_farther():
+    rows = [row(i) for i in range(19)] + [unfinished(19)]
+    short, long = run_of(rows, finished_t=100.0), run_of(rows, finished_t=10_000.0)
+    short.request_timeout_s = long.request_timeout_s = 60.0
+    one, other = compute_metrics(short, SLO), compute_metrics(long, SLO)
+    assert one["e2e_rmst_s"] == other["e2e_rmst_s"] == pytest.approx((19 * 2 + 60) / 20)
+    assert one["ttft_rmst_s"] == pytest.approx((19 * 1 + 60) / 20)
+    assert one["e2e_completed_mean_s"] == pytest.approx(2.0)
+    assert other["e2e_mean_s"] > 100 * one["e2e_completed_mean_s"]
+    whole = run_of(rows[:19])
+    whole.request_timeout_s = 60.0
+    values = compute_metrics(whole, SLO)
+    assert values["e2e_rmst_s"] == values["e2e_mean_s"] == values["e2e_completed_mean_s"]
+    assert "e2e_rmst_s" not in compute_metrics(run_of(rows), SLO)  # stored before the timeout was
+
+
+def test_deadlines():
+    rows = [row(0, deadline_s=3.0), row(1, deadline_s=1.5), unfinished(2) | {"deadline_s": 9.0}, row(3)]
+    assert compute_metrics(run_of(rows), SLO)["deadline_miss_share"] == pytest.approx(2 / 3)
+    assert "deadline_miss_share" not in compute_metrics(run_of([row(0)]), SLO)
+
+
+def test_who_pays():
+    chat, qa = {"kind": "chat"}, {"kind": "qa"}
+    rows = [
+        row(0) | chat | {"recomputed_tokens": 30, "executed_tokens": 60},
+        row(1) | qa | {"recomputed_tokens": 10, "executed_tokens": 40},
+        unfinished(2) | qa,
+        row(3, warmup=True) | {"kind": "summarisation"},
+    ]
+    events = [{"type": "preempt", "victim": "r0", "tokens_freed": 30, "source": "strategy"}]
+    table = class_metrics(run_of(rows, events))
+    assert list(table.index) == ["chat", "qa"]
+    assert list(table["requests"]) == [1, 2] and list(table["preemptions"]) == [1, 0]
+    assert list(table["failed_share"]) == [0, 0.5] and list(table["e2e_p90_s"]) == [2.0, np.inf]
+    assert list(table["recomputed_share"]) == [0.75, 0.25]
+    assert table.loc["chat", "executed_tax"] == pytest.approx(0.5)
+    pd.testing.assert_frame_equal(read_classes(classes_json(table)), table)
+
+
+def test_slowdown_needs_an_ideal_that_is_not_of_the_run():
+    result = make_run(rate=8.0)
+    assert "slowdown_mean" not in compute_metrics(result, SLO)
+    ideal = IdealTimes.of(result)
+    values = compute_metrics(result, SLO, ideal)
+    assert values["slowdown_mean"] > 1 and 0 < values["jain_slowdown"] < 1
+    assert IdealTimes.stored(values) == ideal
+    result.steps = result.steps.assign(dur=3 * result.steps["dur"])  # all steps slower, same latencies
+    assert compute_metrics(result, SLO, ideal)["slowdown_mean"] == values["slowdown_mean"]
 
 
 def test_p99_needs_ten_observations_beyond_it():
     assert np.isnan(percentile(np.arange(999.0), 0.99))
     assert percentile(np.arange(1000.0), 0.99) == pytest.approx(989.01)
     assert percentile(np.array([1.0, 2.0, np.inf]), 0.5) == 2.0
-    assert np.isnan(percentile(np.array([1.0, np.inf, np.inf]), 0.5))
+    assert percentile(np.array([1.0, np.inf, np.inf]), 0.5) == np.inf
 
 
 def test_tax_is_nominal_from_events_and_executed_from_the_engine():
@@ -125,8 +191,14 @@ def test_engine_metrics_of_a_run_under_pressure():
     values = compute_metrics(result, SLO)
     assert 0 < values["kv_util_mean"] < values["kv_util_max"] <= 1
     assert values["hol_blocked_s"] > 0
-    assert values["slowdown_mean"] > 1 and 0 < values["jain_slowdown"] < 1
     assert values["preemptions"] > 0 and 0 < values["executed_tax"] <= values["nominal_tax"] < 1
+
+
+def test_what_fell_on_failures_is_infinite_again_after_the_store():
+    values = {"e2e_p90_s": np.inf, "e2e_p50_s": 2.5, "failed_share": 0.2}
+    stored = to_store(values)
+    assert stored == {"e2e_p90_s.censored": 1.0, "e2e_p50_s": 2.5, "failed_share": 0.2}
+    assert from_store(stored) == values
 
 
 def test_flags():
@@ -134,7 +206,11 @@ def test_flags():
         "pressure": "no pressure",
         "saturated": "false",
         "degraded": "false",
+        "engine_tested": "unknown",  # this engine's records do not tell
     }
+    for tested in (True, False):
+        start = {"type": "run_start", "engine_tested": tested}
+        assert run_flags(run_of([row(0)], [start]))["engine_tested"] == str(tested).lower()
     assert run_flags(make_run(rate=12.0))["saturated"] == "true"
     assert run_flags(make_run(rate=12.0))["pressure"] == "ok"
     assert run_flags(run_of([row(0), unfinished(1)]))["saturated"] == "true"

@@ -11,9 +11,9 @@ import pytest
 from synthetic_store import log_sweep
 
 from tracking.config import ReportConfig
-from tracking.metrics import METRICS
-from tracking.report import build_page
-from tracking.runs import RunReader
+from tracking.metrics.catalogue import METRICS
+from tracking.report import build_page, compare_if_possible
+from tracking.store.reader import RunReader
 
 ROOT = Path(__file__).parents[2]
 
@@ -77,7 +77,8 @@ def test_a_single_seed_has_a_page_without_a_verdict(store):
     tracking, _ = store
     sweep = RunReader(tracking.uri, tracking.experiment).sweep("latest")
     sweep.runs = [run for run in sweep.runs if run.seed == "0" and run.rate == 8.0]
-    page = build_page(sweep, ReportConfig(baseline="preempt-evict"))
+    config = ReportConfig(baseline="preempt-evict")
+    page = build_page(sweep, config, *compare_if_possible(sweep, config))
     first = page.sections[0].parts[0]
     assert first.strong and "a single seed (0)" in first.text
     assert {"mixed at 8 req/s", "Environment"} <= {section.title for section in page.sections}

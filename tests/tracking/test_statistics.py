@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tracking.statistics import confidence_interval, holm, paired_test, pairs_needed, sign_flip_p, verdict
+from tracking.evidence.statistics import (
+    confidence_interval,
+    detectable,
+    holm,
+    paired_test,
+    pairs_needed,
+    sign_flip_p,
+    verdict,
+)
 
 
 def word(baseline, strategy, better="lower", strategies=1) -> str:
@@ -27,7 +35,7 @@ def test_a_against_a_shows_no_difference_and_covers_zero(pairs):
     assert test.difference.low < 0 < test.difference.high
     assert test.ratio.low < 1 < test.ratio.high
     assert word(baseline, again) == "no difference shown"
-    assert word(baseline, baseline) == "no difference shown"
+    assert word(baseline, baseline) == "equivalent"
 
 
 @pytest.mark.parametrize(
@@ -58,6 +66,67 @@ def test_two_hundred_null_comparisons_give_few_false_verdicts(pairs):
     false = sum(w in ("better", "worse") for w in words)
     assert false / 200 <= 0.075
     assert "too few runs" not in words
+
+
+def test_of_a_thousand_null_comparisons_at_most_five_percent_are_called():
+    """250 sweeps of four strategies: the chance that a sweep calls any of its four is the one that counts."""
+    rng, called = np.random.default_rng(9), 0
+    for _ in range(250):
+        blocks = rng.lognormal(1.0, 0.5, 8)
+        base, *others = (blocks * rng.lognormal(0, 0.03, 8) for _ in range(5))
+        tests = [paired_test(base, other, matters=0.005) for other in others]
+        corrected = holm([test.p_value for test in tests])
+        words = {verdict(t, p, "lower", 4) for t, p in zip(tests, corrected, strict=True)}
+        called += bool(words & {"better", "worse"})
+    assert called / 250 <= 0.05
+
+
+def test_null_comparisons_in_which_both_fail_now_and_then_are_rarely_called():
+    rng, called = np.random.default_rng(5), 0
+    for _ in range(300):
+        baseline, strategy = seeds_and_noise(rng, 10, 0.05)
+        baseline[rng.random(10) < 0.15] = np.inf
+        strategy[rng.random(10) < 0.15] = np.inf
+        called += word(baseline, strategy) in ("better", "worse")
+    assert called / 300 <= 0.05
+
+
+def test_five_percent_on_eight_pairs_with_two_percent_noise_is_found_in_four_of_five():
+    rng, found = np.random.default_rng(11), 0
+    for _ in range(200):
+        baseline, strategy = seeds_and_noise(rng, 8, 0.02)
+        test = paired_test(baseline, strategy * 1.05, matters=0.005)
+        found += verdict(test, test.p_value, "lower", 1) == "worse"
+    assert found / 200 >= 0.80
+
+
+@pytest.mark.parametrize("pairs, comparisons", [(8, 1), (8, 4), (12, 12)])
+def test_what_is_called_detectable_is_found_in_about_four_of_five(pairs, comparisons):
+    rng, noise, margin = np.random.default_rng(13), 0.03, 0.005
+    sizes = [detectable(rng.normal(0, noise, pairs), margin, comparisons) for _ in range(200)]
+    size = float(np.mean(sizes))
+    p = [sign_flip_p(rng.normal(size, noise, pairs), margin=margin) for _ in range(400)]
+    assert 0.70 <= np.mean(np.array(p) * comparisons <= 0.05) <= 0.93
+
+
+def test_too_few_pairs_detect_nothing():
+    assert np.isinf(detectable(np.ones(7), 0.0, 4))
+    assert np.isnan(detectable(np.array([1.0, np.inf, 2.0]), 0.0))
+
+
+def test_a_margin_moves_the_test_not_only_the_word():
+    values = np.array([0.006, 0.007, 0.008, 0.006, 0.007, 0.0075, 0.008, 0.0065])
+    assert sign_flip_p(values) == sign_flip_p(values, margin=0.005) == pytest.approx(2 / 2**8)
+    assert sign_flip_p(values, margin=0.01) == 1.0
+    assert sign_flip_p(-values, margin=0.005) == pytest.approx(2 / 2**8)
+
+
+def test_the_interval_after_failures_is_wilcoxons():
+    values = np.array([1.0, 2.0, 3.0, 4.0, 5.0, np.inf])
+    interval = confidence_interval(values)
+    assert (interval.low, interval.high) == (1.0, np.inf) and 2 < interval.value < 5
+    assert confidence_interval(values[1:]).low == -np.inf  # five pairs have no 95 % interval
+    assert confidence_interval(np.full(3, np.inf)).low == np.inf
 
 
 def test_heavy_tails_without_a_difference_give_few_false_verdicts():

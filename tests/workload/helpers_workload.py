@@ -5,16 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ray_jobs.trace import Trace
-from ray_jobs.workload import freeze_trace
-from ray_jobs.workload_config import (
-    ArrivalConfig,
-    ComponentConfig,
-    DeclaredConfig,
-    LengthConfig,
-    SourceConfig,
-    WorkloadConfig,
-)
+from ray_jobs.workload.config import ArrivalConfig, DeclaredConfig, SourceConfig, WorkloadConfig
+from ray_jobs.workload.freeze import freeze_trace
+from ray_jobs.workload.length_config import LengthConfig
+from ray_jobs.workload.source_config import ComponentConfig
+from ray_jobs.workload.sources import has_times
+from ray_jobs.workload.trace import Trace
 
 TRACES = Path(__file__).resolve().parents[2].parent / "shared" / "traces"
 VOCAB, MODEL_LEN = 1000, 4096
@@ -46,7 +42,7 @@ def from_file(kind: str, path: Path | str, **more: Any) -> WorkloadConfig:
     source = SourceConfig(
         kind=kind, path=str(path), **{k: more.pop(k) for k in ("pick", "tokenizer") if k in more}
     )
-    timed = kind in ("frozen", "azure", "mooncake")
+    timed = has_times(kind)
     fields: dict[str, Any] = {
         "name": kind,
         "num_requests": None,

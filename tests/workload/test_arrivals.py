@@ -5,8 +5,8 @@ import pytest
 from helpers_workload import freeze, mixture
 from scipy import stats
 
-from ray_jobs.arrivals import arrival_times
-from ray_jobs.workload_config import ArrivalConfig
+from ray_jobs.workload.arrivals import arrival_times
+from ray_jobs.workload.config import ArrivalConfig
 
 COUNT = 20_000
 

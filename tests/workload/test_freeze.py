@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from helpers_workload import VOCAB, component, freeze, mixture
 
-from ray_jobs.sources.base import SegmentPrompt, TokenMaker
-from ray_jobs.trace import Trace
-from ray_jobs.workload_config import ArrivalConfig, SourceConfig
+from ray_jobs.workload.config import ArrivalConfig, SourceConfig
+from ray_jobs.workload.sources.shared.base import SegmentPrompt, TokenMaker
+from ray_jobs.workload.trace import Trace
 
 
 def shape(trace: Trace) -> list[tuple]:

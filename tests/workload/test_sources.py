@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from helpers_workload import TRACES, freeze, from_file
 
-from ray_jobs.sources.text import make_encoder
-from ray_jobs.workload_config import ArrivalConfig, DeclaredConfig
+from ray_jobs.workload.config import ArrivalConfig, DeclaredConfig
+from ray_jobs.workload.sources.shared.text import make_encoder
 
 AZURE = """TIMESTAMP,ContextTokens,GeneratedTokens
 2023-11-16 18:15:46.6805900,374,44

@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 from helpers_workload import freeze, from_file, mixture
 
-from ray_jobs.trace import Trace, TraceRequest
-from ray_jobs.workload_config import ArrivalConfig
+from ray_jobs.workload.config import ArrivalConfig
+from ray_jobs.workload.trace import Trace, TraceRequest
 
 
 def request(**more) -> TraceRequest:

@@ -11,7 +11,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
 from omegaconf import MISSING, OmegaConf
 
-from ray_jobs.workload_config import ArrivalConfig, DeclaredConfig, SourceConfig, WorkloadConfig
+from ray_jobs.workload.config import ArrivalConfig, DeclaredConfig, SourceConfig, WorkloadConfig
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 NAMES = sorted(path.stem for path in (CONF / "workload").glob("*.yaml"))
@@ -76,7 +76,7 @@ def test_parts_can_be_overridden_by_name() -> None:
         ),
         (
             ["workload.arrivals.kind=replay"],
-            r"workload.source.kind='mixture': must be frozen, azure, mooncake when",
+            r"workload.source.kind='mixture': must be azure, burstgpt, frozen, mooncake, servegen when",
         ),
         (
             ["workload.source.components.qa.output.median=0"],

@@ -1,1 +1,1 @@
-"""One module a figure. `tracking.figures` is the entrance."""
+"""One module a figure. `tracking.reporting.figures` is the entrance."""

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from tracking.metrics import METRICS
+from tracking.metrics.catalogue import METRICS
 from tracking.plots.style import FAINT, INK, look, new_figure, strategy_styles
 
 Values = Mapping[str, Sequence[Mapping[str, float]]]  # strategy -> the metrics of its runs

@@ -9,9 +9,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ray_jobs.result import RunResult
-from tracking.measure import measured_requests
+from tracking.metrics.measure import measured_requests
 from tracking.plots.style import MUTED, look, new_figure, plain_log, strategy_styles
+from tracking.result import RunResult
 
 PANELS = {"ttft": "TTFT, s", "tpot": "TPOT, s/token", "e2e": "E2E, s"}
 

@@ -7,19 +7,21 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from tracking.comparison import Comparison, Table
+from tracking.evidence.comparison import Comparison, Table
+from tracking.metrics.catalogue import metric_title
 from tracking.plots.style import INK, look, new_figure, say_empty
-from tracking.render import metric_title
 
 LOOKS = {
     "better": ("#0072B2", "o"),
     "worse": ("#D55E00", "s"),
     "different": ("#CC79A7", "D"),
+    "equivalent": ("#8a8a8a", "o"),
     "no difference shown": ("#8a8a8a", "o"),
     "too few runs": ("#bdbdbd", "o"),
     "no pressure": ("#bdbdbd", "o"),
 }
 FARTHEST = 4.0  # ratios beyond it sit at the edge with their value beside them
+FAR_OUT = 1e6  # for an interval that ends at 0 or infinity; off every axis
 TICKS = (1.02, 1.05, 1.1, 1.2, 1.5, 2)
 ACROSS = 3  # panels side by side
 
@@ -58,8 +60,9 @@ def _draw(ax: Axes, rows: list[Comparison], metrics: list[str]) -> None:
     for row in rows:
         y, ratio = metrics.index(row.metric), row.test.ratio
         colour, marker = LOOKS[row.verdict]
-        if np.isfinite(ratio.low):
-            ax.plot([ratio.low, ratio.high], [y, y], color=colour, linewidth=1.8, solid_capstyle="butt")
+        if not np.isnan(ratio.low):
+            ends = np.clip([ratio.low, ratio.high], 1 / FAR_OUT, FAR_OUT)
+            ax.plot(ends, [y, y], color=colour, linewidth=1.8, solid_capstyle="butt")
         ax.plot(np.clip(ratio.value, 1 / FARTHEST, FARTHEST), y, marker, color=colour, markersize=5)
         if not 1 / FARTHEST <= ratio.value <= FARTHEST:
             _write_value(ax, ratio.value, y)
@@ -80,7 +83,9 @@ def _write_value(ax: Axes, ratio: float, y: int) -> None:
 def _set_ticks(ax: Axes, rows: list[Comparison]) -> None:
     """A log axis around 1 with round ratios, the same for all panels (they share x)."""
     ends = [x for row in rows for x in (row.test.ratio.low, row.test.ratio.high, row.test.ratio.value)]
-    reach = float(np.clip(1.08 * np.nanmax(np.abs(np.log(ends))), np.log(1.05), np.log(FARTHEST)))
+    with np.errstate(divide="ignore"):  # a ratio of 0 or inf: one of the two failed
+        farthest = np.nanmax(np.abs(np.log(ends)))
+    reach = float(np.clip(1.08 * farthest, np.log(1.05), np.log(FARTHEST)))
     ax.set_xlim(np.exp(-reach), np.exp(reach))
     step = next((step for step in TICKS if np.log(step) >= reach / 2.2), TICKS[-1])
     ticks = [1 / step, 1.0, step]

@@ -8,9 +8,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ray_jobs.result import RunResult
-from tracking.measure import kv_blocks
-from tracking.plots.style import MUTED, look, new_figure, say_empty
+from tracking.metrics.measure import kv_blocks
+from tracking.plots.style import MUTED, envelope, look, new_figure, say_empty
+from tracking.result import RunResult
 
 PREEMPTION = "#D55E00"
 
@@ -34,8 +34,10 @@ def draw_kv(ax: Axes, result: RunResult) -> None:
     if not len(result.steps) or not blocks:
         say_empty(ax, "no step records")
         return
-    at = result.steps["t"] - result.started_t
-    share = 100 * result.steps["used_blocks"] / blocks
+    at, share = envelope(
+        (result.steps["t"] - result.started_t).to_numpy(),
+        (100 * result.steps["used_blocks"] / blocks).to_numpy(float),
+    )
     dense = len(at) > 2000
     ax.fill_between(at, share, step="post", color="#56B4E9", alpha=0.35, linewidth=0, rasterized=dense)
     ax.step(at, share, where="post", color="#0072B2", linewidth=1.0, rasterized=dense)

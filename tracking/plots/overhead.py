@@ -8,8 +8,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ray_jobs.result import RunResult
 from tracking.plots.style import label_line_ends, look, new_figure, plain_log, say_empty, strategy_styles
+from tracking.result import RunResult
 
 
 def selector_times(result: RunResult) -> pd.DataFrame:

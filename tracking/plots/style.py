@@ -87,6 +87,21 @@ def plain_log(axis: Axis) -> None:
     axis.set_minor_locator(NullLocator())
 
 
+def envelope(x: np.ndarray, y: np.ndarray, columns: int = 800) -> tuple[np.ndarray, np.ndarray]:
+    """A long line cut down to what `columns` of pixels can show: lowest and highest value of each.
+
+    `x` rises. A line of up to four values a column stays as it is.
+    """
+    if len(x) <= 4 * columns:
+        return x, y
+    column = np.minimum((x - x[0]) / (x[-1] - x[0]) * columns, columns - 1).astype(int)
+    starts = np.flatnonzero(np.diff(column, prepend=-1))
+    order = np.lexsort((y, column))  # by column, then by value
+    ends = np.append(starts[1:], len(x)) - 1
+    kept = np.unique(np.concatenate([order[starts], order[ends], [0, len(x) - 1]]))
+    return x[kept], y[kept]
+
+
 def say_empty(ax: Axes, text: str) -> None:
     """An axis that has nothing to show says why."""
     ax.set_axis_off()

@@ -5,7 +5,6 @@ Every method here that takes `original` wraps the SGLang function of the same na
 
 from __future__ import annotations
 
-import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -15,21 +14,20 @@ from typing import Any
 import sglang
 from sglang.srt.managers.schedule_batch import FINISH_LENGTH
 
-from bidkv.adapters.control import ControlFile, updated_settings
-from bidkv.adapters.events import RunLog
-from bidkv.adapters.settings import AdapterSettings
-from bidkv.adapters.sglang.layout import check_scheduler
+from bidkv.adapters.sglang.admission import AdmissionRound
+from bidkv.adapters.sglang.layout import TESTED, check_scheduler
 from bidkv.adapters.sglang.pool import KVPool
 from bidkv.adapters.sglang.requests import SGLangAccount, open_account
 from bidkv.adapters.sglang.retraction import Choice, Retraction, victim_event
-from bidkv.adapters.steps import StepLog
-from bidkv.errors import BidKVError, BidValidationError
+from bidkv.adapters.shared.control import ControlFile
+from bidkv.adapters.shared.layout import is_tested
+from bidkv.adapters.shared.session import Session
+from bidkv.adapters.shared.settings import AdapterSettings
 from bidkv.request import RequestState
-from bidkv.strategies.base import Strategy
 
 
 class SGLangAdapter:
-    """One per scheduler process. A strategy that fails never stops the engine: see `RunLog`."""
+    """One per scheduler process. A strategy that fails never stops the engine: see `Session`."""
 
     def __init__(
         self,
@@ -38,35 +36,33 @@ class SGLangAdapter:
         clock: Callable[[], float] = time.time,
     ):
         self._first_settings = settings
-        self._control = control
         self._clock = clock
+        self._session = Session(control, self._facts, self._settings_changed, clock)
         self._accounts: dict[str, SGLangAccount] = {}
-        self._log: RunLog | None = None  # None until the scheduler runs
-        self._steps: StepLog | None = None
-        self._strategy: Strategy | None = None
-        self._admission_failed = False
         self._admissions = 0
         self._retraction: Retraction | None = None  # while `retract_decode` runs
-        self._step = 0  # of the next step to launch
         self._preempted = 0  # since the last step
-        self._added: list[str] = []
-        self._finished: list[str] = []
-        self._launched: deque[dict[str, Any] | None] = deque()
+        self._launched: deque[dict[str, Any]] = deque()
+        self._held: list[Any] = []  # who is not shown to SGLang in this admission round
         self._schedule_t, self._schedule_ns = 0.0, 0
 
     # -- steps ---------------------------------------------------------------------------------
 
     def get_next_batch_to_run(self, original: Any, scheduler: Any, *args: Any, **kwargs: Any) -> Any:
-        if self._log is None:
+        if not self._session.running:
             self.bind(scheduler)
-        self._poll()
+        self._session.poll()
         self._schedule_t, start = self._clock(), perf_counter_ns()
-        plan = original(scheduler, *args, **kwargs)
+        try:
+            plan = original(scheduler, *args, **kwargs)
+        finally:
+            scheduler.waiting_queue.extend(self._held)  # who was not shown to this round
+            self._held = []
         self._schedule_ns = perf_counter_ns() - start
         return plan
 
     def run_batch(self, original: Any, scheduler: Any, batch: Any, *args: Any, **kwargs: Any) -> Any:
-        if self._log is not None:
+        if self._session.running:
             self._launched.append(self._observe(batch))
         return original(scheduler, batch, *args, **kwargs)
 
@@ -78,8 +74,10 @@ class SGLangAdapter:
             if req.finished():
                 self._leave(req)
         record = self._launched.popleft() if self._launched else None
-        if record is not None and self._steps:
-            self._steps.finish(record)
+        if record is not None:
+            self._session.pace.ended(record, self._clock())
+            if self._session.steps:
+                self._session.steps.finish(record)
         return returned
 
     # -- arrivals and departures ---------------------------------------------------------------
@@ -94,8 +92,8 @@ class SGLangAdapter:
         account = self._accounts.get(req.rid)
         if account is None:
             account = self._accounts[req.rid] = open_account(req, self._clock())
-            account.show_to(self._strategy is not None and self._strategy.victim.oracle)
-            self._added.append(req.rid)
+            account.show_to(self._session.running and self._session.strategy.oracle)
+            self._session.arrived(account.state)
         elif account.computed and account.preempted_t is None:  # e.g. a pause of the whole engine
             account.evicted(self._clock())
         return returned
@@ -136,21 +134,27 @@ class SGLangAdapter:
 
     def calc_priority(self, original: Any, policy: Any, waiting_queue: Any, *args: Any, **kwargs: Any) -> Any:
         returned = original(policy, waiting_queue, *args, **kwargs)
-        if self._strategy is None or self._log.settings.kill_switch or self._admission_failed:
+        if not self._session.orders_waiting:
             return returned
-        try:
-            keys = {req.rid: self._admission_key(req) for req in waiting_queue}
-            waiting_queue.sort(key=lambda req: keys[req.rid])
-        except Exception as error:  # a third party's code; SGLang's own order from now on
-            self._admission_failed = True
-            self._log.strategy_error(error)
+        keys = {req.rid: self._admission_key(req) for req in waiting_queue}
+        if self._session.admission_failed:  # SGLang's own order from now on
+            return returned
+        waiting_queue.sort(key=lambda req: keys[req.rid])
+        admission = self._session.strategy.admission
+        if admission.gates or admission.backfill or admission.max_overtaken is not None:
+            batch = self._scheduler.running_batch
+            running = [] if batch is None else batch.reqs
+            turn = AdmissionRound(
+                self._scheduler, self._pool, self._session, running, self._refresh, self._overtaken
+            )
+            self._held = turn.arrange(waiting_queue)
         return returned
 
     def retract_decode(self, original: Any, batch: Any, *args: Any, **kwargs: Any) -> Any:
-        if self._log is None:
+        if not self._session.running:
             return original(batch, *args, **kwargs)
         states = [self._refresh(req) for req in sorted(batch.reqs, key=self._admission_number)]
-        self._retraction = Retraction(batch, self._pool, states, self._log.records, self._clock)
+        self._retraction = Retraction(batch, self._pool, states, self._session.log.records, self._clock)
         try:
             retracted, ratio, aborted = original(batch, *args, **kwargs)
             events = self._retraction.events(retracted)
@@ -165,19 +169,19 @@ class SGLangAdapter:
     def _get_decode_retraction_order(self, original: Any, reqs: Any, *args: Any, **kwargs: Any) -> list[int]:
         engine_order = original(reqs, *args, **kwargs)
         retraction = self._retraction
-        if retraction is None or retraction.batch.reqs is not reqs or self._log.settings.kill_switch:
+        if retraction is None or retraction.batch.reqs is not reqs or self._session.settings.kill_switch:
             return engine_order
         start = perf_counter_ns()
         try:
-            retraction.pick(self._strategy.victim)
+            retraction.pick(self._session.strategy.victim)
         except Exception as error:  # a third party's code; SGLang chooses instead
-            self._log.strategy_error(error)
+            self._session.log.strategy_error(error)
         order = retraction.order(engine_order)
         retraction.hook_ns += perf_counter_ns() - start
         return order
 
     def release_req(self, original: Any, batch: Any, idx: int, *args: Any, **kwargs: Any) -> Any:
-        if self._log is None:
+        if not self._session.running:
             return original(batch, idx, *args, **kwargs)
         req = batch.reqs[idx]
         free, reclaimable = self._pool.free_tokens(), self._pool.reclaimable_tokens()
@@ -187,7 +191,7 @@ class SGLangAdapter:
         returned = original(batch, idx, *args, **kwargs)
         freed = self._pool.reclaimable_tokens() - reclaimable
         if self._retraction is not None:
-            otherwise = "kill_switch" if self._log.settings.kill_switch else "engine"
+            otherwise = "kill_switch" if self._session.settings.kill_switch else "engine"
             self._retraction.released(req, freed, free, otherwise)
         else:
             choice = Choice(state, "external", [])
@@ -201,49 +205,21 @@ class SGLangAdapter:
         check_scheduler(scheduler)
         self._scheduler = scheduler
         self._pool = KVPool(scheduler)
-        self._install(self._first_settings, self._first_settings.build())
+        self._session.open(self._first_settings)
 
     def close(self) -> None:
         """Ends the current run."""
-        if self._log is not None:
-            self._log.end()
-        if self._steps is not None:
-            self._steps.close()
-        self._steps = None
+        self._session.close()
 
-    def _poll(self) -> None:
-        if self._control is None:
-            return
-        try:
-            update = self._control.poll()
-            if update is None:
-                return
-            settings = updated_settings(self._log.settings, update)
-            self._install(settings, settings.build())
-        except (BidKVError, OSError) as error:
-            self._log.control_error(error)
-
-    def _install(self, settings: AdapterSettings, strategy: Strategy) -> None:
-        """Starts a new run, or only turns the kill switch if nothing else changed."""
-        old = self._log.settings if self._log else None
-        if old is not None and {**old.to_dict(), "kill_switch": settings.kill_switch} == settings.to_dict():
-            self._log.kill_switch(settings)
-            return
-        steps = StepLog(settings.steps_path, self._clock) if settings.steps_path else None
-        log = RunLog(settings, self._clock)
-        self.close()
-        log.start(strategy, self._facts())
-        self._log, self._steps, self._strategy = log, steps, strategy
-        self._admission_failed = False
-        self._step, self._preempted = 0, 0
-        self._added, self._finished = [], []
+    def _settings_changed(self) -> None:
         for account in self._accounts.values():  # an oracle may see what others may not
-            account.show_to(strategy.victim.oracle)
+            account.show_to(self._session.strategy.oracle)
 
     def _facts(self) -> dict[str, Any]:
         return {
             "engine": "sglang",
             "engine_version": sglang.__version__,
+            "engine_tested": is_tested(sglang.__version__, TESTED),
             "scheduler": "async" if self._scheduler.enable_overlap else "sync",
             "block_size": self._pool.page_size,
             "num_blocks": self._pool.num_blocks,
@@ -260,54 +236,54 @@ class SGLangAdapter:
     def _admission_number(self, req: Any) -> int:
         return self._accounts[req.rid].admitted
 
+    def _overtaken(self, req: Any) -> int:
+        return self._accounts[req.rid].overtaken
+
     def _refresh(self, req: Any) -> RequestState:
         state = self._accounts[req.rid].state
         state.output_tokens = len(req.output_ids)
         return state
 
-    def _admission_key(self, req: Any) -> tuple[Any, ...]:
+    def _admission_key(self, req: Any) -> tuple[Any, ...] | None:
+        """Kept from one admission to the next, unless the policy `resorts`; None if it failed."""
         account = self._accounts[req.rid]
-        if account.admission_key is None:
-            admission = self._strategy.admission
+        if account.admission_key is None or self._session.strategy.admission.resorts:
             state = self._refresh(req)
             state.computed_tokens = 0
-            key = tuple(map(float, admission.key(state)))
-            if any(map(math.isnan, key)):
-                raise BidValidationError(f"{admission.name}: key {key} is not a number")
-            behind = admission.preempted_first and account.preempted_t is None
-            account.admission_key = (behind, key)
+            key = self._session.admission_key(state)
+            if key is not None:
+                behind = self._session.strategy.admission.preempted_first and account.preempted_t is None
+                account.admission_key = (behind, key)
         return account.admission_key
 
     def _evicted(self, event: dict[str, Any]) -> None:
         self._accounts[event["victim"]].evicted(event["t"])
         self._preempted += 1
-        self._log.preempt({"step": self._step, **event})
+        log = self._session.log
+        log.preempt({"step": log.counters["steps"], **event})
 
     def _leave(self, req: Any) -> None:
         account = self._accounts.pop(req.rid, None)
-        if account is None or self._log is None:
-            return
-        self._log.request(account.record_of(req, self._clock()))
-        self._finished.append(req.rid)
+        if account is not None and self._session.running:
+            self._session.left(account.record_of(req, self._clock()))
 
     # -- what a step does ----------------------------------------------------------------------
 
-    def _observe(self, batch: Any) -> dict[str, Any] | None:
-        """Counts the tokens of a step that is about to run; its record if anybody reads it."""
+    def _observe(self, batch: Any) -> dict[str, Any]:
+        """Counts the tokens of a step that is about to run; its record, empty if nobody reads it."""
         start = perf_counter_ns()
+        session = self._session
         scheduled, prefill = self._count(batch)
-        step, self._step = self._step, self._step + 1
-        self._log.counters["steps"] += 1
-        record = None
-        if self._steps:
-            record = {"step": step, "t": self._schedule_t, "schedule_us": self._schedule_ns / 1000}
+        step = session.log.counters["steps"]
+        session.log.counters["steps"] += 1
+        record: dict[str, Any] = {}
+        session.pace.began(record, self._schedule_t)
+        if session.steps:
+            record |= {"step": step, "t": self._schedule_t, "schedule_us": self._schedule_ns / 1000}
             record |= token_counts(scheduled, prefill) | self._occupancy(batch, bool(prefill))
-            if self._log.settings.log_schedule:
-                record["scheduled"] = {name: tokens for name, _, tokens in scheduled}
-                record["added"], record["finished"] = self._added, self._finished
-            self._steps.begin(record, record)
-        self._added, self._finished, self._preempted = [], [], 0
-        self._log.counters["observe_ns"] += perf_counter_ns() - start
+            session.begin_step(record, record, lambda: {name: tokens for name, _, tokens in scheduled})
+        self._preempted = 0
+        session.log.counters["observe_ns"] += perf_counter_ns() - start
         return record
 
     def _count(self, batch: Any) -> tuple[list[tuple[str, int, int]], set[str]]:
@@ -333,6 +309,10 @@ class SGLangAdapter:
                 self._admissions += 1
                 account.admitted = self._admissions
                 account.admission_key = None
+                for req in self._scheduler.waiting_queue:
+                    passed = accounts.get(req.rid)
+                    if passed is not None and passed.state.arrival < account.state.arrival:
+                        passed.overtaken += 1
             account.scheduled(start, tokens, t)
             account.computed = start + tokens
         return scheduled, prefill

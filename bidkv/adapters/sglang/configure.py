@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 from importlib.metadata import entry_points
 
-from bidkv.adapters.control import ControlFile
-from bidkv.adapters.settings import AdapterSettings
+from bidkv.adapters.shared.control import ControlFile
+from bidkv.adapters.shared.settings import AdapterSettings
 from bidkv.errors import BidKVError, BidValidationError
 
 STRATEGY_VARIABLE = "BIDKV_STRATEGY"

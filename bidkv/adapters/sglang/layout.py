@@ -1,15 +1,17 @@
 """What the adapter needs of SGLang's internals, checked by name before anything is hooked.
 
-Proven with 0.5.17 and 0.5.23. A version without these names stops here, with all of them listed,
+A version without these names stops here, with all of them listed,
 instead of running with half of the hooks.
 """
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
-from bidkv.errors import BidKVError
+from bidkv.adapters.shared.layout import UnknownLayoutError, missing_names, warn_untested, wrong_parameters
+
+TESTED = ("0.5.17", "0.5.23")
+"""Versions that passed the adapter's tests (0.5.23) or ran whole sweeps on a GPU (0.5.17). Another one with this layout runs with a warning."""
 
 SCHEDULER = "sglang.srt.managers.scheduler.Scheduler"
 BATCH = "sglang.srt.managers.schedule_batch.ScheduleBatch"
@@ -42,26 +44,20 @@ READ = {
 """Further names that the adapter calls or whose effect it relies on."""
 
 
-class UnknownLayoutError(BidKVError):
-    """This SGLang, or the way it is configured, is not one the adapter understands."""
-
-
 def check_classes(classes: dict[str, type], version: str) -> tuple[str, ...]:
     """The targets to hook, out of `classes` by dotted path. Raises `UnknownLayoutError`."""
     problems = []
     for target, first in HOOKED.items():
         owner, name = target.rsplit(".", 1)
-        function = getattr(classes[owner], name, None)
-        if function is None:
-            problems.append(f"{target} is missing")
-        elif tuple(inspect.signature(function).parameters)[: len(first)] != first:
-            problems.append(f"{target} does not take {', '.join(first)} first")
+        problems += wrong_parameters(classes[owner], owner, name, first)
     for owner, names in READ.items():
-        problems += [f"{owner}.{name} is missing" for name in names if not hasattr(classes[owner], name)]
+        problems += missing_names(classes[owner], owner, names)
     if problems:
         raise UnknownLayoutError(
-            f"bidkv does not know the layout of sglang {version} (proven: 0.5.17, 0.5.23): {'; '.join(problems)}"
+            f"bidkv does not know the layout of sglang {version} (tested: {', '.join(TESTED)}): "
+            f"{'; '.join(problems)}"
         )
+    warn_untested("sglang", version, TESTED)
     present = [t for t in OPTIONAL if hasattr(classes[t.rsplit(".", 1)[0]], t.rsplit(".", 1)[1])]
     return (*HOOKED, *present)
 

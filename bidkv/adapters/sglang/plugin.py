@@ -5,9 +5,9 @@ from __future__ import annotations
 import traceback
 from typing import TYPE_CHECKING
 
-from bidkv.adapters.control import ControlFile
-from bidkv.adapters.settings import AdapterSettings
 from bidkv.adapters.sglang.configure import is_asked_for, read_configuration
+from bidkv.adapters.shared.control import ControlFile
+from bidkv.adapters.shared.settings import AdapterSettings
 
 if TYPE_CHECKING:
     from bidkv.adapters.sglang.adapter import SGLangAdapter

@@ -6,18 +6,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bidkv.adapters.accounting import RequestAccount, numbers
+from bidkv.adapters.shared.accounting import RequestAccount, numbers, session_facts
 from bidkv.request import RequestState
 
 
+def declared(req: Any) -> Any:
+    """What is under `sampling_params.custom_params["bidkv"]` of an SGLang request."""
+    custom = req.sampling_params.custom_params
+    return custom.get("bidkv") if isinstance(custom, dict) else None
+
+
 def declared_facts(req: Any) -> Mapping[str, Any]:
-    """The numbers under `sampling_params.custom_params["bidkv"]` of an SGLang request (see `numbers`).
+    """The numbers of `declared` (see `numbers`).
 
     `true_output_tokens` also ends the output at exactly that length, whatever token comes:
     SGLang's admission goes on reckoning with `max_new_tokens`.
     """
-    custom = req.sampling_params.custom_params
-    return numbers(custom.get("bidkv") if isinstance(custom, dict) else None)
+    return numbers(declared(req))
 
 
 @dataclass(slots=True)
@@ -28,11 +33,11 @@ class SGLangAccount(RequestAccount):
     computed: int = 0  # tokens with KV now, scheduled ones included
     admitted: int = -1  # number of its latest admission
     admission_key: tuple[Any, ...] | None = None
+    overtaken: int = 0  # by requests that arrived later
 
     def show_to(self, oracle: bool) -> None:
-        """Shows or hides the true length."""
-        length = self.fixed_length if self.fixed_length is not None else self.state.max_tokens
-        self.state.true_output_tokens = length if oracle else None
+        # A slot class is made anew by its decorator, so `super()` without arguments does not know it.
+        super(SGLangAccount, self).show_to(oracle)
         self.admission_key = None
 
     def evicted(self, t: float) -> None:
@@ -71,6 +76,13 @@ def open_account(req: Any, t: float) -> SGLangAccount:
         arrival=float(facts.get("arrival", t)),
         priority=int(facts.get("priority", req.priority or 0)),
         deadline=facts.get("deadline"),
+        **session_facts(declared(req)),
     )
     length = facts.get("true_output_tokens")
-    return SGLangAccount(state, arrival_t=t, fixed_length=None if length is None else int(length))
+    fixed = None if length is None else int(length)
+    return SGLangAccount(
+        state,
+        arrival_t=t,
+        true_output_tokens=state.max_tokens if fixed is None else fixed,
+        fixed_length=fixed,
+    )

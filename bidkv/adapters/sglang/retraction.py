@@ -9,7 +9,7 @@ from time import perf_counter_ns
 from typing import Any
 
 from bidkv.adapters.sglang.pool import KVPool
-from bidkv.adapters.victims import check_victim, describe_candidates, score_of
+from bidkv.adapters.shared.victims import describe_candidates, pick_victim
 from bidkv.request import RequestState
 from bidkv.strategies.base import VictimPolicy
 from bidkv.strategies.bidkv_radix import radix_disruption
@@ -94,12 +94,9 @@ class Retraction:
         return events
 
     def _pick_one(self, policy: VictimPolicy, alive: list[RequestState]) -> RequestState:
-        now = self._clock()
-        start = perf_counter_ns()
-        victim = policy.select(alive, now)
-        select_ns = perf_counter_ns() - start
-        check_victim(policy, victim, alive)
-        choice = Choice(victim, "strategy", self._describe(alive), score_of(policy, victim, now), select_ns)
+        pick = pick_victim(policy, alive, self._clock())
+        victim = pick.victim
+        choice = Choice(victim, "strategy", self._describe(alive), pick.score, pick.select_ns)
         self._choices[victim.request_id] = choice
         return victim
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from bidkv.adapters.accounting import RequestAccount, numbers
+from bidkv.adapters.shared.accounting import RequestAccount, numbers, session_facts
 from bidkv.request import RequestState
 
 _ENGINE_SUFFIX = re.compile(r"-[0-9a-f]{8}$")
@@ -17,15 +17,20 @@ def client_id(request_id: str, randomized: bool) -> str:
     return _ENGINE_SUFFIX.sub("", request_id) if randomized else request_id
 
 
-def declared_facts(request: Any) -> Mapping[str, Any]:
-    """The numbers under `extra_args["bidkv"]` of a vLLM request (see `numbers`)."""
+def declared(request: Any) -> Any:
+    """What is under `extra_args["bidkv"]` of a vLLM request."""
     params = request.sampling_params
     extra = params.extra_args if params is not None else None
-    return numbers(extra.get("bidkv") if isinstance(extra, dict) else None)
+    return extra.get("bidkv") if isinstance(extra, dict) else None
 
 
-def request_state(request: Any, name: str, oracle: bool) -> RequestState:
-    """A `RequestState` with the facts of a vLLM request that never change."""
+def declared_facts(request: Any) -> Mapping[str, Any]:
+    """The numbers of `declared` (see `numbers`)."""
+    return numbers(declared(request))
+
+
+def open_account(request: Any, name: str, oracle: bool) -> RequestAccount:
+    """An account with the facts of a vLLM request that never change; an `oracle` sees its true length."""
     facts = declared_facts(request)
     state = RequestState(
         request_id=name,
@@ -35,10 +40,12 @@ def request_state(request: Any, name: str, oracle: bool) -> RequestState:
         arrival=float(facts.get("arrival", request.arrival_time)),
         priority=request.priority,
         deadline=facts.get("deadline"),
+        **session_facts(declared(request)),
     )
-    if oracle:
-        state.true_output_tokens = int(facts.get("true_output_tokens", request.max_tokens))
-    return state
+    length = int(facts.get("true_output_tokens", request.max_tokens))
+    account = RequestAccount(state, arrival_t=request.arrival_time, true_output_tokens=length)
+    account.show_to(oracle)
+    return account
 
 
 def request_record(account: RequestAccount, request: Any, finish_t: float) -> dict[str, Any]:

@@ -17,6 +17,7 @@ class KVBlocks:
         self._group_block_sizes = [g.kv_cache_spec.block_size for g in kv_cache_config.kv_cache_groups]
         self.block_size: int = min(self._group_block_sizes, default=1)
         self.prefix_caching: bool = bool(manager.enable_caching)
+        self.total: int = self._pool.num_gpu_blocks
         self.usable: int = self._pool.num_gpu_blocks - 1  # one is vLLM's null block
         self._scan_period = max(1, self._pool.num_gpu_blocks // self.SCAN_BLOCKS)
         self._scans = 0
@@ -34,6 +35,16 @@ class KVBlocks:
                 private += sum([block.ref_cnt == 1 and not block.is_null for block in blocks])
                 total -= sum([block.is_null for block in blocks])
         return total, private if self.prefix_caching else total
+
+    def needed(self, request: Any) -> int:
+        """Free blocks that a waiting request would take to hold all its tokens, after its cache hits."""
+        count = sum([-(-request.num_tokens // size) for size in self._group_block_sizes])
+        if not self.prefix_caching or count <= self.free() or request.skip_reading_prefix_cache:
+            return count  # hits make it less, and it fits as it is
+        hits = self._manager.coordinator.find_longest_cache_hit(request.block_hashes, request.num_tokens - 1)[
+            0
+        ]
+        return count - sum([block.ref_cnt > 0 for group in hits for block in group])
 
     def cached_free(self) -> int | None:
         """Free blocks whose content can still be hit; None on steps where a large pool is not scanned."""

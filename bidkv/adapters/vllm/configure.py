@@ -6,7 +6,8 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from bidkv.adapters.settings import AdapterSettings
+from bidkv.adapters.shared.control import ControlFile, updated_settings
+from bidkv.adapters.shared.settings import AdapterSettings
 from bidkv.errors import BidValidationError
 
 STRATEGY_VARIABLE = "BIDKV_STRATEGY"
@@ -26,11 +27,11 @@ class AdapterConfig:
         return "bidkv"
 
 
-def adapter_config(additional_config: Any) -> tuple[AdapterSettings | None, str | None]:
-    """Settings and control file from `additional_config["bidkv"]`, or else from `BIDKV_STRATEGY`.
+def adapter_config(additional_config: Any) -> tuple[AdapterSettings, ControlFile | None]:
+    """The first settings and the control file that may replace them.
 
-    Settings are None if only a `control_file` is given. Raises `BidValidationError` on anything else
-    that does not name a strategy.
+    They come from `additional_config["bidkv"]` or else from `BIDKV_STRATEGY`; a control file that is there
+    already goes before the rest. Raises `BidValidationError` on anything that does not name a strategy.
     """
     section = None
     if isinstance(additional_config, AdapterConfig):
@@ -42,12 +43,19 @@ def adapter_config(additional_config: Any) -> tuple[AdapterSettings | None, str 
     if not isinstance(section, dict):
         raise BidValidationError(f"additional_config['bidkv'] must be an object, got {section!r}")
     values = dict(section)
-    control_file = values.pop("control_file", None)
-    if control_file is not None and not isinstance(control_file, str):
-        raise BidValidationError(f"bidkv settings: control_file must be str or null, got {control_file!r}")
-    if control_file is not None and not values:
-        return None, control_file
-    return AdapterSettings.from_dict(values), control_file
+    path = values.pop("control_file", None)
+    if path is None:
+        return AdapterSettings.from_dict(values), None
+    if not isinstance(path, str):
+        raise BidValidationError(f"bidkv settings: control_file must be str or null, got {path!r}")
+    control = ControlFile(path)
+    settings = AdapterSettings.from_dict(values) if values else None
+    update = control.poll()
+    if update is not None:
+        settings = updated_settings(settings, update)
+    if settings is None:
+        raise BidValidationError(f"bidkv: no strategy given and no control file at {path}")
+    return settings, control
 
 
 def environment_settings() -> AdapterSettings:

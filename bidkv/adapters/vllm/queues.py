@@ -2,46 +2,57 @@
 
 from __future__ import annotations
 
-from bisect import insort
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from itertools import chain
 
 from vllm.v1.core.sched.request_queue import RequestQueue
 from vllm.v1.request import Request, RequestStatus
 
+from bidkv.adapters.shared.waiting import WaitingLine
+from bidkv.strategies.base import AdmissionPolicy
+
 
 class AdmissionQueue(RequestQueue):
-    """Smallest `key(request)` first; preempted requests wait in front, the last preempted first.
+    """Smallest `key(request)` first. Preempted requests wait in front, the last preempted first, unless
+    `policy.preempted_first` says no.
 
     `key` is asked once per insertion and must return a tuple of floats. Ties go to the earlier
-    arrival, then to the smaller id. A request that vLLM only skipped goes back to its place.
+    arrival, then to the smaller id. `fits` says whom `policy.backfill` may let pass. A request that
+    vLLM only skipped goes back to its place.
     """
 
-    def __init__(self, key: Callable[[Request], tuple[float, ...]], requests: Iterable[Request] = ()):
-        self._key = key
-        self._front: deque[Request] = deque()
-        self._ordered: list[tuple[tuple[float, ...], float, str, Request]] = []
-        for request in requests:
-            if request.status == RequestStatus.PREEMPTED:
-                self._front.append(request)
-            else:
-                self.add_request(request)
+    def __init__(
+        self,
+        key: Callable[[Request], tuple[float, ...]],
+        requests: Iterable[Request] = (),
+        policy: AdmissionPolicy | None = None,
+        fits: Callable[[Request], bool] = lambda request: True,
+    ):
+        self._preempted_first = policy is None or policy.preempted_first
+        self._line: WaitingLine[Request] = WaitingLine(
+            key,
+            fits,
+            policy.backfill if policy else 0,
+            policy.max_overtaken if policy else None,
+        )
+        for request in reversed(list(requests)):
+            self.prepend_request(request)
+
+    def resort(self) -> None:
+        """Asks for every key again."""
+        self._line.resort()
 
     def add_request(self, request: Request) -> None:
-        insort(self._ordered, (self._key(request), request.arrival_time, request.request_id, request))
+        self._line.join(request.request_id, request.arrival_time, request)
 
     def pop_request(self) -> Request:
-        if self._front:
-            return self._front.popleft()
-        return self._ordered.pop(0)[-1]
+        return self._line.take()
 
     def peek_request(self) -> Request:
-        return self._front[0] if self._front else self._ordered[0][-1]
+        return self._line.first()
 
     def prepend_request(self, request: Request) -> None:
-        if request.status == RequestStatus.PREEMPTED:
-            self._front.appendleft(request)
+        if self._preempted_first and request.status == RequestStatus.PREEMPTED:
+            self._line.join_in_front(request.request_id, request)
         else:
             self.add_request(request)
 
@@ -52,18 +63,19 @@ class AdmissionQueue(RequestQueue):
     def remove_request(self, request: Request) -> None:
         if request not in self:
             raise ValueError(f"request {request.request_id} is not in the queue")
-        self.remove_requests([request])
+        self._line.leave([request.request_id])
 
     def remove_requests(self, requests: Iterable[Request]) -> None:
-        gone = set(requests)
-        self._front = deque(r for r in self._front if r not in gone)
-        self._ordered = [entry for entry in self._ordered if entry[-1] not in gone]
+        self._line.leave([request.request_id for request in requests])
+
+    def __contains__(self, request: object) -> bool:
+        return isinstance(request, Request) and request.request_id in self._line
 
     def __bool__(self) -> bool:
-        return bool(self._front or self._ordered)
+        return len(self._line) > 0
 
     def __len__(self) -> int:
-        return len(self._front) + len(self._ordered)
+        return len(self._line)
 
     def __iter__(self) -> Iterator[Request]:
-        return chain(self._front, (entry[-1] for entry in self._ordered))
+        return iter(self._line)

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from bidkv.adapters.settings import AdapterSettings
+from bidkv.adapters.shared.settings import AdapterSettings
 from bidkv.adapters.vllm import SCHEDULER
 from bidkv.adapters.vllm.configure import STRATEGY_VARIABLE, environment_settings
 from bidkv.errors import BidKVError, BidValidationError

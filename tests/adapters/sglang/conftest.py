@@ -48,7 +48,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random Llama of two small layers whose greedy output is not one token over and over."""
-    from ray_jobs.tiny_model import make_tiny_llama
+    from ray_jobs.engines.shared.tiny_model import make_tiny_llama
 
     return make_tiny_llama(tmp_path_factory.mktemp("model"), seed=3, vocab_size=512, max_len=1024)
 
@@ -61,9 +61,9 @@ def hooked() -> Iterator[Callable[..., Any]]:
     from sglang.srt.managers.scheduler import Scheduler
     from sglang.srt.plugins.hook_registry import HookRegistry
 
-    from bidkv.adapters.settings import AdapterSettings
     from bidkv.adapters.sglang import layout
     from bidkv.adapters.sglang.plugin import hook
+    from bidkv.adapters.shared.settings import AdapterSettings
 
     monkeypatch = pytest.MonkeyPatch()
     owners = {cls.__name__: cls for cls in (Req, ScheduleBatch, SchedulePolicy, Scheduler)}

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from bidkv.adapters.control import ControlFile, write_control
-from bidkv.adapters.events import read_events
-from bidkv.adapters.settings import AdapterSettings
 from bidkv.adapters.sglang import layout, plugin
 from bidkv.adapters.sglang.configure import CONTROL_VARIABLE, STRATEGY_VARIABLE
+from bidkv.adapters.shared.control import ControlFile, write_control
+from bidkv.adapters.shared.events import read_events
+from bidkv.adapters.shared.settings import AdapterSettings
 
 
 @pytest.fixture
@@ -131,6 +131,28 @@ def test_the_control_file_installs_settings_and_turns_the_kill_switch(driver: An
     start = read_events(tmp_path / "two")[0]
     assert start["run_id"] == "two" and start["victim"] == "bidkv_radix" and start["engine"] == "sglang"
     assert start["num_blocks"] == 1024 and start["block_size"] == 1 and start["prefix_caching"]
+
+
+def test_a_failed_admission_ends_with_its_run(
+    driver: Any, hooked: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bidkv.strategies.admission import Sjf
+
+    control = tmp_path / "control.json"
+    adapter = hooked(driver.scheduler, strategy="preempt-evict-sjf", events_path=str(tmp_path / "one"))
+    adapter._session._control = ControlFile(control)
+    arrive(adapter, driver, [driver.request(n, range(3, 3 + p)) for n, p in (("long", 40), ("short", 10))])
+    with monkeypatch.context() as broken:
+        broken.setattr(Sjf, "key", lambda self, request: (float("nan"),))
+        assert queue_order(driver) == ["long", "short"]
+    assert queue_order(driver) == ["long", "short"], "SGLang's own order until the run ends"
+    write_control(
+        control, AdapterSettings("preempt-evict-sjf", run_id="two", events_path=str(tmp_path / "two"))
+    )
+    adapter.get_next_batch_to_run(lambda scheduler: None, driver.scheduler)
+    assert queue_order(driver) == ["short", "long"]
+    adapter.close()
+    assert [read_events(tmp_path / name)[-1]["degraded"] for name in ("one", "two")] == [True, False]
 
 
 def test_an_unknown_layout_names_everything_that_is_missing() -> None:

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bidkv.adapters.control import write_control
-from bidkv.adapters.events import read_events
-from bidkv.adapters.settings import AdapterSettings
+from bidkv.adapters.shared.control import write_control
+from bidkv.adapters.shared.events import read_events
+from bidkv.adapters.shared.settings import AdapterSettings
 
 pytestmark = pytest.mark.engine
 
@@ -25,7 +25,7 @@ POOL, SEATS, VOCABULARY = 768, 16, 512
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
     """A backend with a pool far too small for its seats, and the loop it runs on."""
-    from ray_jobs.config import EngineConfig
+    from ray_jobs.engines.config import EngineConfig
     from ray_jobs.engines.sglang import Backend
 
     config = EngineConfig(
@@ -38,7 +38,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
         max_num_seqs=SEATS,
         max_model_len=512,
         max_num_batched_tokens=256,
-        gpu_memory_utilization=0.1,
+        gpu_memory_utilization=0.9,  # only an upper bound: num_blocks says what is reserved
         extra={"device": "cpu", "attention_backend": "torch_native"},
     )
     patch = pytest.MonkeyPatch()
@@ -55,7 +55,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
 
 def load(count: int = 12, seed: int = 5) -> list[Any]:
     """Half of the requests share a prefix of 64 tokens."""
-    from ray_jobs.trace import TraceRequest
+    from ray_jobs.workload.trace import TraceRequest
 
     random = Random(seed)
     shared = [random.randrange(3, VOCABULARY) for _ in range(64)]
@@ -199,14 +199,16 @@ def test_the_kill_switch_wins_in_a_running_engine(lab: SimpleNamespace, calm: di
 
 
 def test_a_request_the_client_gives_up_leaves_nothing_behind(lab: SimpleNamespace) -> None:
-    from ray_jobs.config import RunConfig, StrategyConfig
-    from ray_jobs.trace import Trace, TraceRequest
+    from ray_jobs.engines.job import RunConfig, StrategyConfig
+    from ray_jobs.workload.trace import Trace, TraceRequest
 
     requests = load()
     endless = TraceRequest("endless", 0.0, requests[0].prompt_token_ids, 400, 440)
     trace = Trace(name="t", seed=0, requests=(*requests, endless))
     strategy = StrategyConfig(name="slack_aware", admission="fcfs", victim="slack_aware")
-    job = SimpleNamespace(strategy=strategy, seed=0, run=RunConfig(request_timeout_s=30, timeout_s=60))
+    workload = SimpleNamespace(sessions=SimpleNamespace(answers="recorded"))
+    limits = RunConfig(request_timeout_s=30, timeout_s=60)
+    job = SimpleNamespace(strategy=strategy, workload=workload, seed=0, run=limits)
     original = lab.backend._generate
 
     async def generate(request: Any) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bidkv import RequestState, Strategy, VictimPolicy
-from bidkv.adapters.events import read_events
+from bidkv.adapters.shared.events import read_events
 from bidkv.strategies.admission import Fcfs
 from bidkv.strategies.bidkv_radix import BidKVRadixVictim
 

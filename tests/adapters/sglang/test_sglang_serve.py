@@ -17,11 +17,11 @@ from typing import Any
 
 import pytest
 
-from bidkv.adapters.control import write_control
-from bidkv.adapters.events import read_events
-from bidkv.adapters.settings import AdapterSettings
 from bidkv.adapters.sglang.configure import CONTROL_VARIABLE, STRATEGY_VARIABLE
 from bidkv.adapters.sglang.serve import with_ours
+from bidkv.adapters.shared.control import write_control
+from bidkv.adapters.shared.events import read_events
+from bidkv.adapters.shared.settings import AdapterSettings
 
 START_S = 120.0
 
@@ -70,7 +70,7 @@ def test_the_server_answers_under_the_strategy(tiny_model: Path, tmp_path: Path)
     flags = (
         f"--model-path {tiny_model} --port {port} --device cpu --attention-backend torch_native --dtype float32 "
         "--skip-tokenizer-init --skip-server-warmup --max-total-tokens 600 --max-running-requests 8 "
-        "--context-length 512 --mem-fraction-static 0.1"
+        "--context-length 512 --mem-fraction-static 0.9"
     )
     with open(tmp_path / "log", "w+") as log:
         process = serve({CONTROL_VARIABLE: str(control)}, *flags.split(), stdout=log)

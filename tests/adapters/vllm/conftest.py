@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ray_jobs.tiny_model import make_tiny_llama
+from ray_jobs.engines.shared.tiny_model import make_tiny_llama
 
 sys.path.insert(0, str(Path(__file__).parent))
 os.environ["OMP_NUM_THREADS"] = "1"

@@ -21,7 +21,7 @@ os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
 import vllm.distributed  # noqa: E402
 from vllm import LLM, SamplingParams  # noqa: E402
 
-from bidkv.adapters.control import write_control  # noqa: E402
+from bidkv.adapters.shared.control import write_control  # noqa: E402
 from bidkv.adapters.vllm import SCHEDULER  # noqa: E402
 from bidkv.adapters.vllm.accounting import client_id  # noqa: E402
 

@@ -54,7 +54,6 @@ class SchedulerBench:
             max_num_batched_tokens=budget,
             enable_prefix_caching=prefix_caching,
             skip_tokenizer_init=True,
-            gpu_memory_utilization=0.1,
             additional_config={"bidkv": settings},
             **scheduler_config,
         ).create_engine_config()

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from conftest import make_load
 
-from bidkv.adapters.control import write_control
-from bidkv.adapters.events import read_events
+from bidkv.adapters.shared.control import write_control
+from bidkv.adapters.shared.events import read_events
 from bidkv.adapters.vllm.configure import AdapterConfig, adapter_config
 from bidkv.errors import BidValidationError, UnknownNameError
 
@@ -60,6 +60,7 @@ def test_accounts_are_exact(tiny_model: Path, tmp_path: Path, mode: dict[str, An
     assert (start["type"], end["type"]) == ("run_start", "run_end")
     assert start["scheduler"] == ("async" if mode["asynchronous"] else "sync")
     assert start["prefix_caching"] == mode["prefix_caching"]
+    assert start["engine_tested"] is True
     assert not end["degraded"]
 
     preemptions, requests = of_type(events, "preempt"), of_type(events, "request")
@@ -283,6 +284,49 @@ def test_a_broken_strategy_never_stops_the_engine(
     assert [p["victim"] for p in preemptions] == [p["victim"] for p in of_type(stock, "preempt")]
 
 
+def test_a_failed_admission_ends_with_its_run(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, third_party: Path
+) -> None:
+    """The next run on the same engine orders its queue again and is not degraded."""
+    monkeypatch.syspath_prepend(str(third_party))
+    importlib.invalidate_caches()
+    control = tmp_path / "control.json"
+    write_control(control, {"strategy": "lost", "events_path": str(tmp_path / "one.jsonl")})
+    machine = bench.SchedulerBench(tiny_model, {"control_file": str(control)})
+    machine.add("first", [5] * 40, 5)
+    machine.run()
+    write_control(
+        control,
+        {"strategy": "preempt-evict-sjf", "run_id": "two", "events_path": str(tmp_path / "two.jsonl")},
+    )
+    for name, tokens in (("long", 90), ("middle", 60), ("short", 30)):
+        machine.add(name, [5] * tokens, 5)
+    assert [r.num_prompt_tokens for r in machine.scheduler.waiting] == [30, 60, 90]
+    machine.run()
+    machine.scheduler.shutdown()
+    ends = [read_events(tmp_path / name)[-1] for name in ("one.jsonl", "two.jsonl")]
+    assert [end["degraded"] for end in ends] == [True, False]
+
+
+def test_a_victim_that_was_not_marked_is_the_engines_and_degrades_the_run(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if a vLLM no longer took the request with the largest priority."""
+
+    def lost_mark(self: Any, victim: Any) -> None:
+        self._marked = (victim, victim.priority)
+
+    monkeypatch.setattr("bidkv.adapters.vllm.mark.Mark.set", lost_mark)
+    _, events, _ = run_load(tiny_model, tmp_path, "largest-first")
+    preemptions = of_type(events, "preempt")
+    assert all(p["victim"] == p["candidates"][-1]["id"] for p in preemptions if p["source"] == "engine")
+    others = sum(p["source"] == "engine" for p in preemptions)
+    assert {p["source"] for p in preemptions} <= {"engine", "strategy"} and others >= 5
+    (error,) = of_type(events, "strategy_error")
+    assert "vLLM preempted" in error["error"] and "marked was" in error["error"]
+    assert events[-1]["degraded"] and events[-1]["strategy_errors"] == others
+
+
 def test_only_an_oracle_sees_the_true_length(tiny_model: Path, tmp_path: Path) -> None:
     seen = {}
     for strategy in ("bidkv", "srpt_oracle"):
@@ -304,7 +348,7 @@ def test_nothing_is_written_without_a_path(
         machine.add(f"r{index}", request["prompt"], request["output"])
     machine.run()
     machine.scheduler.shutdown()
-    assert machine.scheduler._bidkv_log.counters["preemptions"] > 0
+    assert machine.scheduler._bidkv_session.log.counters["preemptions"] > 0
     assert not machine.scheduler._bidkv_accounts
     assert os.listdir(tmp_path) == []
 
@@ -334,8 +378,8 @@ def test_settings_are_no_part_of_the_key_of_vllms_compile_cache(tmp_path: Path) 
     assert hashes[0] == hashes[1]
     plain = [VllmConfig(additional_config={"bidkv": s}).compute_hash() for s in sections]
     assert plain[0] != plain[1], "vLLM no longer hashes a plain dict: AdapterConfig can go"
-    settings, control_file = adapter_config(AdapterConfig(sections[1]))
-    assert (settings.strategy, control_file) == ("bidkv", paths[1])
+    settings, control = adapter_config(AdapterConfig(sections[1]))
+    assert (settings.strategy, control.path) == ("bidkv", paths[1])
 
 
 def test_vllms_own_priority_scheduling_is_refused(tiny_model: Path) -> None:

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from conftest import ROOT, make_load
 
-from bidkv.adapters.control import write_control
-from bidkv.adapters.events import read_events
+from bidkv.adapters.shared.control import write_control
+from bidkv.adapters.shared.events import read_events
 
 pytestmark = pytest.mark.engine
 START_SECONDS = 300
@@ -34,7 +34,7 @@ class RunningEngine:
                 "model": str(model),
                 "dtype": "float32",
                 "enforce_eager": True,
-                "gpu_memory_utilization": 0.1,
+                "kv_cache_memory_bytes": 64 << 20,
                 "max_model_len": 512,
                 "block_size": 32,
                 "num_gpu_blocks_override": 24,

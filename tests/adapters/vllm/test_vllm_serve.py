@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from bidkv.adapters.events import read_events
+from bidkv.adapters.shared.events import read_events
 
 pytestmark = pytest.mark.engine
 COMMAND = [sys.executable, "-m", "bidkv.adapters.vllm.serve"]
@@ -33,7 +33,9 @@ def test_one_completion(tiny_model: Path, tmp_path: Path) -> None:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     events, log = tmp_path / "events.jsonl", tmp_path / "log"
-    flags = f"--port {port} --host 127.0.0.1 --dtype float32 --enforce-eager --gpu-memory-utilization 0.1 "
+    flags = (
+        f"--port {port} --host 127.0.0.1 --dtype float32 --enforce-eager --kv-cache-memory-bytes 67108864 "
+    )
     flags += "--max-model-len 512 --block-size 32 --num-gpu-blocks-override 24 --skip-tokenizer-init "
     flags += f"--served-model-name tiny --bidkv-events {events} --bidkv-admission fcfs"
     with open(log, "w") as output:

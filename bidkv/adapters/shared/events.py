@@ -1,0 +1,155 @@
+"""The records an adapter leaves behind: JSON Lines files and the counters of one run."""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from bidkv.adapters.shared.settings import AdapterSettings
+from bidkv.strategies.base import Strategy
+
+logger = logging.getLogger(__name__)
+
+COUNTED = ("steps", "arrivals", "requests", "preemptions", "strategy_errors", "control_errors")
+"""What every `run_end` says how many there were of. `arrivals` reached the scheduler, `requests` left it."""
+
+
+class JsonLines:
+    """Appends one record per line with one unbuffered write, so a killed process loses no line it wrote.
+
+    A write that fails (disk full) is logged once; `lost` counts the records that are missing. No half of
+    a record stays in the file.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.lost = 0
+        self._file = open(self.path, "ab", buffering=0)
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        line = json.dumps(record, separators=(",", ":")).encode() + b"\n"
+        try:
+            written = self._file.write(line)
+            if written != len(line):  # the disk was full in the middle of it
+                self._file.truncate(self._file.tell() - written)
+                raise OSError(errno.ENOSPC, "no space left for a whole record")
+        except OSError:
+            if not self.lost:
+                logger.exception("bidkv: cannot write to %s", self.path)
+            self.lost += 1
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def read_events(path: str | Path) -> list[dict[str, Any]]:
+    """Records of a JSON Lines file. A last line without its end (killed in mid-write) is left out."""
+    *lines, _unfinished = Path(path).read_bytes().split(b"\n")
+    return [json.loads(line) for line in lines]
+
+
+class RunLog:
+    """Counters and event file of one run: from one set of settings to the next.
+
+    Opening may raise `OSError`; nothing is written before `start`.
+    """
+
+    def __init__(self, settings: AdapterSettings, clock: Callable[[], float] = time.time):
+        self.settings = settings
+        self.counters: Counter[str] = Counter(dict.fromkeys(COUNTED, 0))
+        self._clock = clock
+        self._events = JsonLines(settings.events_path) if settings.events_path else None
+
+    def start(self, strategy: Strategy, facts: Mapping[str, Any]) -> None:
+        """Writes `run_start`. `facts` describe the engine: `engine`, `engine_version`, `engine_tested`,
+        `scheduler`, `block_size`, `num_blocks`, `max_num_seqs`, `prefix_caching`."""
+        settings = self.settings
+        self._write(
+            {
+                "type": "run_start",
+                "run_id": settings.run_id,
+                "strategy": settings.strategy,
+                "admission": strategy.admission.name,
+                "victim": strategy.victim.name,
+                "params": settings.params,
+                "admission_params": settings.admission_params,
+                "seed": settings.seed,
+                "kill_switch": settings.kill_switch,
+                **facts,
+                "t": self._clock(),
+            }
+        )
+
+    @property
+    def records(self) -> bool:
+        """Whether anybody reads the events of this run."""
+        return self._events is not None
+
+    @property
+    def degraded(self) -> bool:
+        """Whether the strategy failed at least once, so that results do not show it alone."""
+        lost = self._events.lost if self._events else 0
+        return self.counters["strategy_errors"] > 0 or lost > 0
+
+    def preempt(self, record: Mapping[str, Any]) -> None:
+        """A preemption; `record` follows the event schema, without `type`."""
+        self.counters["preemptions"] += 1
+        self.counters[f"preemptions_by_{record['source']}"] += 1
+        self.counters["select_ns"] += record["select_ns"]
+        self.counters["hook_ns"] += record["hook_ns"]
+        self._write({"type": "preempt", **record})
+
+    def request(self, record: Mapping[str, Any]) -> None:
+        """A request that left the engine."""
+        self.counters["requests"] += 1
+        self._write({"type": "request", **record})
+
+    def strategy_error(self, error: BaseException) -> None:
+        """Logs the first error with its traceback and counts every one."""
+        self.counters["strategy_errors"] += 1
+        if self.counters["strategy_errors"] == 1:
+            text = "".join(traceback.format_exception(error))
+            name = self.settings.strategy
+            logger.error("bidkv: strategy %s failed; the engine chooses instead\n%s", name, text)
+            record = {"type": "strategy_error", "error": repr(error), "traceback": text}
+            self._write({**record, "t": self._clock()})
+
+    def control_error(self, error: BaseException) -> None:
+        """New settings that could not be used; the old ones stay."""
+        self.counters["control_errors"] += 1
+        logger.error("bidkv: settings unchanged: %s", error)
+        self._write({"type": "control_error", "error": str(error), "t": self._clock()})
+
+    def kill_switch(self, settings: AdapterSettings) -> None:
+        """The same run goes on with the strategy switched off or on again."""
+        self.settings = settings
+        self._write({"type": "kill_switch", "on": settings.kill_switch, "t": self._clock()})
+
+    def end(self, step_records: int = 0) -> None:
+        """Writes `run_end` and closes the file; `step_records` went to the run's step file."""
+        self._write(
+            {
+                "type": "run_end",
+                **self.counters,
+                "step_records": step_records,
+                "degraded": self.degraded,
+                "t": self._clock(),
+            }
+        )
+        if self._events:
+            self._events.close()
+            self._events = None
+
+    def _write(self, record: Mapping[str, Any]) -> None:
+        if self._events:
+            start = time.perf_counter_ns()
+            self._events.write(record)
+            self.counters["write_ns"] += time.perf_counter_ns() - start

@@ -1,0 +1,183 @@
+"""The run an engine is in: which strategy decides, where its records go, and what new settings replace."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from bidkv.adapters.shared.control import ControlFile, updated_settings
+from bidkv.adapters.shared.events import RunLog
+from bidkv.adapters.shared.pace import Pace
+from bidkv.adapters.shared.settings import AdapterSettings
+from bidkv.adapters.shared.steps import StepLog
+from bidkv.errors import BidKVError, BidValidationError
+from bidkv.request import FinishedRequest, PoolState, RequestState
+from bidkv.strategies.base import Strategy
+
+COMPLETE = frozenset({"length", "stop"})
+"""How a request ends that got its whole output."""
+
+
+class Session:
+    """Owned by an engine's adapter: settings, control file, strategy, records.
+
+    `facts()` describes the engine for `run_start`. `changed()` is called when other settings hold.
+    A strategy that fails never stops the engine: the engine chooses instead and the run is degraded.
+    """
+
+    log: RunLog
+    strategy: Strategy
+
+    def __init__(
+        self,
+        control: ControlFile | None,
+        facts: Callable[[], Mapping[str, Any]],
+        changed: Callable[[], None],
+        clock: Callable[[], float] = time.time,
+        run_log: type[RunLog] = RunLog,
+        step_log: type[StepLog] = StepLog,
+    ):
+        self.clock = clock
+        self.running = False  # no log and no strategy before `open`
+        self.steps: StepLog | None = None
+        self.admission_failed = False
+        self.pool = PoolState()
+        self.pace = Pace(self.pool)
+        self._control = control
+        self._facts, self._changed = facts, changed
+        self._run_log, self._step_log = run_log, step_log
+        self._added: list[str] = []  # since the last step's record
+        self._finished: list[str] = []
+
+    @property
+    def settings(self) -> AdapterSettings:
+        return self.log.settings
+
+    # -- settings ------------------------------------------------------------------------------
+
+    def open(self, settings: AdapterSettings) -> None:
+        """Starts the first run; raises on a strategy that cannot be built or a file that cannot be opened."""
+        self._install(settings)
+
+    def poll(self) -> None:
+        """Takes over what is new in the control file. Settings that cannot be used change nothing."""
+        if self._control is None:
+            return
+        try:
+            update = self._control.poll()
+            if update is not None:
+                self._install(updated_settings(self.settings, update))
+        except (BidKVError, OSError) as error:
+            self.log.control_error(error)
+
+    def close(self) -> None:
+        """Ends the current run."""
+        steps, self.steps = self.steps, None
+        if self.running:
+            self.log.end(step_records=steps.finished if steps else 0)
+        if steps:
+            steps.close()
+
+    def _install(self, settings: AdapterSettings) -> None:
+        """Starts a new run, or only turns the kill switch if nothing else changed."""
+        strategy = settings.build()
+        if self.running and replace(self.settings, kill_switch=settings.kill_switch) == settings:
+            self.log.kill_switch(settings)
+        else:
+            steps = self._step_log(settings.steps_path, self.clock) if settings.steps_path else None
+            log = self._run_log(settings, self.clock)
+            self.close()
+            facts = self._facts()
+            log.start(strategy, facts)
+            self.pool.capacity_tokens = facts["num_blocks"] * facts["block_size"]
+            self.pool.max_running = facts["max_num_seqs"]
+            self.pool.prefix_caching = facts["prefix_caching"]
+            strategy.bind(self.pool)
+            self.log, self.steps, self.strategy, self.running = log, steps, strategy, True
+            self.admission_failed = False
+            self._added, self._finished = [], []
+        self._changed()
+
+    # -- admission -----------------------------------------------------------------------------
+
+    @property
+    def orders_waiting(self) -> bool:
+        """Whether the strategy's admission decides: not with the kill switch on, not after it failed."""
+        return self.running and not (self.admission_failed or self.settings.kill_switch)
+
+    def admission_key(self, state: RequestState) -> tuple[float, ...] | None:
+        """The policy's key of a waiting request, or None if it failed; the engine's order holds from then on."""
+        admission = self.strategy.admission
+        try:
+            key = tuple(map(float, admission.key(state, self.clock())))
+            if any(map(math.isnan, key)):
+                raise BidValidationError(f"{admission.name}: key {key} is not a number")
+            return key
+        except Exception as error:  # a third party's code; the engine must go on
+            self._admission_error(error)
+            return None
+
+    def admits(self, state: RequestState, running: Sequence[RequestState]) -> bool:
+        """Whether the policy lets a request start that fits; yes if it failed."""
+        try:
+            return bool(self.strategy.admission.admits(state, running, self.pool))
+        except Exception as error:  # a third party's code; the engine must go on
+            self._admission_error(error)
+            return True
+
+    def _admission_error(self, error: Exception) -> None:
+        self.admission_failed = True
+        self.log.strategy_error(error)
+
+    # -- what happened -------------------------------------------------------------------------
+
+    def arrived(self, state: RequestState) -> None:
+        """The scheduler is given a request it did not have; it will ask for its key right after."""
+        if not self.running:
+            return
+        self.log.counters["arrivals"] += 1
+        if self.steps is not None and self.settings.log_schedule:
+            self._added.append(state.request_id)
+        try:
+            self.strategy.admission.arrived(state, self.clock())
+        except Exception as error:  # a third party's code; the engine must go on
+            self._admission_error(error)
+
+    def left(self, record: Mapping[str, Any]) -> None:
+        """A request ended; `record` is its account's."""
+        self.log.request(record)
+        if self.steps is not None and self.settings.log_schedule:
+            self._finished.append(record["id"])
+        if record["reason"] not in COMPLETE:
+            return
+        try:
+            self.strategy.observe(finished_request(record))
+        except Exception as error:  # a third party's code; the engine must go on
+            self._admission_error(error)
+
+    def begin_step(self, key: Any, record: dict[str, Any], scheduled: Callable[[], dict[str, int]]) -> None:
+        """Opens the record of a step; `scheduled()` gives its tokens by request id if anybody asks."""
+        if self.settings.log_schedule:
+            record["scheduled"] = scheduled()
+            record["added"], record["finished"] = self._added, self._finished
+            self._added, self._finished = [], []
+        self.steps.begin(key, record)
+
+
+def finished_request(record: Mapping[str, Any]) -> FinishedRequest:
+    """What policies may learn from, out of a `request` event."""
+    return FinishedRequest(
+        request_id=record["id"],
+        prompt_tokens=record["prompt"],
+        output_tokens=record["output"],
+        max_tokens=record["max_tokens"],
+        preemptions=record["preemptions"],
+        recomputed_tokens=record["recomputed"],
+        preempted_seconds=record["preempted_s"],
+        restored_tokens=record["cached_resume"],
+        arrival=record["arrival_t"],
+        finished=record["finish_t"],
+    )

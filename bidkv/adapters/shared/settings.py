@@ -1,0 +1,97 @@
+"""What an engine has to know to run one strategy."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from bidkv.errors import BidValidationError
+from bidkv.registry import BaselineRegistry, create_default_registry
+from bidkv.strategies.base import Strategy
+
+_TYPES: dict[str, tuple[type, ...]] = {
+    "strategy": (str,),
+    "admission": (str, type(None)),
+    "victim": (str, type(None)),
+    "params": (dict,),
+    "admission_params": (dict,),
+    "seed": (int,),
+    "run_id": (str,),
+    "events_path": (str, type(None)),
+    "steps_path": (str, type(None)),
+    "kill_switch": (bool,),
+    "log_schedule": (bool,),
+}
+
+
+@dataclass(frozen=True)
+class AdapterSettings:
+    """A strategy, its overrides and where its records go; the same for every engine.
+
+    `admission` and `victim` replace that half of the named strategy. `params` go to the victim
+    policy, `admission_params` to the admission policy, and `seed` to a policy whose constructor takes
+    one. No path, no record.
+    """
+
+    strategy: str
+    admission: str | None = None
+    victim: str | None = None
+    params: dict[str, Any] = field(default_factory=dict)
+    admission_params: dict[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    run_id: str = ""
+    events_path: str | None = None
+    steps_path: str | None = None
+    kill_switch: bool = False  # the engine decides for itself
+    log_schedule: bool = False  # every step also lists what it scheduled
+
+    def __post_init__(self) -> None:
+        for key, allowed in _TYPES.items():
+            value = getattr(self, key)
+            if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
+                names = " or ".join("null" if t is type(None) else t.__name__ for t in allowed)
+                raise BidValidationError(f"bidkv settings: {key} must be {names}, got {value!r}")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> AdapterSettings:
+        """Raises `BidValidationError` on an unknown key, a missing strategy or a wrong type."""
+        allowed = [f.name for f in fields(cls)]
+        for key in values:
+            if key not in allowed:
+                names = ", ".join(allowed)
+                raise BidValidationError(f"bidkv settings: unknown key {key!r}; allowed: {names}")
+        if "strategy" not in values:
+            raise BidValidationError("bidkv settings: the key 'strategy' is missing")
+        return cls(**values)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def build(self, registry: BaselineRegistry | None = None) -> Strategy:
+        """A new strategy; raises `UnknownNameError` or `BidValidationError`."""
+        registry = registry or create_default_registry()
+        strategy = self._create(registry, self.params, self.admission_params)
+        params = self._seeded(strategy.victim, self.params)
+        admission_params = self._seeded(strategy.admission, self.admission_params)
+        if params == self.params and admission_params == self.admission_params:
+            return strategy
+        return self._create(registry, params, admission_params)
+
+    def _seeded(self, policy: Any, params: dict[str, Any]) -> dict[str, Any]:
+        takes_seed = "seed" in inspect.signature(type(policy)).parameters
+        return {"seed": self.seed, **params} if takes_seed else params
+
+    def _create(
+        self, registry: BaselineRegistry, params: dict[str, Any], admission_params: dict[str, Any]
+    ) -> Strategy:
+        params = {**params, "admission_params": admission_params} if admission_params else params
+        if self.admission is None and self.victim is None:
+            return registry.get(self.strategy, **params)
+        if self.admission is not None and self.victim is not None:
+            return registry.pair(self.admission, self.victim, **params)  # any name will do
+        named = registry.get(self.strategy)
+        admission = self.admission or named.admission.name
+        victim = self.victim or named.victim.name
+        return registry.pair(admission, victim, **params)

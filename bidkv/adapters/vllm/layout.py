@@ -1,0 +1,109 @@
+"""What the adapter needs of vLLM's scheduler, checked when an engine starts.
+
+A vLLM without these names, or one that reads its policy elsewhere when it preempts, stops here instead
+of running a strategy that decides nothing.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from functools import cache
+from typing import Any
+
+from bidkv.adapters.shared.layout import UnknownLayoutError, missing_names, warn_untested, wrong_parameters
+
+TESTED = ("0.26.0", "0.32.0", "0.33.0")
+"""Versions whose schedulers passed the adapter's tests (`make test-versions`). Another one with this layout runs with a warning."""
+
+EXTENDED = {
+    "add_request": ("self", "request"),
+    "schedule": ("self",),
+    "update_from_output": ("self", "scheduler_output"),
+    "_preempt_request": ("self", "request"),
+    "_free_request": ("self", "request"),
+    "reset_prefix_cache": ("self",),
+    "shutdown": ("self",),
+}
+"""Methods of `Scheduler` that the adapter extends and the names of their first parameters."""
+
+READ = {
+    "Scheduler": ("requests", "running", "waiting", "policy", "max_num_running_reqs", "get_request_counts"),
+    "KVCacheManager": ("allocate_slots", "evict_blocks", "enable_caching", "block_pool", "coordinator"),
+    "BlockPool": ("num_gpu_blocks", "get_num_free_blocks", "free_block_queue"),
+}
+"""Further names that the adapter reads or calls, by owner."""
+
+CONDITION = "self.policy == SchedulingPolicy.PRIORITY"
+VICTIM = "max(self.running, key=lambda r: (r.priority, r.arrival_time))"
+
+
+@cache
+def check_class(scheduler: type, version: str) -> None:
+    """Raises `UnknownLayoutError` if vLLM's scheduler class is not the one the adapter extends.
+
+    Warns once, at the first engine of a process, about a version that looks alike but is not in `TESTED`.
+    """
+    problems = []
+    for name, first in EXTENDED.items():
+        problems += wrong_parameters(scheduler, "Scheduler", name, first)
+    if hasattr(scheduler, "schedule"):
+        problems += branch_problems(source_of(scheduler.schedule))
+    if problems:
+        raise unknown(problems, version)
+    warn_untested("vllm", version, TESTED)
+
+
+def check_scheduler(scheduler: Any, version: str) -> None:
+    """Raises `UnknownLayoutError` if a scheduler, its KV cache manager or its block pool lacks a name."""
+    problems = missing_names(scheduler, "Scheduler", READ["Scheduler"])
+    manager = scheduler.kv_cache_manager
+    problems += missing_names(manager, "KVCacheManager", READ["KVCacheManager"])
+    pool = getattr(manager, "block_pool", None)
+    problems += missing_names(pool, "BlockPool", READ["BlockPool"])
+    groups = getattr(getattr(manager, "coordinator", None), "single_type_managers", None)
+    if not groups or not all(hasattr(group, "req_to_blocks") for group in groups):
+        problems.append("KVCacheManager.coordinator.single_type_managers[].req_to_blocks is missing")
+    if problems:
+        raise unknown(problems, version)
+
+
+def unknown(problems: list[str], version: str) -> UnknownLayoutError:
+    return UnknownLayoutError(
+        f"bidkv does not know the layout of vllm {version} (tested: {', '.join(TESTED)}): {'; '.join(problems)}"
+    )
+
+
+def source_of(function: Any) -> ast.AST:
+    """The syntax tree of a method; raises `UnknownLayoutError` where there is no source to look at."""
+    try:
+        return ast.parse(textwrap.dedent(inspect.getsource(function)))
+    except OSError as error:
+        raise UnknownLayoutError(
+            f"bidkv cannot read the source of {function.__qualname__}: {error}"
+        ) from error
+
+
+def branch_problems(schedule: ast.AST) -> list[str]:
+    """What is wrong with the branch of `schedule()` through which a victim reaches vLLM."""
+    loops = [n for n in ast.walk(schedule) if isinstance(n, ast.While) and _preempts(n)]
+    if not loops:
+        return ["Scheduler.schedule has no loop that allocates and preempts"]
+    loop = min(loops, key=lambda n: sum(1 for _ in ast.walk(n)))  # the innermost one
+    problems = []
+    tests = {ast.unparse(n.test) for n in ast.walk(loop) if isinstance(n, ast.If) and reads_policy(n.test)}
+    if tests != {CONDITION}:
+        problems.append(f"its preemption loop asks {sorted(tests)}, not {CONDITION!r}")
+    if VICTIM not in {ast.unparse(n) for n in ast.walk(loop) if isinstance(n, ast.Call)}:
+        problems.append(f"its preemption loop does not take {VICTIM!r}")
+    return [f"Scheduler.schedule: {problem}" for problem in problems]
+
+
+def reads_policy(node: ast.AST) -> bool:
+    return any(isinstance(n, ast.Attribute) and ast.unparse(n) == "self.policy" for n in ast.walk(node))
+
+
+def _preempts(loop: ast.While) -> bool:
+    called = {n.func.attr for n in ast.walk(loop) if isinstance(n, ast.Call) and hasattr(n.func, "attr")}
+    return {"allocate_slots", "_preempt_request"} <= called

@@ -1,0 +1,32 @@
+"""Shortest declared job first, in which waiting makes a job shorter."""
+
+from __future__ import annotations
+
+from bidkv.request import RequestState
+from bidkv.strategies.base import AdmissionPolicy, Strategy
+from bidkv.strategies.lcf_guard import GuardedLeastComputedFirst
+from bidkv.strategies.lengths import check_at_least
+
+
+class AgedSjf(AdmissionPolicy):
+    """Smallest prompt + declared tokens - `tokens_per_second` * seconds waited first.
+
+    All wait equally fast, so that the order of arrival + tokens / `tokens_per_second` never changes.
+    """
+
+    name = "aged-sjf"
+    source = "shortest job first with linear aging"
+
+    def __init__(self, tokens_per_second: float = 200.0):
+        check_at_least(self.name, 1e-9, tokens_per_second=tokens_per_second)
+        self.tokens_per_second = tokens_per_second
+
+    def key(self, request: RequestState, now: float = 0.0) -> tuple[float, ...]:
+        tokens = request.prompt_tokens + request.max_tokens
+        return (request.arrival + tokens / self.tokens_per_second,)
+
+
+class AgedSjfStrategy(Strategy):
+    name = "aged-sjf"
+    admission_class = AgedSjf
+    victim_class = GuardedLeastComputedFirst

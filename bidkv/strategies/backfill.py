@@ -1,0 +1,51 @@
+"""Arrival order that lets a smaller request pass a first one that does not fit, a bounded number of times."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bidkv.errors import BidValidationError
+from bidkv.request import FinishedRequest, PoolState, RequestState
+from bidkv.strategies.base import AdmissionPolicy, Strategy
+from bidkv.strategies.lcf_guard import GuardedLeastComputedFirst
+from bidkv.strategies.lengths import LearnedLengths, check_at_least
+
+
+class Backfill(AdmissionPolicy):
+    """First come, first served; but memory that the first in line cannot use goes to one who can.
+
+    Of the `depth` requests behind it the first that fits starts: a small depth keeps the tail of
+    latency, a large one lowers its mean. Whoever was overtaken by `max_overtaken` later ones is not
+    passed again. Whoever starts must leave free `headroom` (a share of the pool) and `growth` (a share
+    of the tokens that the running ones are expected to add, learned from finished requests).
+    """
+
+    name = "backfill"
+    source = "backfilling of batch queues (Lifka 1995; Mu'alem and Feitelson 2001), with room to grow"
+
+    def __init__(
+        self, depth: int = 4, max_overtaken: int = 160, headroom: float = 0.01, growth: float = 0.08
+    ):
+        check_at_least(self.name, 1, depth=depth, max_overtaken=max_overtaken)
+        check_at_least(self.name, 0, headroom=headroom, growth=growth)
+        if headroom >= 1:
+            raise BidValidationError(f"{self.name}: headroom must be below 1, got {headroom}")
+        self.backfill, self.max_overtaken = depth, max_overtaken
+        self.headroom, self.growth = headroom, growth
+        self.lengths = LearnedLengths()
+
+    def key(self, request: RequestState, now: float = 0.0) -> tuple[float, ...]:
+        return (request.arrival,)
+
+    def admits(self, request: RequestState, running: Sequence[RequestState], pool: PoolState) -> bool:
+        left = pool.free_tokens - pool.needed_tokens
+        return left >= self.growth * sum(self.lengths.mean(other) - other.output_tokens for other in running)
+
+    def observe(self, finished: FinishedRequest) -> None:
+        self.lengths.observe(finished)
+
+
+class BackfillStrategy(Strategy):
+    name = "backfill"
+    admission_class = Backfill
+    victim_class = GuardedLeastComputedFirst

@@ -1,0 +1,25 @@
+"""backfill that looks at the whole queue: the lowest mean latency, paid for by the largest requests."""
+
+from __future__ import annotations
+
+from bidkv.strategies.backfill import Backfill
+from bidkv.strategies.base import Strategy
+from bidkv.strategies.lcf_guard import GuardedLeastComputedFirst
+
+
+class BackfillDeep(Backfill):
+    """As `backfill`, with other defaults."""
+
+    name = "backfill-deep"
+    source = "backfill with a deep search"
+
+    def __init__(
+        self, depth: int = 64, max_overtaken: int = 1000, headroom: float = 0.01, growth: float = 0.08
+    ):
+        super().__init__(depth, max_overtaken, headroom, growth)
+
+
+class BackfillDeepStrategy(Strategy):
+    name = "backfill-deep"
+    admission_class = BackfillDeep
+    victim_class = GuardedLeastComputedFirst

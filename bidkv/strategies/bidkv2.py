@@ -1,0 +1,82 @@
+"""The BidKV utility with true quantities, and one auction of memory for who waits and who runs.
+
+`bidkv` ranks victims by what is freed; but what is freed must be computed again, so that it evicts the
+costliest. Here a bid offers r, the tokens that the shortfall really needs, at delta, the seconds that
+giving them up is expected to cost, and U = r / delta decides as before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bidkv.request import FinishedRequest, RequestState
+from bidkv.strategies.backfill import Backfill
+from bidkv.strategies.base import ScoredVictim, Strategy
+from bidkv.strategies.lengths import check_at_least
+from bidkv.strategies.residual_cost import KeptShare
+from bidkv.utility import compute_utility
+
+
+class AuctionAdmission(Backfill):
+    """Memory goes to the highest bid that fits: most seconds of delay per KV token-second asked for.
+
+    A request that waits loses what it has waited and its service time, O * d seconds, if others go first;
+    it asks for (P + O/2) tokens over that time. As in `backfill`, a bid that does not fit may be passed.
+    """
+
+    name = "bidkv2"
+    source = "BidKV utility, repaired: bids of who waits"
+    resorts = True
+
+    def __init__(
+        self, depth: int = 16, max_overtaken: int = 1000, headroom: float = 0.01, growth: float = 0.08
+    ):
+        super().__init__(depth, max_overtaken, headroom, growth)
+
+    def key(self, request: RequestState, now: float = 0.0) -> tuple[float, ...]:
+        output = self.lengths.mean(request)
+        service = output * self.pool.seconds_per_step
+        asked = (request.prompt_tokens + output / 2) * service
+        return (-(now - request.arrival + service) / asked,)
+
+
+class AuctionVictim(ScoredVictim):
+    """Highest U = r / delta: r = min(private tokens, shortfall), delta = seconds of recompute and waiting.
+
+    A step computes `tokens_per_step` tokens in the time of a decode step. The share that the prefix
+    cache keeps and the wait until a victim runs again are learned from those that finished. Who was
+    preempted `max_preemptions` times goes only if there is nobody else.
+    """
+
+    name = "bidkv2"
+    source = "BidKV utility, repaired: bids of who runs"
+    evicts_requester = False
+    WEIGHT = 0.05  # of the latest request that was preempted
+
+    def __init__(self, max_preemptions: int = 3, tokens_per_step: float = 256.0):
+        check_at_least(self.name, 1, max_preemptions=max_preemptions, tokens_per_step=tokens_per_step)
+        self.max_preemptions, self.tokens_per_step = max_preemptions, tokens_per_step
+        self.kept = KeptShare()
+        self.wait_seconds = 0.0
+
+    def score(self, request: RequestState, now: float) -> float:
+        own = request.computed_tokens if request.private_tokens is None else request.private_tokens
+        freed = min(own, self.pool.shortfall_tokens or own)
+        steps = 1 + own * (1 - self.kept.value) / self.tokens_per_step
+        return compute_utility(freed, steps * self.pool.seconds_per_step + self.wait_seconds)
+
+    def select(self, candidates: Sequence[RequestState], now: float) -> RequestState:
+        fresh = [request for request in candidates if request.preemptions < self.max_preemptions]
+        return super().select(fresh or candidates, now)
+
+    def observe(self, finished: FinishedRequest) -> None:
+        self.kept.observe(finished)
+        if finished.preemptions:
+            wait = finished.preempted_seconds / finished.preemptions
+            self.wait_seconds += self.WEIGHT * (wait - self.wait_seconds)
+
+
+class BidKV2Strategy(Strategy):
+    name = "bidkv2"
+    admission_class = AuctionAdmission
+    victim_class = AuctionVictim

@@ -1,0 +1,53 @@
+"""Shortest first, where short is what a request takes of the KV cache integrated over time."""
+
+from __future__ import annotations
+
+from bidkv.request import FinishedRequest, RequestState
+from bidkv.strategies.base import AdmissionPolicy, Strategy
+from bidkv.strategies.lcf_guard import GuardedLeastComputedFirst
+from bidkv.strategies.lengths import Lengths, TrueLengths, make_lengths
+
+
+class SizedAdmission(AdmissionPolicy):
+    """An admission that knows how large a request is.
+
+    s = (P + O/2) * O * d / C seconds: a prompt of P tokens and an output that grows to O hold
+    (P + O/2) tokens of the C in the pool on average, for O steps of d seconds. O is what the client
+    declared, or `lengths="learned"` from finished requests.
+    """
+
+    def __init__(self, lengths: str = "declared"):
+        self.lengths: Lengths = make_lengths(self.name, lengths)
+
+    def size(self, request: RequestState) -> float:
+        """Seconds in which the request would use up the whole pool alone."""
+        output = self.lengths.mean(request)
+        held = (request.prompt_tokens + output / 2) * output
+        return held * self.pool.seconds_per_step / self.pool.capacity_tokens
+
+    def observe(self, finished: FinishedRequest) -> None:
+        self.lengths.observe(finished)
+
+
+class OracleSizes(SizedAdmission):
+    """Knows the true length of every output: a bound, not a policy for servers."""
+
+    oracle = True
+
+    def __init__(self) -> None:
+        self.lengths = TrueLengths()
+
+
+class TokenSeconds(SizedAdmission):
+    """Smallest s first, then arrival."""
+
+    name = "token-seconds"
+
+    def key(self, request: RequestState, now: float = 0.0) -> tuple[float, ...]:
+        return (self.size(request), request.arrival)
+
+
+class TokenSecondsStrategy(Strategy):
+    name = "token-seconds"
+    admission_class = TokenSeconds
+    victim_class = GuardedLeastComputedFirst

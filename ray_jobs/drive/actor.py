@@ -1,0 +1,109 @@
+"""The Ray actor that owns one engine, and what ends an engine whose actor is gone."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from ray_jobs.engines import make_backend
+from ray_jobs.engines.config import EngineConfig
+from ray_jobs.engines.job import JobConfig
+from ray_jobs.engines.shared.base import EngineBackend
+from ray_jobs.workload.trace import Trace
+from tracking.result import RunResult
+
+EXCEPTION_LINE = re.compile(r"[A-Za-z_.]+(Error|Exception): ")
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
+REASON_LIMIT = 500  # characters
+LOG_NAME = "engine.log"
+LOG_TAIL = 256 * 1024  # bytes of an engine's log that are kept when it fails
+SCRATCH_VARIABLE = "BIDKV_ENGINE_SCRATCH"  # marks the processes of an engine, so that none outlives it
+
+
+class EngineStartError(RuntimeError):
+    """The engine did not come up."""
+
+
+class EngineActor:
+    """One engine on one GPU (or on CPUs). Returns data; writes nothing that outlives it."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="bidkv-"))
+        self.log = self.folder / LOG_NAME
+        _redirect_output(self.log)
+        # Sockets and temporary files of the engine go where they are removed with it.
+        os.environ["TMPDIR"] = os.environ[SCRATCH_VARIABLE] = tempfile.tempdir = str(self.folder)
+        self.backend: EngineBackend | None = None
+
+    async def scratch(self) -> str:
+        return str(self.folder)
+
+    async def start(self, config: EngineConfig) -> dict[str, Any]:
+        """The engine's environment; raises EngineStartError with the reason the engine's log gives."""
+        try:
+            self.backend = make_backend(config, self.folder)
+            return await self.backend.start()
+        except Exception as error:
+            raise EngineStartError(reason(error, self.log.read_text(errors="replace"))) from None
+
+    async def run(self, trace: Trace, job: JobConfig, run_id: str) -> tuple[str, RunResult]:
+        """The run's status apart from its result, so that the driver need not fetch the result."""
+        result = await self.backend.run(trace, job, run_id)
+        return result.status, result
+
+    async def stop(self) -> None:
+        if self.backend is not None:
+            await self.backend.stop()
+
+
+def reason(error: BaseException, log: str) -> str:
+    """The last exception in the engine's log: engines start children, and the child says why it died."""
+    lines = [line.strip() for line in log.splitlines() if EXCEPTION_LINE.match(line.strip())]
+    own = f"{type(error).__name__}: {error}"
+    causes = [line for line in lines if line not in own]
+    return f"{causes[-1]} ({own})" if causes else own
+
+
+def failure_reason(error: BaseException) -> str:
+    """What went wrong, in one line: of an actor's failure its own exception, without Ray's traceback."""
+    cause = getattr(error, "cause", None) or error
+    text = ANSI.sub("", str(cause))
+    if len(text) > REASON_LIMIT:  # Ray puts the traceback of a dead actor into its message
+        last = [line.strip() for line in text.splitlines() if EXCEPTION_LINE.match(line.strip())]
+        text = last[-1] if last else text[:REASON_LIMIT]
+    return f"{type(cause).__name__}: {' '.join(text.split())}"
+
+
+def read_log(folder: str) -> bytes:
+    """The end of an engine's log; empty if it is not on this node."""
+    path = Path(folder) / LOG_NAME
+    if not path.is_file():
+        return b""
+    with open(path, "rb") as file:
+        file.seek(max(0, path.stat().st_size - LOG_TAIL))
+        return file.read()
+
+
+def reap(folder: str) -> None:
+    """Ends what a stopped or killed actor left on its node: the engine's processes and its scratch folder."""
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(SCRATCH_VARIABLE) == folder:
+                process.kill()
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _redirect_output(path: Path) -> None:
+    """Sends what this process and its children print to a file."""
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for stream in (1, 2):
+        os.dup2(file, stream)
+    os.close(file)

@@ -1,0 +1,54 @@
+"""Hands a planned Hydra multirun to the sweep driver as a whole."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from typing import Any
+
+from hydra.core.utils import JobReturn
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+from rich.console import Console
+
+from ray_jobs.drive.config import BenchConfig
+from ray_jobs.drive.launch import run_sweep
+from ray_jobs.drive.secrets import refuse_secrets
+from tracking.cli import exit_on_bad_input
+
+
+class SweepCallback(Callback):
+    """Collects the job of every combination; when all are planned, runs them as one sweep."""
+
+    def __init__(self) -> None:
+        self.jobs: list[BenchConfig] = []
+        self.console = Console()
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        with exit_on_bad_input():
+            refuse_secrets(config.hydra.overrides.task)
+        self._show("planning the sweep")
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        with exit_on_bad_input():
+            refuse_secrets(config.hydra.overrides.task)
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+        if isinstance(job_return._return_value, BenchConfig):
+            self.jobs.append(job_return._return_value)
+            self._show(f"planned {len(self.jobs)} runs")
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Hydra turns an exception of a callback into a warning, so failures leave as exit codes."""
+        if not self.jobs:
+            return
+        try:
+            run_sweep(self.jobs)
+        except Exception:
+            traceback.print_exc()
+            sys.exit(1)
+
+    def _show(self, text: str) -> None:
+        """On a terminal only, and the next line takes its place."""
+        if self.console.is_terminal:
+            self.console.print(f"{text} ...", end="\r", highlight=False)

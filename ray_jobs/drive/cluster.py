@@ -1,0 +1,72 @@
+"""Starts Ray in this process or joins a running cluster."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import socket
+from collections.abc import Iterable, Sequence
+
+import ray
+
+from ray_jobs.drive.config import BenchConfig, ClusterConfig
+from ray_jobs.drive.place import check_fits, cluster_text, suitable_nodes
+from ray_jobs.engines.config import EngineConfig
+
+ANSWER_TIMEOUT_S = 10.0  # Ray itself would try for minutes
+
+
+def connect(cluster: ClusterConfig) -> None:
+    """Raises ConnectionError when `cluster.address` names a cluster that does not answer."""
+    if cluster.address is None:
+        ray.init(
+            address="local",
+            num_cpus=cluster.num_cpus,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="error",
+        )
+    else:
+        try:
+            _knock(cluster.address)
+            ray.init(address=cluster.address, log_to_driver=False, logging_level="error")
+        except ConnectionError as error:
+            raise ConnectionError(f"cluster.address={cluster.address!r}: {error}") from None
+    # Ray exits at once on SIGTERM, which `ray job stop` sends; as an interrupt it ends the sweep in order.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+
+
+def _knock(address: str) -> None:
+    """Raises ConnectionError if nobody listens at `address`; "auto" is what Ray's RAY_ADDRESS says."""
+    if address == "auto":
+        address = os.environ.get("RAY_ADDRESS", "auto")
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not (colon and port.isdigit()):
+        return  # a name that only Ray can resolve
+    try:
+        socket.create_connection((host, int(port)), ANSWER_TIMEOUT_S).close()
+    except OSError as error:
+        raise ConnectionError(f"no Ray cluster answers at {address}: {error}") from None
+
+
+def engines_that_fit(jobs: Sequence[BenchConfig]) -> int:
+    """How many engines of the jobs, whichever they are, the cluster holds at once.
+
+    Raises ValueError if no node can hold one of them.
+    """
+    fit = math.inf
+    for engine in _distinct(job.engine_used for job in jobs):
+        places = sum(suitable_nodes(engine).values())
+        check_fits(engine, places, cluster_text())
+        fit = min(fit, places)
+    limit = jobs[0].cluster.max_actors
+    return int(fit if limit is None else min(fit, limit))
+
+
+def _distinct(engines: Iterable[EngineConfig]) -> list[EngineConfig]:
+    found: list[EngineConfig] = []
+    for engine in engines:
+        if engine not in found:
+            found.append(engine)
+    return found

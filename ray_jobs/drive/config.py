@@ -1,0 +1,70 @@
+"""The benchmark's configuration, composed of what each room owns. Hydra fills it from `conf/`."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, field
+
+from ray_jobs.engines.job import JobConfig
+from tracking.errors import require, require_one_of
+from tracking.metrics.catalogue import METRICS
+from tracking.metrics.config import SloConfig
+from tracking.store.config import TrackingConfig
+
+
+@dataclass
+class ClusterConfig:
+    """Where the engine actors run. `address` null starts Ray in this process; "auto" joins a cluster."""
+
+    address: str | None = None
+    num_cpus: int | None = None  # local only; null = as Ray counts them
+    max_actors: int | None = None  # null = as many engines as the cluster's CPUs and GPUs hold
+
+    def __post_init__(self) -> None:
+        if self.num_cpus is not None:
+            require(self.num_cpus > 0, "cluster.num_cpus", self.num_cpus, "> 0 or null")
+        if self.max_actors is not None:
+            require(self.max_actors > 0, "cluster.max_actors", self.max_actors, "> 0 or null")
+
+
+@dataclass
+class CapacityConfig:
+    """How the capacity of an engine under a workload is found: see ray_jobs/drive/capacity.py."""
+
+    precision: float = 0.02  # the capacity is between the rate found and this much more
+    max_runs: int = 12
+    requests: int | None = (
+        None  # in each run; null = six times engine.max_num_seqs, but at least 1500. A file's
+    )
+    # requests are always those of the workload
+    seed: int = 0  # of the requests
+    folder: str = "outputs/capacity"  # what was found before
+
+    def __post_init__(self) -> None:
+        require(0.001 <= self.precision <= 0.2, "capacity.precision", self.precision, "from 0.001 to 0.2")
+        require(self.max_runs >= 4, "capacity.max_runs", self.max_runs, ">= 4")
+        if self.requests is not None:
+            require(self.requests >= 50, "capacity.requests", self.requests, ">= 50 or null")
+
+
+@dataclass
+class BenchConfig(JobConfig):
+    """One run: a strategy on a workload in an engine. A sweep is a list of these."""
+
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    slo: SloConfig = field(default_factory=SloConfig)
+    capacity: CapacityConfig = field(default_factory=CapacityConfig)
+    experiment: str | None = None  # its name, for the record
+    figures: str = "outputs/figures"  # folder of the sweeps' figures
+    objective: str = "e2e_mean_s"  # the metric `main` returns to an optimising sweeper
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_one_of("objective", self.objective, METRICS)
+        python = self.engine.python
+        if python is not None and self.cluster.address is None:  # a cluster's nodes have their own files
+            require(
+                shutil.which(python) is not None,
+                "engine.python", python, "an interpreter on this machine (`make env-sglang` makes SGLang's)",
+            )  # fmt: skip

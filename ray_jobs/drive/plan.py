@@ -1,0 +1,139 @@
+"""Turns the jobs of a sweep into blocks of paired runs on frozen traces."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ray_jobs.drive.config import BenchConfig
+from ray_jobs.workload.freeze import freeze_trace
+from ray_jobs.workload.trace import Trace
+from tracking.errors import require
+from tracking.store.record import RunFacts, TraceFacts
+
+NOT_PART_OF_A_RUN = ("cluster", "tracking", "capacity", "figures", "objective", "experiment")
+
+
+@dataclass
+class PlannedRun:
+    """One run to do: its job, its frozen trace and its place in a block."""
+
+    job: BenchConfig
+    trace: Trace
+    config_hash: str
+    block: int = 0
+    position: int = 0
+
+    def facts(self, attempt: int, commit: str) -> RunFacts:
+        """What the store is told of this run."""
+        job, requests = self.job, self.trace.requests
+        tags = {
+            "strategy": job.strategy.label,
+            "admission": job.strategy.admission,
+            "victim": job.strategy.victim,
+            "workload": job.workload.name,
+            "rate": f"{job.workload.rate:g}",
+            "seed": str(job.seed),
+            "repeat": str(job.repeat),
+            "block": str(self.block),
+            "block_position": str(self.position),
+            "attempt": str(attempt),
+            "git_commit": commit,
+        }
+        trace = TraceFacts(
+            name=self.trace.name,
+            seed=self.trace.seed,
+            hash=self.trace.hash,
+            requests=len(requests),
+            prompt_tokens=int(sum(len(r.prompt_token_ids) for r in requests)),
+            output_tokens=int(sum(r.output_tokens for r in requests)),
+        )
+        return RunFacts(self.name, self.config_hash, asdict(job), tags, trace)
+
+    @property
+    def name(self) -> str:
+        job = self.job
+        repeat = f" repeat={job.repeat}" if job.repeat else ""
+        return f"{job.strategy.label} {job.workload.name} {load_name(job)} seed={job.seed}{repeat}"
+
+
+def load_name(job: BenchConfig) -> str:
+    """How heavy the load is: "3.8 req/s", "95% (7.9 req/s)", "0.6 sessions/s", "16 users" or "replay x2"."""
+    arrivals = job.workload.arrivals
+    if job.workload.load_share is not None:
+        return f"{job.workload.load} ({job.workload.rate:g} req/s)"
+    if arrivals.kind == "closed_loop":
+        return f"{arrivals.users} users"
+    if arrivals.kind == "replay":
+        return f"replay x{1 / arrivals.time_scale:g}"
+    return f"{job.workload.rate:g} {'sessions/s' if arrivals.kind == 'sessions' else 'req/s'}"
+
+
+def plan_blocks(jobs: Sequence[BenchConfig]) -> list[list[PlannedRun]]:
+    """Blocks in the order of the jobs; a block is every strategy on one engine config and trace.
+
+    Inside a block the order of strategies is rotated by the block's number (A B C, B C A, ...), so
+    that a machine that drifts hits all alike. A block runs on one engine, one run after another.
+    Raises ValueError when two jobs are equal or a trace does not fit the engine.
+    """
+    check_labels(jobs)
+    traces: dict[str, Trace] = {}
+    blocks: dict[str, list[PlannedRun]] = {}
+    for job in jobs:
+        trace_key = digest([asdict(job.workload), job.seed, job.engine.vocab_size, job.engine.max_model_len])
+        if trace_key not in traces:
+            traces[trace_key] = frozen(job)
+        trace = traces[trace_key]
+        settings = {k: v for k, v in asdict(job).items() if k not in NOT_PART_OF_A_RUN}
+        for key in ("admission_params", "kill_switch"):  # as in runs planned before there were any
+            if not getattr(job.strategy, key):
+                del settings["strategy"][key]
+        run = PlannedRun(job, trace, digest([settings, trace.hash]))
+        block = digest([{k: v for k, v in settings.items() if k != "strategy"}, trace.hash])
+        twin = next((r for r in blocks.get(block, []) if r.config_hash == run.config_hash), None)
+        require(
+            twin is None, "strategy", job.strategy.label,
+            "swept once per block (two runs would be equal; sweep seed or repeat, or give one a strategy.label)",
+        )  # fmt: skip
+        blocks.setdefault(block, []).append(run)
+    planned = []
+    for number, runs in enumerate(blocks.values()):
+        shift = number % len(runs)
+        order = runs[shift:] + runs[:shift]
+        for position, run in enumerate(order):
+            run.block, run.position = number, position
+        planned.append(order)
+    return planned
+
+
+def check_labels(jobs: Sequence[BenchConfig]) -> None:
+    """Raises ValueError if one label stands for two strategies: results would be averaged over both."""
+    meanings: dict[str, dict[str, Any]] = {}
+    for job in jobs:
+        strategy = asdict(job.strategy)
+        known = meanings.setdefault(job.strategy.label, strategy)
+        other = next((key for key in strategy if strategy[key] != known[key]), None)
+        require(
+            other is None, "strategy.label", job.strategy.label,
+            f"another one for each strategy: it stands for {other}={known.get(other)!r} and {strategy.get(other)!r}",
+        )  # fmt: skip
+
+
+def frozen(job: BenchConfig) -> Trace:
+    """The job's trace, checked against the engine's limits."""
+    engine = job.engine
+    trace = freeze_trace(job.workload, job.seed, engine.vocab_size, engine.max_model_len)
+    longest = max(len(r.prompt_token_ids) + r.output_tokens for r in trace.requests)
+    require(
+        longest <= engine.max_model_len,
+        "engine.max_model_len", engine.max_model_len, f">= {longest}, the trace's longest request",
+    )  # fmt: skip
+    return trace
+
+
+def digest(value: Any) -> str:
+    """A short stable hash of plain data."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]

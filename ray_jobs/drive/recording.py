@@ -1,0 +1,138 @@
+"""Makes what the store keeps of a run, beside the next run: metrics, figures and files, spooled, then uploaded."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import ray
+import yaml
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from tracking.metrics.catalogue import compute_metrics, run_flags
+from tracking.metrics.classes import CLASSES_FILE, class_metrics, classes_json
+from tracking.metrics.config import SloConfig
+from tracking.metrics.ideal import IdealTimes
+from tracking.records import check_complete
+from tracking.reporting.figures import run_figure
+from tracking.reporting.page import png
+from tracking.result import RunResult
+from tracking.store.config import TrackingConfig
+from tracking.store.record import Record, RunFacts
+from tracking.store.spool import Spool
+from tracking.store.upload import upload_waiting
+
+TABLE_COLUMNS_LEFT_OUT = ["itl_s"]  # a list a row; requests.parquet has it
+ENGINES_EACH = 16  # engines whose results one recorder keeps up with
+LONGEST_PAUSE_S = 30.0  # between two tries of an upload
+
+
+class Recorder:
+    """On the driver's node, in a process of its own, so that the driver only moves references."""
+
+    def __init__(self, sweep_id: str, tracking: TrackingConfig, ideals: dict[str, IdealTimes | None]):
+        self.spool = Spool(tracking.spool, sweep_id)
+        self.sweep_id = sweep_id
+        self.ideals = ideals  # by block, those of the block's first run
+
+    def keep(
+        self, result: RunResult, environment: dict[str, Any], run: RunFacts, slo: SloConfig, started_ms: int
+    ) -> tuple[str | None, dict[str, float], dict[str, str]]:
+        """Spools the record of a run; returns why it failed after all (or None), its metrics and flags."""
+        result.environment = environment
+        result.request_timeout_s = run.config["run"]["request_timeout_s"]
+        check_complete(result)
+        ideal = self.ideals.setdefault(run.tags["block"], IdealTimes.of(result))
+        metrics, flags = compute_metrics(result, slo, ideal), run_flags(result)
+        status = "FINISHED"
+        if result.status == "failed":
+            status, flags = "FAILED", flags | {"error": result.error or "the engine says so"}
+        self.spool.put(
+            Record(
+                self.sweep_id, status, started_ms, now_ms(), run, flags | environment_tags(result),
+                metrics, result_files(result, run.config), ["requests.json", CLASSES_FILE],
+            )
+        )  # fmt: skip
+        return flags.get("error"), metrics, flags
+
+    def fail(self, run: RunFacts, reason: str, traceback: str, log: bytes, started_ms: int) -> None:
+        """Spools the record of a run that left no result: why, and what the engine said."""
+        files = {"traceback.txt": traceback.encode(), "engine.log": log}
+        files = {name: content for name, content in files.items() if content}
+        self.spool.put(
+            Record(self.sweep_id, "FAILED", started_ms, now_ms(), run, {"error": reason}, files=files)
+        )
+
+
+class Uploader:
+    """Brings what is spooled into the store, one record after another, for as long as it takes."""
+
+    def __init__(self, sweep_id: str, tracking: TrackingConfig):
+        self.spool = Spool(tracking.spool, sweep_id)
+        self.tracking = tracking
+        self.error: str | None = None  # why the last try failed; None while all goes well
+        self._wake = threading.Event()
+        threading.Thread(target=self._work, daemon=True).start()
+
+    def state(self) -> tuple[int, str | None]:
+        """How many records wait, and what for."""
+        self._wake.set()
+        return len(self.spool.pending()), self.error
+
+    def _work(self) -> None:
+        pause = 1.0
+        while True:
+            self.error = upload_waiting(self.spool, self.tracking)
+            pause = 1.0 if self.error is None else min(2 * pause, LONGEST_PAUSE_S)
+            self._wake.wait(pause)
+            self._wake.clear()
+
+
+def start_here(cls: type, *arguments: Any) -> Any:
+    """An actor of `cls` on the driver's own node, where the spool is."""
+    node = ray.get_runtime_context().get_node_id()
+    # MLflow would try a server that is away for minutes before it says so.
+    environment = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
+    options = {
+        "num_cpus": 0,
+        "scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False),
+        "runtime_env": {"env_vars": environment},
+    }
+    return ray.remote(cls).options(**options).remote(*arguments)
+
+
+def environment_tags(result: RunResult) -> dict[str, str]:
+    """What the store says of the engine and the machine."""
+    environment = result.environment
+    return {
+        "engine": str(environment.get("engine")),
+        "engine_version": str(environment.get("engine_version")),
+        "hardware": f"{environment.get('device')} | {environment.get('cpu')} x{environment.get('cpus')}",
+        "host": str(environment.get("host")),
+        "status": result.status,
+    }
+
+
+def result_files(result: RunResult, config: dict[str, Any]) -> dict[str, bytes]:
+    """The artifacts of a run by name."""
+    files = saved_files(result)
+    table = result.requests.drop(columns=TABLE_COLUMNS_LEFT_OUT)
+    files["requests.json"] = table.to_json(orient="split", index=False, date_format="iso").encode()
+    files[CLASSES_FILE] = classes_json(class_metrics(result)).encode()
+    files["config.yaml"] = yaml.safe_dump(config, sort_keys=False).encode()
+    files["timeline.png"] = png(run_figure(result))
+    return files
+
+
+def saved_files(result: RunResult) -> dict[str, bytes]:
+    """What `RunResult.load` reads."""
+    with tempfile.TemporaryDirectory() as folder:
+        result.save(Path(folder))
+        return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+
+
+def now_ms() -> int:
+    return int(time.time() * 1000)

@@ -1,0 +1,294 @@
+"""Runs the blocks of a sweep over a pool of engine actors; every result is kept, whatever else fails."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import ray
+
+from ray_jobs.drive.actor import failure_reason
+from ray_jobs.drive.cluster import connect, engines_that_fit
+from ray_jobs.drive.handle import EngineHandle
+from ray_jobs.drive.plan import PlannedRun, digest, load_name
+from ray_jobs.drive.pool import EnginePool
+from ray_jobs.drive.progress import SweepProgress
+from ray_jobs.drive.recording import ENGINES_EACH, Recorder, Uploader, now_ms, start_here
+from ray_jobs.drive.summary import Row, summary_text
+from ray_jobs.drive.traces import SharedTraces
+from tracking.metrics.ideal import IdealTimes
+from tracking.metrics.stored import from_store
+from tracking.reporting.figures import sweep_figure
+from tracking.reporting.page import png
+from tracking.store.client import check_store
+from tracking.store.record import Record
+from tracking.store.spool import Spool
+from tracking.store.upload import upload_waiting
+from tracking.store.writer import SweepStore, git_commit
+
+log = logging.getLogger(__name__)
+
+BEHIND = 4  # results that a recorder may be behind before engines wait for it
+LOOK_S = 0.2
+INTERRUPTED_PATIENCE_S = 15.0  # somebody waits for the prompt
+
+
+@dataclass
+class SweepOutcome:
+    """What a sweep did: a row for each run that has a result, and the names of those that failed."""
+
+    sweep_id: str
+    rows: list[Row] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    reused: int = 0
+    figure: str | None = None  # path of the sweep's figure
+    waiting: int = 0  # records that the store does not have yet
+
+
+class Sweep:
+    """One sweep: `prepare` finds all that makes it impossible, then `run` does it."""
+
+    def __init__(self, blocks: Sequence[Sequence[PlannedRun]], progress: SweepProgress):
+        self.blocks = [list(block) for block in blocks]
+        self.runs = [run for block in self.blocks for run in block]
+        self.job = self.runs[0].job  # cluster, tracking and experiment are the same in all
+        self.progress = progress
+        self.engines = EnginePool()
+        self.traces = SharedTraces(block[0].trace for block in self.blocks)
+        self.ideals: dict[str, IdealTimes | None] = {}  # of blocks of which runs are reused
+        self.started_ms = now_ms()
+        self.commit = git_commit()
+
+    def prepare(self) -> None:
+        """Joins the cluster and opens the store. Raises ValueError, ConnectionError or OSError."""
+        check_store(self.job.tracking.uri)
+        connect(self.job.cluster)
+        try:
+            self.actors = min(engines_that_fit([run.job for run in self.runs]), len(self.blocks))
+            self.store = SweepStore(self.job.tracking)
+            finished = self.store.open(self._hash(), self._name(), {"git_commit": self.commit})
+            self.outcome = SweepOutcome(self.store.sweep_id)
+            self.spool = Spool(self.job.tracking.spool, self.store.sweep_id)
+            if self.spool.pending():  # left by a driver that died
+                upload_waiting(self.spool, self.job.tracking)
+                finished = self.store.finished()
+            self.spool.open(self.job.tracking)
+            self._reuse(finished)
+        except BaseException:
+            ray.shutdown()
+            raise
+
+    def run(self) -> SweepOutcome:
+        """Runs what is left to do; the parent run is closed whatever happens."""
+        lease = self.store.beat()
+        status, patience = "KILLED", INTERRUPTED_PATIENCE_S
+        try:
+            self.uploader = start_here(Uploader, self.store.sweep_id, self.job.tracking)
+            asyncio.run(self._run_blocks())
+            status = "FAILED" if self.outcome.failed else "FINISHED"
+            patience = self.job.tracking.patience_s
+        finally:
+            try:
+                self._end(status)
+                asyncio.run(self._wait_for_store(patience))
+            finally:
+                lease.set()
+                self.spool.close()
+                ray.shutdown()
+        return self.outcome
+
+    def _hash(self) -> str:
+        return digest([run.config_hash for run in self.runs])
+
+    def _name(self) -> str:
+        return self.job.experiment or time.strftime("sweep %Y-%m-%d %H:%M:%S")
+
+    def _reuse(self, finished: dict) -> None:
+        """Takes over the results of an interrupted sweep."""
+        for block in self.blocks:
+            trace = block[0].trace
+            for run in list(block):
+                done = finished.get(run.config_hash)
+                if done is not None:
+                    block.remove(run)
+                    self.outcome.reused += 1
+                    self.ideals[str(run.block)] = IdealTimes.stored(done.data.metrics)
+                    self.outcome.rows.append(_row(run, from_store(done.data.metrics), done.data.tags))
+                    self.progress.reused(run.name)
+            if not block:
+                self.traces.left(trace)
+        self.blocks = [block for block in self.blocks if block]
+
+    async def _run_blocks(self) -> None:
+        """Every worker owns one engine and takes block after block until none is left."""
+        actors = min(self.actors, len(self.blocks))
+        count = min(-(-actors // ENGINES_EACH), os.cpu_count() or 1)
+        self.recorders = [
+            start_here(Recorder, self.store.sweep_id, self.job.tracking, self.ideals) for _ in range(count)
+        ]
+        self.behind = asyncio.Semaphore(BEHIND * count)
+        async with asyncio.TaskGroup() as tasks:
+            watch = tasks.create_task(self._watch_uploads())
+            async with asyncio.TaskGroup() as self.recordings, asyncio.TaskGroup() as workers:
+                for _ in range(actors):
+                    workers.create_task(self._work())
+            watch.cancel()
+
+    async def _work(self) -> None:
+        engine: EngineHandle | None = None
+        try:
+            while block := self._next_block(engine):
+                kind = None  # of the device: all runs of a block have the same
+                for run in block:
+                    engine = await self._attempts(run, engine, kind)
+                    kind = engine.device_kind if engine else kind
+                self.traces.left(block[0].trace)
+        finally:
+            if engine is not None:
+                await engine.stop()
+
+    def _next_block(self, engine: EngineHandle | None) -> list[PlannedRun] | None:
+        """The next block, one that the running engine can take if there is any."""
+        if not self.blocks:
+            return None
+        fits = (
+            i
+            for i, b in enumerate(self.blocks)
+            if engine is not None and b[0].job.engine_used == engine.config
+        )
+        return self.blocks.pop(next(fits, 0))
+
+    async def _attempts(
+        self, run: PlannedRun, engine: EngineHandle | None, kind: str | None
+    ) -> EngineHandle | None:
+        """Tries a run up to `run.attempts` times, on a fresh engine after a failure."""
+        for attempt in range(1, run.job.run.attempts + 1):
+            if self.engines.hopeless(run.job.engine_used):
+                break
+            self.progress.started(run.name)
+            started_ms = now_ms()
+            try:
+                engine = await self._engine_for(run, engine, kind)
+                started_ms = now_ms()
+                result = await engine.run(
+                    self.traces.reference(run.trace), run.job, f"{run.config_hash}-{attempt}"
+                )
+            except Exception as error:  # a crash of one run never loses the others
+                log.debug("run %s failed", run.name, exc_info=True)
+                if engine is not None:
+                    await engine.stop()
+                await self._failed(run, attempt, error, engine.log if engine else b"", started_ms)
+                engine = None
+            else:
+                await self.behind.acquire()
+                self.recordings.create_task(self._keep(run, attempt, engine, result, started_ms))
+                return engine
+        self.outcome.failed.append(run.name)
+        return None
+
+    async def _engine_for(
+        self, run: PlannedRun, engine: EngineHandle | None, kind: str | None
+    ) -> EngineHandle:
+        """The running engine if only the strategy changes, else a new one."""
+        if engine is not None:
+            if engine.config == run.job.engine_used:
+                return engine
+            await engine.stop()
+        return await self.engines.start(
+            run.job.engine_used, kind, lambda text: self.progress.waiting(run.name, text)
+        )
+
+    async def _keep(
+        self, run: PlannedRun, attempt: int, engine: EngineHandle, result: ray.ObjectRef, started_ms: int
+    ) -> None:
+        """Has a result recorded, beside the next run; the driver sees its metrics only."""
+        recorder = self.recorders[run.block % len(self.recorders)]
+        facts = run.facts(attempt, self.commit)
+        try:
+            error, metrics, flags = await recorder.keep.remote(
+                result, engine.environment, facts, run.job.slo, started_ms
+            )
+        except Exception as error:  # the disk is full, or the recorder died: the run has no result then
+            self.outcome.failed.append(run.name)
+            self.progress.failed(run.name, attempt, failure_reason(error))
+        else:
+            if error is not None:
+                self.outcome.failed.append(run.name)
+                self.progress.failed(run.name, attempt, error)
+                return
+            row = _row(run, metrics, flags)
+            self.outcome.rows.append(row)
+            self.progress.finished(run.name, row)
+        finally:
+            self.behind.release()
+
+    async def _failed(
+        self, run: PlannedRun, attempt: int, error: Exception, engine_log: bytes, started_ms: int
+    ) -> None:
+        reason, text = failure_reason(error), "".join(traceback.format_exception(error))
+        self.progress.failed(run.name, attempt, reason)
+        recorder = self.recorders[run.block % len(self.recorders)]
+        facts = run.facts(attempt, self.commit)
+        try:
+            await recorder.fail.remote(facts, reason, text, getattr(error, "log", engine_log), started_ms)
+        except ray.exceptions.RayError as lost:
+            self.progress.failed(run.name, attempt, f"and could not be recorded: {failure_reason(lost)}")
+
+    async def _watch_uploads(self) -> None:
+        """Shows what the results wait for while the sweep goes on."""
+        while True:
+            await asyncio.sleep(5.0)
+            self._show_waiting(*await self.uploader.state.remote())
+
+    async def _wait_for_store(self, patience_s: float) -> None:
+        """Until the store has every record, or for `patience_s` after the last one it took."""
+        last, since = -1, time.monotonic()
+        while True:
+            waiting, error = await self.uploader.state.remote()
+            self.outcome.waiting = waiting
+            if waiting != last:
+                last, since = waiting, time.monotonic()
+            if not waiting or (error and time.monotonic() - since > patience_s):
+                return
+            self._show_waiting(waiting, error)
+            await asyncio.sleep(LOOK_S)
+
+    def _show_waiting(self, waiting: int, error: str | None) -> None:
+        if error is not None:
+            self.progress.waiting("store", f"{waiting} results wait for it: {error}")
+
+    def _end(self, status: str) -> None:
+        """Spools the end of the sweep: status, table and figure of what there is, also if it was interrupted."""
+        files: dict[str, bytes] = {}
+        try:
+            files = self._summary()
+        except Exception as error:  # a sweep is not lost because its figure cannot be drawn or written
+            log.exception("no summary")
+            self.progress.failed("summary", 1, failure_reason(error))
+        self.spool.put(Record(self.store.sweep_id, status, self.started_ms, now_ms(), files=files))
+
+    def _summary(self) -> dict[str, bytes]:
+        """The sweep's artifacts; the figure also goes into the folder `figures`. Strategies in the sweep's order."""
+        if not self.outcome.rows:
+            return {}
+        order = list(dict.fromkeys(run.job.strategy.label for run in self.runs))
+        self.outcome.rows.sort(key=lambda row: order.index(row.strategy))
+        figure = png(sweep_figure(self.outcome.rows))
+        files = {"summary.png": figure, "summary.txt": summary_text(self.outcome.rows).encode()}
+        path = Path(self.job.figures) / f"{self.outcome.sweep_id[:8]}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(figure)
+        self.outcome.figure = str(path)
+        return files
+
+
+def _row(run: PlannedRun, metrics: dict[str, float], flags: dict[str, str]) -> Row:
+    engine = run.job.engine
+    group = f"{run.job.workload.name}, {load_name(run.job)}, {engine.kind}"
+    return Row(group, run.job.strategy.label, dict(metrics), dict(flags))

@@ -1,0 +1,159 @@
+"""Configuration of an engine: `engine`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from pkgutil import iter_modules
+from typing import Any
+
+from omegaconf import MISSING
+
+from ray_jobs.engines.sim.config import SimConfig
+from tracking.errors import require, require_one_of
+
+DTYPES = ("auto", "half", "float16", "bfloat16", "float", "float32")
+MOST_SEQS = 65_536  # beyond it vLLM's own buffers do not fit any machine
+SECRET = re.compile("TOKEN(?!S)|SECRET|PASSWORD|PASSWD|API_KEY|ACCESS_KEY|CREDENTIAL")  # TOKENS are counted
+NOT_AN_ENGINE = {"config", "job"}  # the other modules of this package
+
+
+def engine_kinds() -> list[str]:
+    """The engines there are: `ray_jobs/engines/<kind>.py` is one, and needs to be named nowhere else."""
+    modules = iter_modules([str(Path(__file__).parent)])
+    return sorted(m.name for m in modules if not m.ispkg and m.name not in NOT_AN_ENGINE)
+
+
+@dataclass
+class TinyModelConfig:
+    """Shape of the random Llama that `engine.model=tiny-llama` stands for."""
+
+    hidden_size: int = 64
+    layers: int = 2
+
+
+@dataclass
+class EngineConfig:
+    """An inference engine and its limits. Tokens and blocks are counts, times are seconds."""
+
+    kind: str = MISSING
+    model: str = MISSING
+    tiny: TinyModelConfig = field(default_factory=TinyModelConfig)
+    vocab_size: int = 32000  # prompt token ids are drawn below it
+    load_format: str = "auto"
+    dtype: str = "auto"
+    block_size: int = 16
+    num_blocks: int | None = None  # KV-cache blocks; null = as many as memory holds
+    max_num_seqs: int = 32
+    max_model_len: int = 8192
+    max_num_batched_tokens: int | None = None
+    prefix_caching: bool = True
+    kv_offload_gib: float = (
+        0.0  # host memory that takes KV blocks which leave the device; vLLM only, 0 = none
+    )
+    gpu_memory_utilization: float = 0.9
+    tensor_parallel_size: int = 1
+    enforce_eager: bool = False
+    seed: int = 0
+    extra: dict[str, Any] = field(default_factory=dict)  # further engine arguments, by the engine's names
+    env: dict[str, str] = field(
+        default_factory=dict
+    )  # environment of the engine's process; stored with the run
+    pass_env: list[str] = field(default_factory=list)  # variables it gets from the driver's, stored nowhere
+    python: str | None = None  # interpreter of the engine's own environment; null = the driver's
+    num_gpus: float = 0.0
+    num_cpus: float = 1.0
+    start_timeout_s: float = 600.0
+    sim: SimConfig | None = None  # kind=vllm_sim only
+
+    def __post_init__(self) -> None:
+        require_one_of("engine.kind", self.kind, engine_kinds())
+        for key in ("block_size", "max_num_seqs", "max_model_len", "vocab_size", "tensor_parallel_size"):
+            require(getattr(self, key) > 0, f"engine.{key}", getattr(self, key), "> 0")
+        require(self.max_num_seqs <= MOST_SEQS, "engine.max_num_seqs", self.max_num_seqs, f"<= {MOST_SEQS}")
+        if self.max_num_batched_tokens is not None:
+            tokens = self.max_num_batched_tokens
+            require(tokens > 0, "engine.max_num_batched_tokens", tokens, "> 0 or null")
+        require_one_of("engine.dtype", self.dtype, DTYPES)
+        require(self.start_timeout_s > 0, "engine.start_timeout_s", self.start_timeout_s, "> 0")
+        check_environment(self.env)
+        require(
+            0 < self.gpu_memory_utilization <= 1,
+            "engine.gpu_memory_utilization", self.gpu_memory_utilization, "in (0, 1]",
+        )  # fmt: skip
+        require(self.num_gpus >= 0, "engine.num_gpus", self.num_gpus, ">= 0")
+        require(self.num_cpus >= 0, "engine.num_cpus", self.num_cpus, ">= 0")
+        require(self.num_cpus > 0 or self.num_gpus > 0, "engine.num_cpus", self.num_cpus, "> 0 without a GPU")
+        whole = self.num_gpus == self.tensor_parallel_size or self.num_gpus <= 1 == self.tensor_parallel_size
+        require(
+            whole, "engine.num_gpus", self.num_gpus,
+            f"engine.tensor_parallel_size={self.tensor_parallel_size}, since an engine has its GPUs on one node",
+        )  # fmt: skip
+        require(self.kv_offload_gib >= 0, "engine.kv_offload_gib", self.kv_offload_gib, ">= 0")
+        if self.kv_offload_gib:
+            require(
+                self.kind.startswith("vllm") and self.prefix_caching,
+                "engine.kv_offload_gib", self.kv_offload_gib,
+                "0 without vLLM and engine.prefix_caching: blocks in host memory are found by their hashes",
+            )  # fmt: skip
+        if self.num_blocks is not None:
+            require(self.num_blocks > 0, "engine.num_blocks", self.num_blocks, "> 0")
+            capacity = (self.num_blocks - 1) * self.block_size  # vLLM keeps one block empty
+            require(
+                capacity >= self.max_model_len,
+                "engine.num_blocks", self.num_blocks,
+                f"at least {-(-self.max_model_len // self.block_size) + 1}, so that one request of "
+                f"engine.max_model_len={self.max_model_len} tokens fits beside the empty block",
+            )  # fmt: skip
+        if self.kind == "vllm_sim":
+            check_simulated(self)
+
+
+def blocks_that_fit(engine: EngineConfig) -> int:
+    """KV-cache blocks in the memory that weights and `reserved_bytes` leave of `gpu_memory_utilization`."""
+    sim = engine.sim
+    free = (
+        sim.hardware.memory * engine.gpu_memory_utilization
+        - sim.model_shape.weight_bytes
+        - sim.reserved_bytes
+    )
+    return max(0, int(free // (sim.model_shape.kv_bytes_per_token * engine.block_size)))
+
+
+def check_simulated(engine: EngineConfig) -> None:
+    """Raises ValueError if `engine` cannot be simulated."""
+    require(
+        engine.sim is not None,
+        "engine.sim",
+        engine.sim,
+        "given for engine.kind=vllm_sim (start from engine=vllm_sim)",
+    )
+    require(
+        engine.tensor_parallel_size == 1, "engine.tensor_parallel_size", engine.tensor_parallel_size,
+        "1 in a simulation (set engine.sim.model_shape.tensor_parallel)",
+    )  # fmt: skip
+    if engine.kv_offload_gib:
+        bandwidth = engine.sim.hardware.host_bandwidth
+        require(
+            bandwidth is not None, "engine.sim.hardware.host_bandwidth", bandwidth,
+            "given with engine.kv_offload_gib",
+        )  # fmt: skip
+    if engine.num_blocks is None:
+        fit = blocks_that_fit(engine)
+        require(
+            (fit - 1) * engine.block_size >= engine.max_model_len,
+            "engine.max_model_len", engine.max_model_len,
+            f"<= {max(0, fit - 1) * engine.block_size}, the tokens that {engine.sim.hardware.name} holds beside "
+            f"the weights of {engine.sim.model_shape.name}",
+        )  # fmt: skip
+
+
+def check_environment(names: Iterable[str]) -> None:
+    """Raises ValueError if one of these variables of `engine.env`, which is stored, looks like a secret."""
+    for name in names:
+        require(
+            not SECRET.search(str(name).upper()), "engine.env", name,
+            f"a variable that may be stored with the run (a secret is given by name: engine.pass_env=[{name}])",
+        )  # fmt: skip

@@ -1,0 +1,114 @@
+"""What an engine is given to run: a strategy, a workload, deadlines."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from omegaconf import MISSING
+
+from bidkv import create_default_registry
+from ray_jobs.engines.config import EngineConfig
+from ray_jobs.workload.config import WorkloadConfig
+from tracking.errors import require
+
+KNOBS = ("max_num_seqs", "max_num_batched_tokens", "prefix_caching", "kv_offload_gib")
+"""Keys of `engine` that a strategy may have for itself; all that are no keys of `engine` go to `engine.extra`."""
+
+
+@dataclass
+class StrategyConfig:
+    """An admission order, a victim policy and the parameters of each; also settings of the engine to compare."""
+
+    name: str = MISSING
+    admission: str = MISSING
+    victim: str = MISSING
+    params: dict[str, Any] = field(default_factory=dict)  # the victim policy's
+    admission_params: dict[str, Any] = field(default_factory=dict)
+    engine: dict[str, Any] = field(default_factory=dict)  # the engine's own knobs, e.g. {watermark: 0.02}
+    kill_switch: bool = False  # the engine decides, the adapter only keeps records
+    label: str | None = None  # how results name it; derived from the pair when absent
+
+    def __post_init__(self) -> None:
+        registry = create_default_registry()
+        for key, value, allowed in (
+            ("strategy.admission", self.admission, registry.list_admissions()),
+            ("strategy.victim", self.victim, registry.list_victims()),
+        ):
+            require(value in allowed, key, value, "one of " + ", ".join(allowed))
+        registry.pair(self.admission, self.victim, admission_params=self.admission_params, **self.params)
+        fixed = {f.name for f in fields(EngineConfig)} - set(KNOBS)
+        for key in self.engine:
+            require(
+                key not in fixed, "strategy.engine", key,
+                "one of " + ", ".join(KNOBS) + " or an argument of the engine's: in one comparison all else is equal",
+            )  # fmt: skip
+        if self.label is not None:
+            require(bool(self.label.strip()), "strategy.label", self.label, "not empty, or null")
+        if self.label is None:
+            self.label = self._derived_label(registry)
+
+    def _derived_label(self, registry: Any) -> str:
+        """The strategy's name, with whatever differs from what the name stands for."""
+        marks = []
+        if self.name in registry.list_strategies():
+            named = registry.get(self.name)
+            if self.victim != named.victim.name:
+                marks.append(f"victim={self.victim}")
+            if self.admission != named.admission.name:
+                marks.append(f"admission={self.admission}")
+        pair = registry.pair(self.admission, self.victim)
+        marks += changed(pair.admission, self.admission_params, "admission.")
+        marks += changed(pair.victim, self.params, "")
+        if self.name in registry.list_strategies():
+            marks += [f"{key}={value}" for key, value in sorted(self.engine.items())]
+        return self.name + (f"[{','.join(marks)}]" if marks else "")
+
+
+def changed(policy: Any, params: dict[str, Any], prefix: str) -> list[str]:
+    """`prefix` + key=value of the parameters that differ from the policy's defaults."""
+    defaults = {key: p.default for key, p in inspect.signature(type(policy)).parameters.items()}
+    return [f"{prefix}{key}={value}" for key, value in sorted(params.items()) if defaults.get(key) != value]
+
+
+@dataclass
+class RunConfig:
+    """Deadlines of one run (seconds) and how often a run that failed is tried."""
+
+    timeout_s: float = 900.0
+    request_timeout_s: float = 300.0
+    attempts: int = 2
+    log_schedule: bool = False  # record every step's schedule (large; for the simulator's checks)
+
+    def __post_init__(self) -> None:
+        require(self.timeout_s > 0, "run.timeout_s", self.timeout_s, "> 0")
+        require(self.request_timeout_s >= 0.01, "run.request_timeout_s", self.request_timeout_s, ">= 0.01")
+        require(self.attempts >= 1, "run.attempts", self.attempts, ">= 1")
+
+
+@dataclass
+class JobConfig:
+    """One run as its engine sees it."""
+
+    strategy: StrategyConfig = MISSING
+    workload: WorkloadConfig = MISSING
+    engine: EngineConfig = MISSING
+    run: RunConfig = field(default_factory=RunConfig)
+    seed: int = 0  # of the trace and of seeded policies
+    repeat: int = 0  # tells equal runs apart
+
+    @property
+    def engine_used(self) -> EngineConfig:
+        """The engine with the strategy's own settings: what the run needs. Raises ValueError if they do not fit."""
+        own = self.strategy.engine
+        knobs = {key: value for key, value in own.items() if key in KNOBS}
+        extra = {key: value for key, value in own.items() if key not in KNOBS}
+        return replace(self.engine, **knobs, extra=self.engine.extra | extra) if own else self.engine
+
+    def __post_init__(self) -> None:
+        answers = self.workload.sessions.answers
+        require(
+            answers == "recorded" or self.engine.kind != "vllm_sim",
+            "workload.sessions.answers", answers, "recorded in a simulation, whose engine says nothing",
+        )  # fmt: skip

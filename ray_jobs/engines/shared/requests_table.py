@@ -1,0 +1,58 @@
+"""Joins what the client saw with what the scheduler counted, one row a request."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+
+from ray_jobs.engines.shared.load import RequestLog
+from tracking.result import REQUEST_COLUMNS
+
+NOT_SEEN = {
+    "cached": 0,
+    "executed": 0,
+    "recomputed": 0,
+    "preemptions": 0,
+    "preempted_s": 0.0,
+    "resume_delays": [],
+}
+
+
+def requests_table(logs: Iterable[RequestLog], events: Iterable[dict[str, Any]]) -> pd.DataFrame:
+    """The `requests` table of a RunResult. A request the scheduler never saw has zero counts."""
+    counted = {event["id"]: event for event in events if event["type"] == "request"}
+    rows = []
+    for log in logs:
+        request = log.request
+        seen = counted.get(request.request_id, NOT_SEEN)
+        rows.append(
+            {
+                "request_id": request.request_id,
+                "kind": request.kind,
+                "status": log.status,
+                "error": log.error,
+                "warmup": request.warmup,
+                "scheduled_t": log.scheduled_t,
+                "sent_t": log.sent_t,
+                "first_token_t": log.first_token_t,
+                "finish_t": log.finish_t,
+                "prompt_tokens": len(request.prompt_token_ids),
+                "output_tokens": log.output_tokens,
+                "true_output_tokens": request.output_tokens,
+                "max_tokens": request.max_tokens,
+                "deadline_s": math.nan if request.deadline_s is None else request.deadline_s,
+                "itl_s": log.itl_s,
+                "cached_tokens": seen["cached"],
+                "executed_tokens": seen["executed"],
+                "recomputed_tokens": seen["recomputed"],
+                "preemptions": seen["preemptions"],
+                "preempted_s": seen["preempted_s"],
+                "resume_delay_s": max(seen["resume_delays"], default=math.nan),
+                "session": request.session,
+                "turn": request.turn if request.session else math.nan,
+            }
+        )
+    return pd.DataFrame(rows, columns=list(REQUEST_COLUMNS))

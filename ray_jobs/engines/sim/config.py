@@ -1,0 +1,30 @@
+"""Configuration of the simulated engine: `engine.sim`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from omegaconf import MISSING
+
+from ray_jobs.engines.sim.calibration import Calibration
+from ray_jobs.engines.sim.hardware import Hardware
+from ray_jobs.engines.sim.shape import ModelShape
+from tracking.errors import require
+
+
+@dataclass
+class SimConfig:
+    """A model's shape, the device it is said to run on, and how the simulation runs."""
+
+    model_shape: ModelShape = MISSING
+    hardware: Hardware = MISSING
+    calibration: Calibration = field(default_factory=Calibration)
+    async_scheduling: bool = True  # vLLM's default on GPUs: a step is scheduled while another one runs
+    reserved_bytes: float = 3e9  # of device memory, for activations and CUDA graphs
+    shortcuts: bool = True  # leave out scheduler work whose result nobody reads here; decisions are the same
+    check: bool = False  # verify every step that no block and no token is lost; slow
+    wall_timeout_s: float = 1800.0  # real seconds that one run may take
+
+    def __post_init__(self) -> None:
+        require(self.reserved_bytes >= 0, "engine.sim.reserved_bytes", self.reserved_bytes, ">= 0")
+        require(self.wall_timeout_s > 0, "engine.sim.wall_timeout_s", self.wall_timeout_s, "> 0")

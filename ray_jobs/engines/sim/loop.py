@@ -1,0 +1,174 @@
+"""vLLM's engine loop on virtual time: arrivals, steps, outputs, aborts."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from vllm.v1.outputs import ModelRunnerOutput
+from vllm.v1.request import RequestStatus
+
+from ray_jobs.engines.shared.base import request_facts
+from ray_jobs.engines.shared.load import RequestLog
+from ray_jobs.engines.sim.build import SchedulerParts, make_request
+from ray_jobs.engines.sim.clients import VirtualClients
+from ray_jobs.engines.sim.clock import VirtualClock
+from ray_jobs.engines.sim.offload import HostMemory
+from ray_jobs.engines.sim.roofline import StepTimeModel
+from ray_jobs.engines.sim.sampling import Sampler
+from ray_jobs.engines.sim.scheduler import VirtualSchedulerMixin
+
+Check = Callable[[VirtualSchedulerMixin], None]
+
+
+class Simulation:
+    """One run. Calls the scheduler in the order that vLLM's EngineCore does.
+
+    With async scheduling one step is scheduled while another one runs (EngineCore's batch queue of
+    two); else a step is scheduled when the one before it is done. Scheduling itself takes no virtual
+    time: the step-time model has it in its overhead.
+    """
+
+    def __init__(
+        self,
+        parts: SchedulerParts,
+        scheduler: VirtualSchedulerMixin,
+        clients: VirtualClients,
+        model: StepTimeModel,
+        clock: VirtualClock,
+        run_timeout_s: float,
+        wall_timeout_s: float,
+        check: Check | None = None,
+        host: HostMemory | None = None,
+    ):
+        self.parts, self.scheduler, self.clients, self.model, self.clock = (
+            parts,
+            scheduler,
+            clients,
+            model,
+            clock,
+        )
+        self.run_timeout_s, self.wall_timeout_s, self.check = run_timeout_s, wall_timeout_s, check
+        self._depth = parts.vllm_config.max_concurrent_batches
+        self._batches: deque[tuple[Any, ModelRunnerOutput, float]] = deque()
+        self._device_free_t = 0.0
+        self._sampler = Sampler(scheduler, parts)
+        self._host = host
+
+    def run(self) -> str:
+        """Until all is answered: "finished"; or "timeout" if the run's virtual deadline passes first.
+
+        Raises TimeoutError after `wall_timeout_s` real seconds.
+        """
+        wall_deadline = time.monotonic() + self.wall_timeout_s
+        gc.collect()
+        gc.disable()  # nothing here makes cycles as it goes, and full collections would cost a third of the time
+        try:
+            while self._turn():
+                if time.monotonic() > wall_deadline:
+                    raise TimeoutError(
+                        f"the simulation took longer than engine.sim.wall_timeout_s={self.wall_timeout_s} "
+                        f"(virtual time {self.clock.now:.1f} s)"
+                    )
+        finally:
+            gc.enable()
+        status = "timeout" if self.clients.live or self.clients.next_send() is not None else "finished"
+        for request_id in self.clients.hang_up():
+            self._abort(request_id)
+        return status
+
+    def _turn(self) -> bool:
+        """One pass of the engine's loop; False when the run is over."""
+        clock, scheduler = self.clock, self.scheduler
+        if self._host is not None and not self.clients.live and self.clients.next_send() is None:
+            return False  # what is still being stored is of no use to anyone
+        for log in self.clients.send(clock.now):
+            scheduler.add_request(self._request(log))
+        if scheduler.has_requests():
+            if self._schedule():
+                return True
+        elif not self._batches:
+            return self._wait_until(self.clients.next_send())
+        output, sampled, end = self._batches.pop()
+        if end > self.run_timeout_s:
+            clock.now = self.run_timeout_s
+            return False
+        clock.now = max(clock.now, end)
+        self._abort_late()
+        outputs = scheduler.update_from_output(output, sampled)
+        self.clients.receive_one_each(scheduler.plain_outputs, clock.now)
+        for batch in outputs.values():
+            for item in batch.outputs:
+                self._deliver(item.request_id, len(item.new_token_ids), item.finish_reason is not None)
+        if self.check is not None:
+            self.check(scheduler)
+        idle = not any(  # a load that ended and blocks that were freed make room, too
+            batch.num_scheduled_tokens or batch.preempted_req_ids or result.kv_connector_output
+            for batch, result, *_ in (*self._batches, (output, sampled))
+        )
+        waits = scheduler.has_unfinished_requests() or (self._host is not None and self._host.busy)
+        return self._wait_for_room() if idle and waits else True
+
+    def _schedule(self) -> bool:
+        """Schedules a step; True if the next may be scheduled before this one's output is there."""
+        scheduler = self.scheduler
+        output = scheduler.schedule()
+        executed = bool(output.num_scheduled_tokens)
+        start = max(self.clock.now, self._device_free_t)
+        if self._host is not None:
+            start = self._host.begin_step(output.kv_connector_metadata, start)
+        self._device_free_t = start + self.model.seconds(scheduler.step_columns.latest)
+        sampled = self._sampler.sample(output)
+        if self._host is not None:
+            sampled.kv_connector_output = self._host.end_step(self._device_free_t)
+        self._batches.appendleft((output, sampled, self._device_free_t))
+        if self.check is not None:
+            self.check(scheduler)
+        return len(self._batches) < self._depth and (executed or scheduler.has_requests())
+
+    def _request(self, log: RequestLog) -> Any:
+        request = log.request
+        self._sampler.add(request.request_id)
+        return make_request(
+            self.parts,
+            request.request_id,
+            request.prompt_token_ids.tolist(),
+            max_tokens=request.output_tokens,
+            arrival_time=log.sent_t,
+            priority=request.priority,
+            declared=request_facts(request, log.sent_t),
+        )
+
+    def _deliver(self, request_id: str, tokens: int, finished: bool) -> None:
+        self.clients.receive(request_id, tokens, finished, self.clock.now)
+        if finished:
+            self._sampler.remove(request_id)
+
+    def _abort_late(self) -> None:
+        for request_id in self.clients.give_up(self.clock.now):
+            self._abort(request_id)
+
+    def _abort(self, request_id: str) -> None:
+        # One at a time: vLLM puts several ids in a set, whose order differs from process to process.
+        self.scheduler.finish_requests(request_id, RequestStatus.FINISHED_ABORTED)
+        self._sampler.remove(request_id)
+
+    def _wait_for_room(self) -> bool:
+        """Nothing that waits fits, nothing runs: only an arrival, a timeout or a load's end changes that."""
+        times = [self.clients.next_send(), self.clients.next_deadline()]
+        if self._host is not None:
+            times.append(self._host.next_end())
+        if not self._wait_until(min(t for t in times if t is not None)):
+            return False
+        self._abort_late()
+        return True
+
+    def _wait_until(self, t: float | None) -> bool:
+        if t is None or t > self.run_timeout_s:
+            self.clock.now = self.clock.now if t is None else self.run_timeout_s
+            return False
+        self.clock.now = max(self.clock.now, t)
+        return True

@@ -1,0 +1,139 @@
+"""Replays what a real engine recorded, and finds the first decision that differs.
+
+The recording is a run with `run.log_schedule`: its events, its steps (what each one scheduled, which
+requests had been added before it, how long it took) and the trace it ran. The simulated scheduler is
+given the same requests before the same steps at the same times, and must schedule the same tokens
+and preempt the same victims for the same requesters.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bidkv.adapters.shared.events import read_events
+from bidkv.adapters.shared.settings import AdapterSettings
+from ray_jobs.engines.shared.base import request_facts
+from ray_jobs.engines.sim.build import SchedulerParts, make_request
+from ray_jobs.engines.sim.clock import VirtualClock
+from ray_jobs.engines.sim.sampling import Sampler
+from ray_jobs.engines.sim.scheduler import make_scheduler
+from ray_jobs.workload.trace import Trace
+
+DECISION = ("step", "requester", "victim", "source", "tokens_freed", "blocks_freed", "candidates")
+COUNTS = ("executed", "recomputed", "cached", "cached_resume", "preemptions", "output")
+
+
+@dataclass(frozen=True)
+class Replay:
+    """How far the simulated scheduler did what the real one had done."""
+
+    steps: int
+    preemptions: int
+    difference: str | None  # the first one, in words; None if there is none
+
+
+def replay(
+    parts: SchedulerParts,
+    trace: Trace,
+    events: Sequence[Mapping[str, Any]],
+    steps: Sequence[Mapping[str, Any]],
+    settings: AdapterSettings,
+    shortcuts: bool = True,
+) -> Replay:
+    """Runs the recording's strategy; `settings` say where the replay's own events go.
+
+    Raises ValueError if the recording has no schedule or was not made on engines like `parts`.
+    """
+    _check_alike(parts, events, steps)
+    clock = VirtualClock()
+    scheduler = make_scheduler(parts, settings.to_dict(), clock, shortcuts)
+    arrivals = {e["id"]: e["arrival_t"] for e in events if e["type"] == "request"}
+    requests = {request.request_id: request for request in trace.requests}
+    sampler = Sampler(scheduler, parts)
+    depth, batches = parts.vllm_config.max_concurrent_batches, deque()
+    try:
+        for number, step in enumerate(steps):
+            if len(batches) == depth:
+                _finish(batches, scheduler, clock)
+            for request_id in step["added"]:
+                sampler.add(request_id)
+                scheduler.add_request(_request(parts, requests[request_id], arrivals[request_id]))
+            clock.now = step["t"]
+            output = scheduler.schedule()
+            if dict(output.num_scheduled_tokens) != step["scheduled"]:
+                return Replay(
+                    number,
+                    _preemptions(settings),
+                    _differ("step", number, step["scheduled"], output.num_scheduled_tokens),
+                )
+            batches.append((output, sampler.sample(output), step))
+            if depth == 1 or not output.num_scheduled_tokens:
+                _finish(batches, scheduler, clock)
+        while batches:
+            _finish(batches, scheduler, clock)
+    finally:
+        scheduler.shutdown()
+    replayed = read_events(settings.events_path)
+    return Replay(len(steps), _preemptions(settings), _first_difference(events, replayed))
+
+
+def _finish(batches: deque[Any], scheduler: Any, clock: VirtualClock) -> None:
+    output, sampled, step = batches.popleft()
+    clock.now = max(clock.now, step["t"] + step["dur"])
+    scheduler.update_from_output(output, sampled)
+
+
+def _request(parts: SchedulerParts, request: Any, arrival_t: float) -> Any:
+    return make_request(
+        parts,
+        request.request_id,
+        request.prompt_token_ids.tolist(),
+        max_tokens=request.output_tokens,
+        arrival_time=arrival_t,
+        priority=request.priority,
+        declared=request_facts(request, arrival_t),
+    )
+
+
+def _first_difference(
+    recorded: Sequence[Mapping[str, Any]], replayed: Sequence[Mapping[str, Any]]
+) -> str | None:
+    for kind, names in (("preempt", DECISION), ("request", ("id", *COUNTS))):
+        ours = [tuple(e[n] for n in names) for e in replayed if e["type"] == kind]
+        theirs = [tuple(e[n] for n in names) for e in recorded if e["type"] == kind]
+        for number, (one, other) in enumerate(zip(theirs, ours, strict=False)):
+            if one != other:
+                return _differ(kind, number, one, other)
+        if len(ours) != len(theirs):
+            return f"{len(theirs)} {kind} events recorded, {len(ours)} replayed"
+    return None
+
+
+def _differ(kind: str, number: int, recorded: Any, replayed: Any) -> str:
+    return f"{kind} {number}: recorded {recorded}, replayed {replayed}"
+
+
+def _preemptions(settings: AdapterSettings) -> int:
+    return sum(event["type"] == "preempt" for event in read_events(settings.events_path))
+
+
+def _check_alike(
+    parts: SchedulerParts, events: Sequence[Mapping[str, Any]], steps: Sequence[Mapping[str, Any]]
+) -> None:
+    if not steps or "scheduled" not in steps[0]:
+        raise ValueError("the recording has no schedule: record it with run.log_schedule=true")
+    start = next(event for event in events if event["type"] == "run_start")
+    config = parts.vllm_config
+    ours = {
+        "block_size": parts.block_size,
+        "num_blocks": parts.kv_cache_config.num_blocks - 1,
+        "max_num_seqs": config.scheduler_config.max_num_seqs,
+        "prefix_caching": bool(config.cache_config.enable_prefix_caching),
+        "scheduler": "async" if config.scheduler_config.async_scheduling else "sync",
+    }
+    for key, value in ours.items():
+        if start[key] != value:
+            raise ValueError(f"the recording's {key} is {start[key]!r}, the simulation's {value!r}")

@@ -1,0 +1,90 @@
+"""The project's vLLM scheduler with its clock and its records replaced, and nothing it decides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from vllm.v1.core.sched.async_scheduler import AsyncScheduler
+from vllm.v1.core.sched.scheduler import Scheduler
+
+from bidkv.adapters.vllm.blocks import KVBlocks
+from bidkv.adapters.vllm.scheduler import BidKVSchedulerMixin
+from ray_jobs.engines.sim.build import SchedulerParts, run_config
+from ray_jobs.engines.sim.records import StepColumns, VirtualRunLog
+from ray_jobs.engines.sim.shortcuts import ShortcutsMixin
+
+
+class NoGrammar:
+    """Stands for vLLM's structured output manager: no request has a grammar here."""
+
+    def accept_tokens(self, request: Any, token_ids: list[int]) -> bool:
+        return True
+
+    def should_advance(self, request: Any) -> bool:  # asked by vLLM 0.26
+        return False
+
+
+class SampledKVBlocks(KVBlocks):
+    SCAN_BLOCKS = 256  # counting cached free blocks takes a walk over the pool; once in a while will do
+
+
+class VirtualSchedulerMixin(BidKVSchedulerMixin):
+    """Times of all records come from `clock`."""
+
+    _bidkv_engine = "vllm_sim"
+    _bidkv_run_log = VirtualRunLog
+    _bidkv_step_log = StepColumns
+    plain_outputs: Sequence[str] = ()  # requests that got one more token outside update_from_output's result
+
+    def __init__(self, *args: Any, clock: Callable[[], float], **kwargs: Any):
+        self._bidkv_clock = clock
+        super().__init__(*args, **kwargs)
+        self._bidkv_blocks = SampledKVBlocks(self.kv_cache_manager, self.kv_cache_config)
+        self._bidkv_randomized_ids = False
+
+    @property
+    def step_columns(self) -> StepColumns:
+        return self._bidkv_session.steps
+
+    @property
+    def wall_clock_counters(self) -> dict[str, int]:
+        """Real nanoseconds that selecting, the preemption hook and accounting took in this run."""
+        return dict(self._bidkv_session.log.counters)
+
+
+class VirtualScheduler(VirtualSchedulerMixin, Scheduler):
+    pass
+
+
+class VirtualAsyncScheduler(VirtualSchedulerMixin, AsyncScheduler):
+    pass
+
+
+class FastVirtualScheduler(VirtualSchedulerMixin, ShortcutsMixin, Scheduler):
+    pass
+
+
+class FastVirtualAsyncScheduler(VirtualSchedulerMixin, ShortcutsMixin, AsyncScheduler):
+    pass
+
+
+def make_scheduler(
+    parts: SchedulerParts, settings: dict[str, Any], clock: Callable[[], float], shortcuts: bool
+) -> VirtualSchedulerMixin:
+    """A scheduler for one run; `settings` are the adapter's, as a dictionary."""
+    config = run_config(parts, settings)
+    overlapping = config.scheduler_config.async_scheduling
+    if shortcuts:
+        cls = FastVirtualAsyncScheduler if overlapping else FastVirtualScheduler
+    else:
+        cls = VirtualAsyncScheduler if overlapping else VirtualScheduler
+    return cls(
+        vllm_config=config,
+        kv_cache_config=parts.kv_cache_config,
+        structured_output_manager=NoGrammar(),
+        block_size=parts.block_size,
+        hash_block_size=parts.block_size,
+        log_stats=False,
+        clock=clock,
+    )

@@ -1,0 +1,73 @@
+"""One simulated run, from a trace and a strategy to its records."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from bidkv.adapters.shared.events import read_events
+from bidkv.adapters.shared.settings import AdapterSettings
+from ray_jobs.engines.shared.load import RequestLog
+from ray_jobs.engines.shared.records import check_records
+from ray_jobs.engines.sim.build import SchedulerParts
+from ray_jobs.engines.sim.check import check_conservation, check_finished
+from ray_jobs.engines.sim.clients import VirtualClients
+from ray_jobs.engines.sim.clock import VirtualClock
+from ray_jobs.engines.sim.config import SimConfig
+from ray_jobs.engines.sim.loop import Simulation
+from ray_jobs.engines.sim.offload import host_memory
+from ray_jobs.engines.sim.roofline import StepTimeModel
+from ray_jobs.engines.sim.scheduler import make_scheduler
+from ray_jobs.workload.trace import Trace
+
+
+@dataclass
+class Outcome:
+    """Records of a run on virtual time; `measured` are real nanoseconds that stay out of the records."""
+
+    status: str
+    logs: list[RequestLog]
+    events: list[dict[str, Any]]
+    steps: pd.DataFrame
+    duration_s: float
+    measured: dict[str, int]
+
+
+def simulate(
+    parts: SchedulerParts,
+    sim: SimConfig,
+    trace: Trace,
+    settings: AdapterSettings,
+    request_timeout_s: float = 1e9,
+    run_timeout_s: float = 1e9,
+) -> Outcome:
+    """Runs `trace` under the strategy of `settings`, whose `events_path` is written and read back.
+
+    Raises TimeoutError after `sim.wall_timeout_s` real seconds, IncompleteRecordsError if not every event
+    reached the file, and with `sim.check` ConservationError.
+    """
+    clock = VirtualClock()
+    host = host_memory(parts, sim)
+    # The connector reads what a step tells the workers, which the shortcuts leave out.
+    scheduler = make_scheduler(parts, settings.to_dict(), clock, sim.shortcuts and host is None)
+    columns = scheduler.step_columns
+    clients = VirtualClients(trace, request_timeout_s)
+    model = StepTimeModel(sim.model_shape, sim.hardware, sim.calibration)
+    simulation = Simulation(
+        parts, scheduler, clients, model, clock, run_timeout_s, sim.wall_timeout_s,
+        check_conservation if sim.check else None, host,
+    )  # fmt: skip
+    try:
+        status = simulation.run()
+    finally:
+        measured = scheduler.wall_clock_counters
+        scheduler.shutdown()
+    events = read_events(settings.events_path)
+    check_records(settings, events, clients.logs)
+    if sim.check:
+        for event in events:
+            if event["type"] == "request" and event["reason"] == "length":
+                check_finished(event)
+    return Outcome(status, clients.logs, events, columns.frame(), clock.now, measured)

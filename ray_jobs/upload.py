@@ -1,0 +1,57 @@
+"""`python -m ray_jobs.upload`: brings the results that still wait in the spool into their MLflow store."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
+
+from tracking.cli import CONF, exit_on_bad_input, run_command
+from tracking.store.spool import waiting_spools
+from tracking.store.upload import upload_waiting
+
+
+@dataclass
+class UploadConfig:
+    """Where the results wait: `tracking.spool` of the sweeps that left them."""
+
+    spool: str = "outputs/spool"
+
+
+ConfigStore.instance().store(name="upload_schema", node=UploadConfig)
+
+
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="upload")
+def main(config: DictConfig) -> None:
+    """Exits with 1 if a store did not take all."""
+    with exit_on_bad_input():
+        settings: UploadConfig = OmegaConf.to_object(config)
+    spools = waiting_spools(settings.spool)
+    if not spools:
+        print(f"{settings.spool}: nothing waits")
+    refused = False
+    for spool in spools:
+        before = len(spool.pending())
+        error = upload_waiting(spool, spool.store())
+        left = len(spool.pending())
+        print(
+            f"sweep {spool.sweep_id[:8]}: {before - left} of {before} records uploaded to {spool.store().uri}"
+        )
+        if error is not None:
+            print(f"error: sweep {spool.sweep_id[:8]}: {error}", file=sys.stderr)
+            refused = True
+        spool.close()
+    if refused:
+        sys.exit(1)
+
+
+def cli() -> None:
+    """The command: 0 if nothing waits any more, 1 if a store did not take all, 2 on bad input."""
+    run_command(main)
+
+
+if __name__ == "__main__":
+    cli()

@@ -1,0 +1,97 @@
+"""Freezes a workload into a trace: the same configuration and seed give the same trace, bit by bit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ray_jobs.workload.arrivals import arrival_times
+from ray_jobs.workload.config import WorkloadConfig
+from ray_jobs.workload.drafts import fit, fits, make_request, trace_facts
+from ray_jobs.workload.freeze_sessions import freeze_sessions
+from ray_jobs.workload.sources import find_source, has_file
+from ray_jobs.workload.sources.shared.base import Draft, TokenMaker
+from ray_jobs.workload.streams import stream
+from ray_jobs.workload.trace import Trace
+from ray_jobs.workload.warmup import check_measured, is_warmup
+from tracking.errors import require
+
+
+def freeze_trace(workload: WorkloadConfig, seed: int, vocab_size: int, max_model_len: int) -> Trace:
+    """The trace of a workload for a model with `vocab_size` tokens and `max_model_len` tokens a request.
+
+    Arrivals, kinds, lengths and tokens are independent of each other: another rate keeps the prompts,
+    and more requests begin with the fewer. Raises ValueError, naming the key, if it cannot be done.
+    """
+    require(
+        workload.rate is not None, "workload.load", workload.load,
+        "a name, or given with workload.capacity (python -m ray_jobs.capacity finds it)",
+    )  # fmt: skip
+    source = find_source(workload.source.kind)
+    if hasattr(source, "trace"):
+        return source.trace(workload, vocab_size, max_model_len)
+    if hasattr(source, "sessions"):
+        return freeze_sessions(workload, seed, vocab_size, max_model_len)
+    maker = TokenMaker(seed, vocab_size)
+    drafts = [draft.scaled(workload.length_scale) for draft in source.drafts(workload, seed, vocab_size)]
+    found = len(drafts)
+    if workload.fit == "drop":
+        drafts = [draft for draft in drafts if fits(draft, workload, max_model_len)]
+    dropped = found - len(drafts)
+    drafts = _pick(workload, drafts, seed)
+    fitted = [fit(draft, number, workload, max_model_len) for number, draft in enumerate(drafts)]
+    arrivals = arrival_times(
+        workload.arrivals, workload.rate, len(fitted), seed, [draft.recorded_s for draft in fitted]
+    )
+    requests = tuple(
+        make_request(
+            draft,
+            f"{draft.kind}-{number:05d}",
+            float(arrival),
+            workload,
+            maker,
+            max_model_len,
+            warmup=is_warmup(number, float(arrival), workload),
+        )
+        for number, (draft, arrival) in enumerate(zip(fitted, arrivals, strict=True))
+    )
+    check_measured(requests, workload)
+    closed = workload.arrivals.kind == "closed_loop"
+    return Trace(
+        name=workload.name,
+        seed=seed,
+        requests=requests,
+        closed_loop_users=workload.arrivals.users if closed else None,
+        think_time_s=workload.arrivals.think_time_s if closed else 0.0,
+        meta=trace_facts(
+            workload,
+            vocab_size,
+            max_model_len,
+            truncated=sum(new is not old for new, old in zip(fitted, drafts, strict=True)),
+            dropped=dropped,
+        ),
+    )
+
+
+def _pick(workload: WorkloadConfig, drafts: list[Draft], seed: int) -> list[Draft]:
+    """As many as wanted, in the file's order unless they are a random sample without a replay."""
+    require(
+        bool(drafts), "workload.fit", workload.fit, "error or truncate here: every request would be dropped"
+    )
+    count = workload.num_requests
+    if not has_file(workload.source.kind) or count is None:
+        return drafts
+    total = len(drafts)
+    require(
+        count <= total, "workload.num_requests", count,
+        f"<= {total}, the usable requests of workload.source.path={workload.source.path!r}",
+    )  # fmt: skip
+    if workload.source.pick == "head":
+        return drafts[:count]
+    random = stream(seed, "pick")
+    if workload.source.pick == "window":
+        begin = int(random.integers(total - count + 1))
+        return drafts[begin : begin + count]
+    chosen: Sequence[int] = random.permutation(total)[:count]
+    if workload.arrivals.kind == "replay":
+        chosen = sorted(chosen)
+    return [drafts[index] for index in chosen]

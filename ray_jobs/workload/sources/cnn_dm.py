@@ -1,0 +1,18 @@
+"""Articles of CNN/DailyMail with their `highlights`: summarisation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ray_jobs.workload.config import WorkloadConfig
+from ray_jobs.workload.sources.shared.base import Draft
+from ray_jobs.workload.sources.shared.text import text_drafts
+
+
+def drafts(config: WorkloadConfig, seed: int, vocab_size: int) -> list[Draft]:
+    """The usable records of the file, as texts."""
+    return text_drafts(config, vocab_size, _pair)
+
+
+def _pair(record: dict[str, Any]) -> tuple[str, str]:
+    return f"Sum up this article in a few sentences.\n\n{record['article']}\n\nSummary:", record["highlights"]

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import random
+from itertools import count
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bidkv.adapters.shared.pace import Pace
+from bidkv.adapters.shared.waiting import WaitingLine
+from bidkv.request import PoolState
+
+
+def line(keys: dict[str, float], **more) -> WaitingLine[str]:
+    return WaitingLine(lambda name: (keys[name],), **more)
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 10**6), st.integers(1, 80))
+def test_it_is_a_sorted_list_behind_a_stack(seed: int, moves: int) -> None:
+    random_ = random.Random(seed)
+    keys: dict[str, float] = {}
+    waiting, front, ordered, names = line(keys), [], [], count()
+    for _ in range(moves):
+        move = random_.choice(["join", "join", "join", "front", "take", "leave", "resort"])
+        if move in ("join", "front"):
+            name = f"r{next(names)}"
+            keys[name] = random_.randint(0, 5)
+            if move == "join":
+                waiting.join(name, 0.0, name)
+                ordered.append(name)
+            else:
+                waiting.join_in_front(name, name)
+                front.insert(0, name)
+        elif move == "take" and front + ordered:
+            expected = (front + ordered)[0]
+            assert waiting.first() == expected == waiting.take()
+            (front if expected in front else ordered).remove(expected)
+        elif move == "leave" and front + ordered:
+            gone = random_.sample(front + ordered, random_.randint(1, len(front + ordered)))
+            waiting.leave([*gone, "nobody"])
+            front, ordered = ([n for n in names_ if n not in gone] for names_ in (front, ordered))
+        elif move == "resort":
+            keys.update({name: random_.randint(0, 5) for name in ordered})
+            waiting.resort()
+        ordered.sort(key=lambda name: (keys[name], name))
+        assert list(waiting) == front + ordered
+        assert len(waiting) == len(front + ordered)
+    with pytest.raises(IndexError):
+        line({}).first()
+
+
+def test_who_fits_may_pass_a_first_one_that_does_not() -> None:
+    too_large = {"a", "b"}
+    keys = {name: number for number, name in enumerate("abcd")}
+    waiting = line(keys, fits=lambda name: name not in too_large, backfill=2)
+    for name in "abcd":
+        waiting.join(name, 0.0, name)
+    assert waiting.first() == "c"
+    assert waiting.take() == "c"
+    too_large.add("d")
+    assert waiting.first() == "a"  # nobody fits: the engine finds out about the first
+    too_large.remove("a")
+    assert [waiting.take() for _ in range(3)] == ["a", "b", "d"]
+    assert line(keys, fits=lambda name: False).first
+
+
+def test_only_so_many_behind_it_are_tried() -> None:
+    asked: list[str] = []
+
+    def fits(name: str) -> bool:
+        asked.append(name)
+        return name == "d"
+
+    waiting = line({name: number for number, name in enumerate("abcd")}, fits=fits, backfill=2)
+    for name in "abcd":
+        waiting.join(name, 0.0, name)
+    assert waiting.first() == "a"
+    assert asked == ["a", "b", "c"]
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 10**6), st.integers(0, 6), st.booleans())
+def test_nobody_is_overtaken_more_often_than_allowed(seed: int, allowed: int, backfill: bool) -> None:
+    random_ = random.Random(seed)
+    keys: dict[str, float] = {}
+    waiting = line(
+        keys,
+        fits=lambda name: random_.random() < 0.5,
+        backfill=4 if backfill else 0,
+        max_overtaken=max(1, allowed),
+    )
+    inside: list[str] = []
+    overtaken: dict[str, int] = {}
+    for number in range(120):
+        name = f"r{number:03}"
+        keys[name] = random_.random()
+        waiting.join(name, 0.0, name)
+        inside.append(name)
+        overtaken[name] = 0
+        if random_.random() < 0.7:
+            taken = waiting.take()
+            for earlier in inside[: inside.index(taken)]:
+                overtaken[earlier] += 1
+            inside.remove(taken)
+    assert max(overtaken.values()) <= max(1, allowed)
+
+
+def test_the_pace_is_that_of_overlapping_steps_that_did_something() -> None:
+    pool = PoolState()
+    pace = Pace(pool)
+    steps = [object() for _ in range(4)]
+    pace.ended(steps[3], 0.5)  # never began: it had nothing to do
+    pace.began(steps[0], 1.0)
+    pace.began(steps[1], 1.0)
+    pace.ended(steps[0], 1.5)
+    assert pool.seconds_per_step == 0.5
+    pace.ended(steps[1], 2.0)
+    assert pool.seconds_per_step == 0.5  # from the end of the step before it
+    pace.began(steps[2], 9.0)  # after a pause, which is no step
+    pace.ended(steps[2], 10.5)
+    assert pool.seconds_per_step == pytest.approx(0.5 + Pace.WEIGHT * 1.0)

@@ -1,0 +1,110 @@
+"""What documents tell a reader to type works: Python runs, commands compose."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import tomllib
+from collections.abc import Iterator
+from importlib import import_module
+from importlib.util import find_spec
+
+import pytest
+from environment import ROOT
+from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf, open_dict
+
+from tracking.cli import CONF
+
+DOCUMENTS = [path for name in ("*.md", "examples/*.md") for path in sorted(ROOT.glob(name))]
+SCRIPTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+ORIGINAL = """
+from bidkv import BaselineRegistry, BidKVStrategy, PreemptEvictStrategy
+registry = BaselineRegistry(); registry.create_default_registry()
+registry2 = BaselineRegistry(); registry2.register(BidKVStrategy()); registry2.register(PreemptEvictStrategy())
+registry2.get("bidkv").name; registry2.list_strategies()
+"""
+
+
+def blocks(language: str) -> Iterator[str]:
+    for path in DOCUMENTS:
+        yield from re.findall(rf"^```{language}\n(.*?)^```", path.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def typed() -> list[str]:
+    """Command lines of the documents, and the examples of each command's help."""
+    lines = [line[2:] for block in blocks("console") for line in block.splitlines() if line.startswith("$ ")]
+    for path in sorted(CONF.glob("*.yaml")):
+        text = OmegaConf.select(OmegaConf.load(path), "hydra.help.template") or ""
+        lines += [
+            re.split(r"\s{3,}", line.strip())[0] for line in text.splitlines() if line.startswith("  bidkv-")
+        ]
+    return [re.sub(r"\s+# .*", "", line) for line in lines]
+
+
+TYPED = typed()
+OURS = re.compile(r"python -m ((?:ray_jobs|tracking|bidkv)[\w.]+)|^(bidkv-\w+)")
+
+
+def test_the_originals_snippet_runs_as_written() -> None:
+    scope: dict = {}
+    exec(ORIGINAL, scope)
+    assert scope["registry"].get("bidkv").name == scope["registry2"].get("bidkv").name == "bidkv"
+    assert scope["registry2"].list_strategies() == ["bidkv", "preempt-evict"]
+
+
+@pytest.mark.parametrize("code", list(blocks("python")))
+def test_python_runs(code: str) -> None:
+    exec(compile(code, "snippet", "exec"), {"__name__": "snippet"})
+
+
+@pytest.mark.parametrize("line", [line for line in TYPED if OURS.search(line)])
+def test_a_command_of_ours_composes(line: str) -> None:
+    module, script = OURS.search(line).groups()
+    module = module or SCRIPTS[script].partition(":")[0]
+    assert find_spec(module), line
+    name = "config" if module == "ray_jobs.run" else module.rpartition(".")[2]
+    if (CONF / f"{name}.yaml").exists():
+        import_module(module)  # registers the schema
+        compose_first(name, shlex.split(line[OURS.search(line).end() :]))
+
+
+def compose_first(name: str, words: list[str]) -> None:
+    """Composes the first combination of a sweep and lets the configuration check itself; `my-…` is the reader's."""
+    flags = {key: value for key, _, value in (word.partition("=") for word in words) if key.startswith("--")}
+    overrides = [
+        word for word in words if "=" in word and not word.startswith("-") and not re.search("@.*=my-", word)
+    ]
+    if "--config-dir" in flags:
+        overrides.append(f"hydra.searchpath=[file://{ROOT / flags['--config-dir']}]")
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    first = BasicSweeper.split_arguments(parsed, None)[0][0]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose(name, first, return_hydra_config=True)
+    with open_dict(config):
+        config.hydra.runtime.cwd = str(ROOT)
+        HydraConfig.instance().set_config(config)
+        del config["hydra"]
+    if not flags.keys() & {"--cfg", "--help", "--config-dir"}:  # there, a package of one's own may be missing
+        OmegaConf.to_object(config)
+
+
+@pytest.mark.parametrize("line", sorted({line for line in TYPED if line.startswith("make ")}))
+def test_make_knows_its_targets(line: str) -> None:
+    done = subprocess.run(["make", "-n", line.split()[1]], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_line_is_shell() -> None:
+    done = subprocess.run(["bash", "-n"], input="\n".join(TYPED), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_image_is_made_with_the_readmes_commands() -> None:
+    steps = re.findall(r"^(?:RUN|CMD) (.*)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    known = {command.strip() for line in TYPED for command in line.split("&&")}
+    assert steps and set(steps) <= known

@@ -1,0 +1,70 @@
+"""Host memory for KV blocks: vLLM's own connector on the simulator."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from sim_bench import compose_job, preemptions, random_trace, run, tiny_hardware, variant
+
+
+def totals(outcome):
+    ended = [event for event in outcome.events if event["type"] == "request"]
+    names = ("executed", "recomputed", "cached", "cached_resume", "restored", "restored_resume")
+    return {name: sum(event[name] for event in ended) for name in names}
+
+
+@pytest.fixture()
+def pressed(tiny_parts, tmp_path):
+    """A run with little device memory, and one with host memory besides, at a bandwidth."""
+    trace = random_trace(3, 60, rate=400.0, shared=64)
+
+    def at(host_blocks: int, bandwidth: float = 1e10):
+        parts = variant(tiny_parts, blocks=40, host_blocks=host_blocks)
+        hardware = replace(tiny_hardware(), host_bandwidth=bandwidth)
+        return run(parts, trace, tmp_path, check=True, shortcuts=False, hardware=hardware)
+
+    return at
+
+
+def test_a_victim_gets_back_from_host_memory_what_the_device_lost(pressed):
+    without, offloaded = pressed(0), pressed(2000)
+    assert preemptions(without) and preemptions(offloaded)
+    plain, host = totals(without), totals(offloaded)
+    assert plain["restored"] == plain["restored_resume"] == 0
+    assert host["restored"] + host["restored_resume"] > 0
+    assert host["recomputed"] < plain["recomputed"]
+    assert {log.status for log in offloaded.logs} == {"ok"}
+
+
+def test_a_slow_link_costs_time_and_no_tokens(pressed):
+    fast, slow = pressed(2000), pressed(2000, bandwidth=1e6)
+    assert slow.duration_s > fast.duration_s
+    assert sum(log.output_tokens for log in slow.logs) == sum(log.output_tokens for log in fast.logs)
+
+
+def test_the_same_run_twice_is_the_same(pressed):
+    one, two = pressed(30), pressed(30)
+    assert one.events == two.events and one.steps.equals(two.steps)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["engine.kv_offload_gib=4", "engine.prefix_caching=false"], "engine.kv_offload_gib.*prefix_caching"),
+        (["engine.kv_offload_gib=-1"], "engine.kv_offload_gib"),
+        (["engine.kv_offload_gib=4", "engine.sim.hardware.host_bandwidth=null"], "host_bandwidth"),
+    ],
+)
+def test_what_cannot_be_is_said(overrides, words):
+    with pytest.raises(ValueError, match=words):
+        compose_job(*overrides)
+
+
+def test_tensor_parallel_devices_share_the_host_memory():
+    from ray_jobs.engines.sim.build import host_gib
+
+    assert host_gib(compose_job("engine.kv_offload_gib=64").engine) == 64
+    wide = compose_job("engine.kv_offload_gib=64", "model_shape@engine.sim.model_shape=llama-3.1-70b-tp8")
+    assert host_gib(wide.engine) == 8
+    assert host_gib(compose_job().engine) is None

@@ -1,0 +1,104 @@
+"""What the second version of the policy interface does to vLLM's scheduler: keys, gates, passing, failures."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from sim_bench import preemptions, random_trace, variant
+from sim_bench import run as run_strategy
+
+from bidkv.adapters.shared.settings import AdapterSettings
+from bidkv.strategies.backfill import Backfill
+from bidkv.strategies.boost import Boost
+from ray_jobs.engines.sim.simulate import Outcome, simulate
+
+
+def run(parts: Any, trace: Any, folder: Any, sim: Any, **settings: Any) -> Outcome:
+    """One checked run under these settings."""
+    events = folder / "events.jsonl"
+    events.unlink(missing_ok=True)
+    given = AdapterSettings(run_id="test", events_path=str(events), steps_path="memory", **settings)
+    return simulate(parts, sim, trace, given)
+
+
+@pytest.fixture
+def sim() -> Any:
+    from sim_bench import tiny_job
+
+    return replace(tiny_job().engine.sim, check=True)
+
+
+def finish_times(outcome: Outcome) -> list[float]:
+    return [log.finish_t for log in outcome.logs]
+
+
+def test_watermark_decides_as_vllms_own_watermark(tiny_parts, tmp_path, sim):
+    trace = random_trace(5, 60)
+    ours = run(variant(tiny_parts, blocks=60), trace, tmp_path, sim, strategy="watermark")
+    theirs = run_strategy(
+        variant(tiny_parts, blocks=60, watermark=0.05), trace, tmp_path, strategy="preempt-evict"
+    )
+    without = run_strategy(variant(tiny_parts, blocks=60), trace, tmp_path, strategy="preempt-evict")
+    assert finish_times(ours) == finish_times(theirs) != finish_times(without)
+    assert len(preemptions(ours)) == len(preemptions(theirs)) < len(preemptions(without))
+
+
+def test_stock_with_the_adapter_off_decides_as_the_adapter_with_vllms_pair(tiny_parts, tmp_path, sim):
+    parts, trace = variant(tiny_parts, blocks=60), random_trace(5, 60)
+    off = run(parts, trace, tmp_path, sim, strategy="stock", kill_switch=True)
+    on = run_strategy(parts, trace, tmp_path, strategy="preempt-evict")
+    assert finish_times(off) == finish_times(on)
+    assert {event["source"] for event in preemptions(off)} == {"kill_switch"}
+
+
+def test_a_gate_that_lets_nobody_in_still_lets_one_run(tiny_parts, tmp_path, sim):
+    outcome = run(
+        variant(tiny_parts, blocks=60), random_trace(6, 20), tmp_path, sim,
+        strategy="peak-gate", admission_params={"limit": 1e-9},
+    )  # fmt: skip
+    assert outcome.status == "finished" and {log.status for log in outcome.logs} == {"ok"}
+    assert outcome.steps["running"].max() == 1
+    assert not preemptions(outcome) and not outcome.events[-1]["degraded"]
+
+
+def test_backfill_passes_and_stops_where_it_should(tiny_parts, tmp_path, sim):
+    parts, trace = variant(tiny_parts, blocks=60), random_trace(7, 80)
+    arrival = {r.request_id: r.arrival_s for r in trace.requests}
+
+    def overtaken(**params: Any) -> int:
+        given = {"headroom": 0.0, "growth": 0.0, **params}
+        outcome = run(parts, trace, tmp_path, sim, strategy="backfill", admission_params=given)
+        first = {e["id"]: e["first_scheduled_t"] for e in outcome.events if e["type"] == "request"}
+        return max(
+            sum(arrival[other] > arrival[name] and first[other] < first[name] for other in first)
+            for name in first
+        )
+
+    assert overtaken(depth=16) > 6
+    assert 0 < overtaken(depth=16, max_overtaken=3) <= 3
+
+
+@pytest.mark.parametrize("broken", [(Backfill, "admits"), (Backfill, "observe"), (Boost, "arrived")])
+def test_a_policy_that_fails_ends_its_own_say_and_not_the_run(
+    tiny_parts, tmp_path, sim, monkeypatch, broken: tuple[type, str]
+):
+    def fail(*args: Any) -> None:
+        raise RuntimeError("third party")
+
+    policy, method = broken
+    monkeypatch.setattr(policy, method, fail)
+    outcome = run(variant(tiny_parts, blocks=60), random_trace(8, 30), tmp_path, sim, strategy=policy.name)
+    assert outcome.status == "finished" and {log.status for log in outcome.logs} == {"ok"}
+    assert outcome.events[-1]["degraded"] and outcome.events[-1]["strategy_errors"] >= 1
+
+
+def test_the_simulators_pace_is_its_own(tiny_parts, tmp_path, sim, monkeypatch):
+    seen: list[float] = []
+    monkeypatch.setattr(Boost, "arrived", lambda self, request, now: seen.append(self.pool.seconds_per_step))
+    outcome = run(
+        variant(tiny_parts, blocks=60), random_trace(9, 40, rate=50.0), tmp_path, sim, strategy="boost"
+    )
+    assert len(set(seen)) > 10
+    assert 0.2 < seen[-1] / outcome.steps["dur"].mean() < 5

@@ -1,0 +1,144 @@
+"""Compares the strategies of a sweep with a baseline: pairs, tests, verdicts, guardrails."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from tracking.evidence.blocks import by_state, cells_of, checked_blocks, controls, runs_of
+from tracking.evidence.config import EvidencePlan, GuardrailRule
+from tracking.evidence.guardrails import GuardrailCheck, check_guardrail
+from tracking.evidence.notes import notes_on
+from tracking.evidence.outcomes import Block, paired_outcomes
+from tracking.evidence.statistics import PairedTest, Verdict, holm, paired_test, verdict
+from tracking.metrics.catalogue import METRICS
+from tracking.store.reader import StoredRun, StoredSweep, cell_titles
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One strategy against the baseline in one metric; `blocks` is how many pairs there could be.
+
+    `p_holm` is corrected over `family` comparisons: for the primary metric the strategies of all tables
+    of the sweep, for others (exploratory) those of the table. A control (A/A) stands alone.
+    """
+
+    metric: str
+    strategy: str
+    test: PairedTest
+    p_holm: float
+    verdict: Verdict
+    blocks: int
+    family: int
+    exploratory: bool
+
+    @property
+    def smallest_shown(self) -> float:
+        return self.test.smallest_shown(self.family)
+
+
+@dataclass
+class Table:
+    """All comparisons in one cell, among blocks of one state ("ok", "saturated" or "no pressure").
+
+    `controls` are the strategies whose configuration is the baseline's: they should show no difference.
+    """
+
+    title: str
+    state: str
+    baseline: str
+    primary: str
+    blocks: dict[str, Block]
+    strategies: list[str]
+    controls: list[str] = field(default_factory=list)
+    comparisons: list[Comparison] = field(default_factory=list)
+    guardrails: list[GuardrailCheck] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def seeds(self) -> list[str]:
+        return list(self.blocks)
+
+    @property
+    def runs(self) -> list[StoredRun]:
+        """The finished ones."""
+        return [run for block in self.blocks.values() for run in runs_of(block) if not run.failed]
+
+    def find(self, metric: str, strategy: str) -> Comparison | None:
+        return next((c for c in self.comparisons if (c.metric, c.strategy) == (metric, strategy)), None)
+
+    def guards(self, strategy: str) -> list[GuardrailCheck]:
+        return [check for check in self.guardrails if check.strategy == strategy]
+
+
+def compare(
+    sweep: StoredSweep,
+    baseline: str,
+    metrics: Sequence[str],
+    rules: Sequence[GuardrailRule] = (),
+    strategies: Sequence[str] | None = None,
+    plan: EvidencePlan | None = None,
+) -> list[Table]:
+    """One table a cell and state; cells in order of appearance, states as in `by_state`.
+
+    Raises ValueError, in one line, if there is no baseline, nothing to compare it with, a single seed,
+    or if one cell mixes hardware, strategies under one label or, for one seed, traces.
+    """
+    plan = plan or EvidencePlan()
+    known = sorted({run.strategy for run in [*sweep.runs, *sweep.failed]})
+    for name in [baseline, *(strategies or ())]:
+        if name not in known:
+            key, have = "baseline" if name == baseline else "strategies", ", ".join(known) or "none"
+            raise ValueError(f"{key}={name!r}: no finished run in sweep {sweep.name}; it has {have}")
+    others = [name for name in strategies or known if name != baseline]
+    if not others:
+        raise ValueError(f"sweep {sweep.name}: {baseline} is its only strategy, nothing to compare it with")
+    cells = cells_of(sweep, [baseline, *others])
+    titles = cell_titles(cells)
+    tables = []
+    for cell, members in cells.items():
+        blocks = checked_blocks(titles[cell], members, baseline)
+        for state, chosen in by_state(blocks).items():
+            present = [name for name in others if any(block.get(name) for block in chosen.values())]
+            same = [name for name in controls(members, baseline) if name in present]
+            tables.append(Table(titles[cell], state, baseline, plan.primary, chosen, present, same))
+    for table in tables:
+        table.comparisons = [row for metric in metrics for row in _tested(table, metric, plan)]
+    _judge(tables)
+    for table in tables:
+        for name in table.strategies:
+            table.guardrails += [check_guardrail(rule, name, table.blocks, baseline) for rule in rules]
+        table.notes = notes_on(table, metrics)
+    return tables
+
+
+def _tested(table: Table, metric: str, plan: EvidencePlan) -> list[Comparison]:
+    """A metric's row for each strategy that has it, before anything is corrected or called."""
+    rows = []
+    for name in table.strategies:
+        pairs = paired_outcomes(table.blocks, table.baseline, name, metric)
+        if pairs:
+            test = paired_test(*zip(*pairs, strict=True), matters=plan.matters(metric))
+            exploratory = metric != plan.primary
+            rows.append(Comparison(metric, name, test, 1.0, "no pressure", len(table.blocks), 1, exploratory))
+    return rows
+
+
+def _judge(tables: Sequence[Table]) -> None:
+    """Corrects the p-values within their families and puts the words; calm tables keep "no pressure"."""
+    families: dict[tuple, list[tuple[Table, int]]] = {}
+    for number, table in enumerate(tables):
+        if table.state == "no pressure":
+            continue
+        for index, row in enumerate(table.comparisons):
+            if row.strategy in table.controls:
+                family = (row.metric, number, row.strategy)
+            else:
+                family = (row.metric, number if row.exploratory else None)
+            families.setdefault(family, []).append((table, index))
+    for members in families.values():
+        rows = [table.comparisons[index] for table, index in members]
+        corrected = holm([row.test.p_value for row in rows])
+        for (table, index), row, p in zip(members, rows, corrected, strict=True):
+            word = verdict(row.test, p, METRICS[row.metric].better, len(rows))
+            table.comparisons[index] = replace(row, p_holm=p, verdict=word, family=len(rows))

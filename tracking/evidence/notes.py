@@ -1,0 +1,105 @@
+"""What a reader must know before trusting a table of comparisons, in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from tracking.evidence.blocks import ONE_TRACE, runs_of
+from tracking.evidence.outcomes import Block, failed_share
+from tracking.evidence.statistics import pairs_needed
+
+if TYPE_CHECKING:
+    from tracking.evidence.comparison import Table
+
+
+def notes_on(table: Table, metrics: Sequence[str]) -> list[str]:
+    """The most important first."""
+    blocks = table.blocks
+    return [
+        *_on_controls(table),
+        *_on_traces(blocks),
+        *_on_seeds(table, blocks),
+        *_on_saturation(blocks),
+        *(note for name in (table.baseline, *table.strategies) for note in _on_runs(name, blocks)),
+        *_on_metrics(table, metrics),
+        *_on_commits(table),
+    ]
+
+
+def _on_controls(table: Table) -> list[str]:
+    """What an A/A control shows of the primary metric; a warning where it shows a difference."""
+    notes = []
+    for name in table.controls:
+        row = table.find(table.primary, name)
+        if row is None or row.test.pairs < 2:
+            continue
+        if row.test.excludes_equal and not row.test.equivalent:
+            notes.append(
+                f"{name} is {table.baseline} again (A/A), yet its interval of {table.primary} leaves out "
+                "equal: something besides the strategy differs, so trust no verdict of this size here"
+            )
+    return notes
+
+
+def _on_traces(blocks: Mapping[str, Block]) -> list[str]:
+    same = [name.replace(ONE_TRACE, ", ") for name in blocks if ONE_TRACE in name]
+    return [f"seeds {seeds} have the same trace: repeats of one pair, not pairs" for seeds in same]
+
+
+def _on_seeds(table: Table, blocks: Mapping[str, Block]) -> list[str]:
+    count = max((row.family for row in table.comparisons if not row.exploratory), default=0)
+    count = count or len(table.strategies)
+    needed = pairs_needed(count)
+    if table.state == "no pressure" or len(blocks) >= needed:
+        return []
+    return [
+        f"better or worse cannot be said with {len(blocks)} seed{'s' * (len(blocks) != 1)}: {needed} are the "
+        f"fewest for {count} comparison{'s' * (count != 1)} with a baseline (strategies x workloads)"
+    ]
+
+
+def _on_saturation(blocks: Mapping[str, Block]) -> list[str]:
+    full = sum(any(run.saturated for run in runs_of(block)) for block in blocks.values())
+    if not full:
+        return []
+    return [
+        f"saturated in {full} of {len(blocks)} seeds: the queue of a run grew until its last arrival, so "
+        "its latencies depend on how long the run was"
+    ]
+
+
+def _on_runs(name: str, blocks: Mapping[str, Block]) -> list[str]:
+    """Runs of a strategy that are absent, failed, degraded or incomplete."""
+    notes = []
+    missing = [seed for seed, block in blocks.items() if not block.get(name)]
+    if missing:
+        notes.append(f"{name}: no finished run for seed {', '.join(missing)}")
+    failed = [seed for seed, block in blocks.items() if any(run.failed for run in block.get(name, ()))]
+    if failed:
+        notes.append(f"{name}: failed for seed {', '.join(failed)}, which counts as the worst result there")
+    runs = [run for block in blocks.values() for run in block.get(name, ()) if not run.failed]
+    degraded = sum(run.degraded for run in runs)
+    if degraded:
+        notes.append(f"{name}: {degraded} of {len(runs)} runs degraded: the engine chose in its place")
+    share = max((failed_share(run) for run in runs), default=0.0)
+    if share > 0:
+        notes.append(f"{name}: up to {share:.1%} of the requests of a run failed; mean latencies are bounds")
+    return notes
+
+
+def _on_metrics(table: Table, metrics: Sequence[str]) -> list[str]:
+    absent = [metric for metric in metrics if all(c.metric != metric for c in table.comparisons)]
+    notes = [f"not measured here: {', '.join(absent)}"] if absent else []
+    slowdowns = [metric for metric in metrics if "slowdown" in metric and metric not in absent]
+    if slowdowns and any("ideal_decode_s" not in run.metrics for run in table.runs):
+        notes.append(
+            f"{', '.join(slowdowns)}: of an older store, in which each run was its own measure; a strategy "
+            "that slows every step is not seen"
+        )
+    return notes
+
+
+def _on_commits(table: Table) -> list[str]:
+    commits = sorted({run.tags["git_commit"][:8] for run in table.runs if "git_commit" in run.tags})
+    return [f"runs of {len(commits)} commits: {', '.join(commits)}"] if len(commits) > 1 else []

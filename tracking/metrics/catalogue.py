@@ -1,0 +1,78 @@
+"""Every metric of the benchmark, and the flags of a run.
+
+A metric is one function in a file of `tracking/metrics/topics`, under the decorator `metric`; it is found
+there by its name and need be named nowhere else. Only requests outside the warm-up count. Latencies run
+from the *scheduled* arrival. A request that failed, timed out or was never sent misses the SLO and stays
+in the distributions of TTFT, TPOT and E2E (`tracking/metrics/topics/latency.py` says how); ITL has the gaps that there
+were. A p99 needs ten observations beyond it, that is 1,000.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pkgutil import iter_modules
+
+import numpy as np
+
+from tracking.metrics import topics
+from tracking.metrics.config import SloConfig
+from tracking.metrics.ideal import IdealTimes
+from tracking.metrics.measure import is_saturated
+from tracking.metrics.metric import Metric
+from tracking.metrics.view import RunView
+from tracking.result import RunResult
+
+
+def _found() -> dict[str, Metric]:
+    """The metrics of all files in `topics`, by name, in the order in which they stand there."""
+    metrics: dict[str, Metric] = {}
+    for file in iter_modules(topics.__path__):
+        here = vars(import_module(f"{topics.__name__}.{file.name}")).values()
+        for metric in (each for each in here if isinstance(each, Metric)):
+            if metric.name in metrics:
+                raise ValueError(f"metric {metric.name!r} is defined twice")
+            metrics[metric.name] = metric
+    return metrics
+
+
+METRICS: dict[str, Metric] = _found()
+
+
+def compute_metrics(result: RunResult, slo: SloConfig, ideal: IdealTimes | None = None) -> dict[str, float]:
+    """All metrics of `METRICS` this run has; those it cannot have (no preemption, short tail) are absent.
+
+    inf where a value falls on requests that failed; `tracking.metrics.stored` says how MLflow keeps it.
+    Slowdowns need `ideal`.
+    """
+    return view_metrics(RunView(result, slo, ideal))
+
+
+def view_metrics(run: RunView) -> dict[str, float]:
+    """The same of a view."""
+    values = {name: metric(run) for name, metric in METRICS.items()}
+    return {name: value for name, value in values.items() if not np.isnan(value)}
+
+
+def run_flags(result: RunResult) -> dict[str, str]:
+    """The tags `pressure`, `saturated`, `degraded` and `engine_tested`.
+
+    pressure: "no pressure" if nobody was preempted, else "ok". saturated: "true" if a request timed out
+    or was never sent, or if the queue had grown until the end: when the last request arrived, a tenth of
+    all were waiting for their first token, and more than when half of them had arrived.
+    engine_tested: what the adapter said at the start, "unknown" in records that do not tell.
+    """
+    start = next((event for event in result.events if event["type"] == "run_start"), {})
+    pressed = any(event["type"] == "preempt" for event in result.events)
+    return {
+        "pressure": "ok" if pressed else "no pressure",
+        "saturated": str(is_saturated(RunView(result).requests)).lower(),
+        "degraded": str(result.degraded).lower(),
+        "engine_tested": str(start.get("engine_tested", "unknown")).lower(),
+    }
+
+
+def metric_title(metric: str) -> str:
+    """The metric's name with its unit, and an arrow to the side that is better."""
+    known = METRICS[metric]
+    arrow = {"lower": "↓", "higher": "↑", "none": ""}[known.better]
+    return " ".join(part for part in (metric, f"[{known.symbol}]" if known.symbol else "", arrow) if part)

@@ -1,0 +1,84 @@
+"""What metrics and figures measure with: the measured requests of a run, percentiles and means."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from tracking.result import RunResult
+
+MIN_TAIL = 10  # observations a p99 must have beyond it
+SATURATED_SHARE = 0.10  # of the requests, still waiting for their first token when the last one arrives
+NOT_NUMBERS = frozenset({"request_id", "kind", "status", "error", "warmup", "itl_s", "session"})
+
+
+def measured_requests(result: RunResult) -> pd.DataFrame:
+    """The requests outside the warm-up, with numeric columns and `ttft`, `tpot`, `e2e` in seconds.
+
+    The three are inf where the request did not get there; `tpot` is NaN for one-token outputs.
+    """
+    table = result.requests
+    table = table[~table["warmup"].astype(bool)].copy()
+    for name in table.columns.difference(list(NOT_NUMBERS)):
+        if not pd.api.types.is_numeric_dtype(table[name]):
+            table[name] = pd.to_numeric(table[name], errors="coerce")
+    ok = table["status"] == "ok"
+    table["ttft"] = (table["first_token_t"] - table["scheduled_t"]).fillna(np.inf)
+    table["e2e"] = (table["finish_t"] - table["scheduled_t"]).where(ok, np.inf)
+    decode = (table["finish_t"] - table["first_token_t"]) / (table["output_tokens"] - 1)
+    table["tpot"] = decode.where(table["output_tokens"] > 1).where(ok, np.inf)
+    return table
+
+
+def percentile(values: np.ndarray, q: float, min_tail: int = MIN_TAIL) -> float:
+    """Interpolated percentile; inf if it falls on an inf, NaN if empty or for a p99 with a short tail."""
+    values = np.sort(values)
+    if not len(values) or (q >= 0.99 and len(values) * (1 - q) < min_tail - 1e-9):
+        return np.nan
+    finite = int(np.isfinite(values).sum())
+    if int(np.ceil(q * (len(values) - 1))) >= finite:
+        return np.inf
+    return float(np.quantile(np.where(np.isfinite(values), values, values[finite - 1]), q))
+
+
+def average(values: np.ndarray) -> float:
+    """Mean of the values that are there; NaN of none."""
+    values = np.asarray(values, float)
+    values = values[~np.isnan(values)]
+    return float(values.mean()) if len(values) else np.nan
+
+
+def largest(values: np.ndarray) -> float:
+    return float(np.max(values)) if len(values) else np.nan
+
+
+def share_of(part: float, whole: float) -> float:
+    """part / whole; NaN of nothing."""
+    return float(part / whole) if whole else np.nan
+
+
+def jain_index(values: np.ndarray) -> float:
+    """(sum x)^2 / (n sum x^2), in [1/n, 1]; NaN of none."""
+    if not len(values):
+        return np.nan
+    return float(values.sum() ** 2 / (len(values) * (values**2).sum()))
+
+
+def kv_blocks(result: RunResult) -> int | None:
+    """KV blocks of the engine, from the run_start event; None if it is not there."""
+    return next((e.get("num_blocks") for e in result.events if e["type"] == "run_start"), None)
+
+
+def is_saturated(requests: pd.DataFrame) -> bool:
+    """Of `measured_requests`: whether the queue had grown until the end, or a request was not served."""
+    if not len(requests):
+        return False
+    if requests["status"].isin(["timeout", "unsent"]).any():
+        return True
+    arrivals, first = requests["scheduled_t"], requests["first_token_t"].fillna(np.inf)
+
+    def waiting(at: float) -> int:
+        return int(((arrivals <= at) & (first > at)).sum())
+
+    at_last, at_half = waiting(arrivals.max()), waiting(arrivals.median())
+    return at_last >= SATURATED_SHARE * len(requests) and at_last > at_half

@@ -1,0 +1,1 @@
+"""The metrics, by topic; `tracking.metrics.catalogue` finds them."""

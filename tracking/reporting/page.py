@@ -1,0 +1,131 @@
+"""A page of sections, written once and rendered as HTML (self-contained) and as Markdown."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from jinja2 import Environment, PackageLoader
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
+
+from tracking.plots.style import look
+
+SVG_LIMIT = 400_000  # bytes; a page with dozens of larger ones is slow to open
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as a PNG file, drawn once; `savefig` would draw it twice."""
+    buffer = io.BytesIO()
+    canvas = FigureCanvasAgg(figure)
+    with look():  # ticks are made when they are drawn, and look as it is said then
+        canvas.draw()
+    Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").save(buffer, "png")
+    return buffer.getvalue()
+
+
+def svg(figure: Figure) -> bytes:
+    """The figure as an SVG file."""
+    buffer = io.BytesIO()
+    with look():
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()
+
+
+@dataclass
+class Picture:
+    """A figure with a file name (no suffix) and a caption that says how to read it."""
+
+    name: str
+    figure: Figure
+    caption: str = ""
+    kind: str = "picture"
+
+    @cached_property
+    def png(self) -> bytes:
+        return png(self.figure)
+
+    @property
+    def uri(self) -> str:
+        """The figure as a data URI, so that ids of several SVGs on a page cannot clash; PNG if it is large."""
+        kind, data = "svg+xml", svg(self.figure)
+        if len(data) > SVG_LIMIT:
+            kind, data = "png", self.png
+        return f"data:image/{kind};base64," + base64.b64encode(data).decode()
+
+
+@dataclass
+class Grid:
+    """A table of strings. `word_columns` hold verdicts, which the page colours by first word."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    caption: str = ""
+    word_columns: Sequence[int] = ()
+    kind: str = "grid"
+
+
+@dataclass
+class Note:
+    """A sentence; `strong` ones are warnings."""
+
+    text: str
+    strong: bool = False
+    kind: str = "note"
+
+
+@dataclass
+class Listing:
+    """Text to be shown as it is, folded away in HTML."""
+
+    title: str
+    text: str
+    kind: str = "listing"
+
+
+@dataclass
+class Section:
+    """A heading and what stands under it."""
+
+    title: str
+    parts: list[Picture | Grid | Note | Listing] = field(default_factory=list)
+
+    @property
+    def anchor(self) -> str:
+        return "".join(c if c.isalnum() else "-" for c in self.title.lower())
+
+
+@dataclass
+class Page:
+    """A title, a line under it, and the sections."""
+
+    title: str
+    subtitle: str
+    sections: list[Section]
+
+    def write(self, folder: Path) -> list[Path]:
+        """Writes report.html, report.md and, for the latter, figures/*.png; returns the first two."""
+        figures = folder / "figures"
+        figures.mkdir(parents=True, exist_ok=True)
+        for section in self.sections:
+            for part in section.parts:
+                if isinstance(part, Picture):
+                    (figures / f"{part.name}.png").write_bytes(part.png)
+        templates = Environment(
+            loader=PackageLoader("tracking.reporting"),
+            autoescape=lambda name: ".html" in name,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        written = []
+        for name in ("report.html", "report.md"):
+            text = templates.get_template(f"{name}.j2").render(page=self)
+            (folder / name).write_text(text, encoding="utf-8")
+            written.append(folder / name)
+        return written

@@ -1,0 +1,38 @@
+"""Configuration of the MLflow store: `tracking`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from tracking.errors import require
+
+
+@dataclass
+class TrackingConfig:
+    """The MLflow store, and where results wait until they are in it."""
+
+    uri: str = "sqlite:///outputs/mlflow.db"
+    artifact_root: str | None = "outputs/mlartifacts"  # null leaves it to the server
+    experiment: str = "bidkv"
+    resume: bool = True  # an interrupted sweep goes on: its finished runs are not run again
+    spool: str = "outputs/spool"  # every result is kept in this folder until the store has it
+    patience_s: float = 120.0  # how long the end of a sweep waits for a store that does not answer
+
+    def __post_init__(self) -> None:
+        for key in ("uri", "experiment", "spool"):
+            require(bool(getattr(self, key).strip()), f"tracking.{key}", getattr(self, key), "not empty")
+        require(self.patience_s >= 0, "tracking.patience_s", self.patience_s, ">= 0")
+        check_address(self.uri)
+
+
+def check_address(uri: str) -> None:
+    """Raises ValueError, without repeating it, if an address has a password: it would be stored with each run."""
+    if "://" not in uri:
+        return
+    address = urlsplit(uri)
+    require(
+        address.password is None, "tracking.uri", f"{address.scheme}://…@{address.hostname}",
+        "without a password (it comes from the environment: MLFLOW_TRACKING_USERNAME and "
+        "MLFLOW_TRACKING_PASSWORD, or PGPASSWORD for a database)",
+    )  # fmt: skip

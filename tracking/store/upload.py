@@ -1,0 +1,31 @@
+"""Brings spooled records into the store, as far as the store lets it."""
+
+from __future__ import annotations
+
+from mlflow.exceptions import MlflowException
+from requests.exceptions import RequestException
+from sqlalchemy.exc import SQLAlchemyError
+
+from tracking.store.config import TrackingConfig
+from tracking.store.spool import Spool
+from tracking.store.writer import SweepStore
+
+STORE_ERRORS = (MlflowException, RequestException, SQLAlchemyError, OSError, ValueError)
+
+
+def upload_waiting(spool: Spool, config: TrackingConfig) -> str | None:
+    """Uploads what waits in `spool`, oldest first; the reason in one line if it had to stop before the end."""
+    waiting = spool.pending()
+    if not waiting:
+        return None
+    with spool.uploading() as mine:
+        if not mine:
+            return "another process uploads them"
+        try:
+            store = SweepStore(config)
+            for folder in waiting:
+                store.upload(folder)
+                spool.remove(folder)
+        except STORE_ERRORS as error:
+            return " ".join(str(error).split())[:300]
+    return None

@@ -1,0 +1,241 @@
+"""Writes a sweep into MLflow: one parent run, one child a run. Only the driver writes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import threading
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import yaml
+from mlflow.entities import DatasetInput, InputTag, Metric, Param, Run, RunTag
+from mlflow.exceptions import MlflowException
+
+from tracking.metrics.stored import to_store
+from tracking.store.client import open_client, sqlite_file
+from tracking.store.config import TrackingConfig
+from tracking.store.lease import HEARTBEAT_S, Lease
+from tracking.store.record import Record, TraceFacts, files_of
+
+PARAM_LIMIT = 6000  # characters of a value, MLflow's own limit
+TAG_LIMIT = 5000  # characters, under MLflow's own limit
+BATCH_LIMIT = 100  # parameters a request, MLflow's own limit
+LIVE = "RUNNING"
+LOGGED_TABLES = "mlflow.loggedArtifacts"  # the tag by which MLflow's pages find tables
+
+
+class SweepStore:
+    """The MLflow side of one sweep: `open` makes or takes over its parent run, `upload` brings records."""
+
+    def __init__(self, config: TrackingConfig):
+        """Makes the experiment if there is none. Raises ConnectionError or, on what cannot be used, ValueError."""
+        self.config = config
+        file = sqlite_file(config.uri)
+        if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+        self.client = open_client(config.uri)
+        try:
+            self.experiment_id = self._experiment()
+        except MlflowException as error:
+            raise ValueError(f"tracking.uri={config.uri!r}: {' '.join(error.message.split())}") from None
+
+    def open(self, sweep_hash: str, name: str, tags: dict[str, str]) -> dict[str, Run]:
+        """Starts the parent run, or goes on with an interrupted one of the same hash.
+
+        Returns the finished runs of the interrupted sweep by config hash (none for a new sweep). Raises
+        ValueError if another process runs this sweep now.
+        """
+        lease = Lease.mine()
+        interrupted = self._interrupted(sweep_hash) if self.config.resume else None
+        if interrupted is not None:
+            return self._take_over(interrupted, lease)
+        tags = tags | lease.tags | {"bidkv.kind": "sweep", "bidkv.sweep_hash": sweep_hash}
+        run = self.client.create_run(self.experiment_id, run_name=name, tags=tags)
+        self.sweep_id = run.info.run_id
+        if self.config.resume:
+            self._give_way(sweep_hash)
+        return {}
+
+    def upload(self, folder: Path) -> None:
+        """Brings a saved record into the store, all of it; raises what MLflow raises.
+
+        A record of which a part is there already, since an upload broke off, is logged anew and the
+        broken entry marked as killed.
+        """
+        record = Record.load(folder)
+        if record.run is None:
+            self._log(record.sweep_id, record, folder)
+            return
+        for half in self._children(record.sweep_id, f"and tags.`bidkv.record` = '{folder.name}'"):
+            if half.info.status != LIVE:
+                return  # it was all there, only not removed from the spool
+            self.client.set_terminated(half.info.run_id, "KILLED")
+        run = record.run
+        tags = run.tags | {
+            "bidkv.kind": "run",
+            "bidkv.sweep": record.sweep_id,
+            "bidkv.config_hash": run.config_hash,
+            "bidkv.record": folder.name,
+            "mlflow.parentRunId": record.sweep_id,
+            "trace_hash": run.trace.hash,
+        }
+        created = self.client.create_run(
+            self.experiment_id, run_name=run.name, tags=tags, start_time=record.started_ms
+        )
+        run_id = created.info.run_id
+        params = [Param(key, str(value)[:PARAM_LIMIT]) for key, value in flatten(run.config).items()]
+        for start in range(0, len(params), BATCH_LIMIT):
+            self.client.log_batch(run_id, params=params[start : start + BATCH_LIMIT])
+        self.client.log_inputs(run_id, datasets=[_trace_input(run.trace)])
+        self._log(run_id, record, folder)
+
+    def beat(self) -> threading.Event:
+        """Renews the lease every HEARTBEAT_S seconds, in a thread, until the returned event is set."""
+        stop = threading.Event()
+
+        def renew() -> None:
+            while not stop.wait(HEARTBEAT_S):
+                try:
+                    self._tag(
+                        self.sweep_id, {"bidkv.lease.heartbeat": Lease.mine().tags["bidkv.lease.heartbeat"]}
+                    )
+                except MlflowException:
+                    continue  # the store is away; the next beat tries again
+
+        threading.Thread(target=renew, name="sweep lease", daemon=True).start()
+        return stop
+
+    def _log(self, run_id: str, record: Record, folder: Path) -> None:
+        tags = {key: value[:TAG_LIMIT] for key, value in record.tags.items()}
+        if record.tables:
+            tables = [{"path": name, "type": "table"} for name in record.tables]
+            tags[LOGGED_TABLES] = json.dumps(tables)
+        metrics = [
+            Metric(name, value, record.ended_ms, 0) for name, value in to_store(record.metrics).items()
+        ]
+        self.client.log_batch(
+            run_id, metrics=metrics, tags=[RunTag(key, value) for key, value in tags.items()]
+        )
+        files = files_of(folder)
+        if files is not None:
+            self.client.log_artifacts(run_id, str(files))
+        self.client.set_terminated(run_id, record.status, end_time=record.ended_ms)
+
+    def _take_over(self, interrupted: Run, lease: Lease) -> dict[str, Run]:
+        held = Lease.of(interrupted.data.tags)
+        if interrupted.info.status == LIVE and held is not None and not held.is_mine and held.alive():
+            raise ValueError(
+                f"this sweep is running already: {held}, MLflow run {interrupted.info.run_id[:8]} "
+                "(tracking.resume=false starts another one)"
+            )
+        self.sweep_id = interrupted.info.run_id
+        self.client.update_run(self.sweep_id, LIVE)
+        self._tag(self.sweep_id, lease.tags)
+        return self.finished()
+
+    def finished(self) -> dict[str, Run]:
+        """The finished runs of this sweep by config hash; those whose driver died are marked as killed."""
+        finished = {}
+        for run in self._children(self.sweep_id):
+            if run.info.status == "FINISHED":
+                finished[run.data.tags["bidkv.config_hash"]] = run
+            elif run.info.status == LIVE:
+                self.client.set_terminated(run.info.run_id, "KILLED")
+        return finished
+
+    def _give_way(self, sweep_hash: str) -> None:
+        """Of two commands that started the same sweep at once, the one whose entry came later ends."""
+        for other in self._sweeps(sweep_hash):
+            held = Lease.of(other.data.tags)
+            mine = self.client.get_run(self.sweep_id).info
+            earlier = (other.info.start_time, other.info.run_id) < (mine.start_time, mine.run_id)
+            if other.info.status == LIVE and earlier and held is not None and held.alive():
+                self.client.delete_run(self.sweep_id)
+                raise ValueError(f"this sweep is running already: {held}, run {other.info.run_id[:8]}")
+
+    def _experiment(self) -> str:
+        """The experiment's id; it is made if there is none. Raises ValueError if its artifacts lie elsewhere."""
+        name, root = self.config.experiment, self.config.artifact_root
+        location = None
+        if root is not None:
+            location = root if "://" in root else Path(root).resolve().as_uri()
+        found = self.client.get_experiment_by_name(name)
+        if found is None:
+            return self.client.create_experiment(name, artifact_location=location)
+        if location is not None and found.artifact_location != location:
+            raise ValueError(
+                f"tracking.artifact_root={root!r}: must be {found.artifact_location}, where the experiment "
+                f"{name!r} of this store keeps its artifacts (or give another tracking.experiment)"
+            )
+        return found.experiment_id
+
+    def _interrupted(self, sweep_hash: str) -> Run | None:
+        """The newest sweep of this hash, unless it finished."""
+        runs = self._sweeps(sweep_hash, most=1)
+        return runs[0] if runs and runs[0].info.status != "FINISHED" else None
+
+    def _sweeps(self, sweep_hash: str, most: int = 100) -> list[Run]:
+        return self.client.search_runs(
+            [self.experiment_id],
+            f"tags.`bidkv.kind` = 'sweep' and tags.`bidkv.sweep_hash` = '{sweep_hash}'",
+            order_by=["attributes.start_time DESC"],
+            max_results=most,
+        )
+
+    def _children(self, sweep_id: str, more: str = "") -> list[Run]:
+        children, token = [], None
+        while True:
+            page = self.client.search_runs(
+                [self.experiment_id], f"tags.`bidkv.sweep` = '{sweep_id}' {more}", page_token=token
+            )
+            children += page
+            token = page.token
+            if not token:
+                return children
+
+    def _tag(self, run_id: str, tags: dict[str, str]) -> None:
+        self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} as {"a.b": 1}; lists stay as they are."""
+    flat = {}
+    for key, value in tree.items():
+        if isinstance(value, dict) and value:
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def git_commit() -> str:
+    """The commit of the checkout, "+dirty" if it has changes; "unknown" outside a checkout."""
+    try:
+        commit = _git("rev-parse", "HEAD")
+        return commit + ("+dirty" if _git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _git(*arguments: str) -> str:
+    root = Path(__file__).parent
+    done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def _trace_input(trace: TraceFacts) -> DatasetInput:
+    profile = {
+        "requests": trace.requests,
+        "prompt_tokens": trace.prompt_tokens,
+        "output_tokens": trace.output_tokens,
+    }
+    dataset = mlflow.entities.Dataset(
+        name=f"{trace.name}-seed{trace.seed}",
+        digest=trace.hash[:36],
+        source_type="code",
+        source=yaml.safe_dump({"workload": trace.name, "seed": trace.seed}),
+        profile=str(profile),
+    )
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", "trace")])
