@@ -36,12 +36,12 @@ from tracking.result import RunResult
 Key = tuple[str, int]  # load, round
 METRICS = {"throughput_tok_s": 0.05, "e2e_mean_s": 0.10}
 FIT = {
-    "open loop 8/s": ["workload.rate=8"],
+    "open loop 8/s": ["workload=mixed", "workload.rate=8"],
     "closed loop 12": ["workload=closed_loop", "workload.arrivals.users=12"],
-    "open loop 20/s": ["workload.rate=20"],
+    "open loop 20/s": ["workload=mixed", "workload.rate=20"],
 }
 CHECK = {
-    "open loop 12/s": ["workload.rate=12"],
+    "open loop 12/s": ["workload=mixed", "workload.rate=12"],
     "closed loop 24": ["workload=closed_loop", "workload.arrivals.users=24", "strategy=bidkv"],
     "long prompts 3/s": ["workload=long_context", "workload.rate=3", "workload.length_scale=0.4"],
 }

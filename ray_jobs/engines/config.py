@@ -86,11 +86,6 @@ class EngineConfig:
         require(self.num_gpus >= 0, "engine.num_gpus", self.num_gpus, ">= 0")
         require(self.num_cpus >= 0, "engine.num_cpus", self.num_cpus, ">= 0")
         require(self.num_cpus > 0 or self.num_gpus > 0, "engine.num_cpus", self.num_cpus, "> 0 without a GPU")
-        whole = self.num_gpus == self.tensor_parallel_size or self.num_gpus <= 1 == self.tensor_parallel_size
-        require(
-            whole, "engine.num_gpus", self.num_gpus,
-            f"engine.tensor_parallel_size={self.tensor_parallel_size}, since an engine has its GPUs on one node",
-        )  # fmt: skip
         require(self.kv_offload_gib >= 0, "engine.kv_offload_gib", self.kv_offload_gib, ">= 0")
         if self.kv_offload_gib:
             require(
@@ -109,6 +104,8 @@ class EngineConfig:
             )  # fmt: skip
         if self.kind == "vllm_sim":
             check_simulated(self)
+        else:
+            check_gpus(self)
 
 
 def blocks_that_fit(engine: EngineConfig) -> int:
@@ -120,6 +117,16 @@ def blocks_that_fit(engine: EngineConfig) -> int:
         - sim.reserved_bytes
     )
     return max(0, int(free // (sim.model_shape.kv_bytes_per_token * engine.block_size)))
+
+
+def check_gpus(engine: EngineConfig) -> None:
+    """Raises ValueError unless `engine`, which runs for real, has a GPU for each of its tensor-parallel ranks."""
+    ranks = engine.tensor_parallel_size
+    require(
+        engine.num_gpus == ranks or engine.num_gpus <= 1 == ranks,
+        "engine.num_gpus", engine.num_gpus,
+        f"engine.tensor_parallel_size={ranks}, since an engine has its GPUs on one node",
+    )  # fmt: skip
 
 
 def check_simulated(engine: EngineConfig) -> None:

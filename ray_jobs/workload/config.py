@@ -156,6 +156,12 @@ class WorkloadConfig:
                 self.load in self.loads, "workload.load", self.load,
                 "one of " + ", ".join(self.loads) + ", or a share of the capacity, e.g. 95%",
             )  # fmt: skip
+        if self.arrivals.kind == "closed_loop":
+            require(
+                not self.rate, "workload.rate", self.rate,
+                "null for workload.arrivals.kind=closed_loop, whose users send when they are answered "
+                "(set workload.arrivals.users, or choose a workload with a rate: workload=mixed)",
+            )  # fmt: skip
         if self.arrivals.kind not in KINDS_WITH_RATE or self.source.kind == "frozen":
             self.rate = 0.0
             return

@@ -18,6 +18,7 @@ SIM = (
     "engine=vllm_sim",
     "engine.num_blocks=300",
     "engine.max_model_len=4096",
+    "workload=mixed",
     "workload.num_requests=60",
     "workload.rate=30",
     "run.attempts=1",

@@ -106,7 +106,7 @@ def test_clients_that_wait_have_no_share_of_a_capacity():
     with pytest.raises(ValueError, match="workload.load='95%'.*closed_loop"):
         compose_job("workload=closed_loop", "workload.load=95%")
     with pytest.raises(ValueError, match="workload.load='most'.*95%"):
-        compose_job("workload.load=most")
+        compose_job("workload=mixed", "workload.load=most")
 
 
 def test_a_replay_is_stretched_to_its_share(tmp_path):

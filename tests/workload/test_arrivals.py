@@ -60,7 +60,7 @@ def test_replay_scales_recorded_times() -> None:
 
 
 def test_a_closed_loop_carries_its_users_and_no_rate() -> None:
-    workload = mixture(arrivals=ArrivalConfig(kind="closed_loop", users=7, think_time_s=0.5))
+    workload = mixture(rate=None, arrivals=ArrivalConfig(kind="closed_loop", users=7, think_time_s=0.5))
     assert workload.rate == 0.0
     trace = freeze(workload)
     assert (trace.closed_loop_users, trace.think_time_s) == (7, 0.5)

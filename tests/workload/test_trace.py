@@ -63,7 +63,7 @@ def test_hashed_fields_do_not_run_into_each_other() -> None:
 def test_saving_and_loading_gives_the_same_trace(tmp_path) -> None:
     for original in (
         freeze(mixture(warmup_requests=3)),
-        freeze(mixture(arrivals=ArrivalConfig(kind="closed_loop", users=3, think_time_s=0.25))),
+        freeze(mixture(rate=None, arrivals=ArrivalConfig(kind="closed_loop", users=3, think_time_s=0.25))),
         trace(priority=-2, deadline_s=4.5),
     ):
         path = tmp_path / "strategy=bidkv" / "trace.parquet"

@@ -29,7 +29,7 @@ def composed(name: str, *overrides: str) -> WorkloadConfig:
 
 
 def test_all_workloads_are_there() -> None:
-    wanted = "mixed long_context azure_conv azure_code mooncake sharegpt cnn_dm longbench frozen closed_loop"
+    wanted = "mixed long_context azure_conv azure_code mooncake sharegpt cnn_dm longbench frozen closed_loop chat_users"
     assert set(NAMES) >= set(wanted.split())
 
 
@@ -38,7 +38,7 @@ def test_every_workload_composes_under_its_name(name: str) -> None:
     assert composed(name, "workload.source.path=some/file").name == name
 
 
-@pytest.mark.parametrize("name", ["mixed", "long_context", "closed_loop"])
+@pytest.mark.parametrize("name", ["mixed", "long_context", "closed_loop", "chat_users"])
 def test_mixtures_fit_an_8k_model_as_they_are(name: str) -> None:
     workload = composed(name)
     trace = freeze(workload, vocab=32_000, model_len=8_192)
@@ -120,7 +120,8 @@ def test_typos_and_wrong_types_fail(override: str) -> None:
         (lambda: mixture(warmup_s=-1), "warmup_s"),
         (lambda: mixture(num_requests=0), "num_requests"),
         (lambda: mixture(source=SourceConfig()), "components"),
-        (lambda: mixture(warmup_s=1, arrivals=ArrivalConfig(kind="closed_loop")), "warmup_s"),
+        (lambda: mixture(rate=None, warmup_s=1, arrivals=ArrivalConfig(kind="closed_loop")), "warmup_s"),
+        (lambda: mixture(arrivals=ArrivalConfig(kind="closed_loop")), r"workload\.rate=4\.0: must be null"),
         (lambda: mixture(source=SourceConfig(kind="frozen", path="x")), "arrivals.kind"),
     ],
 )

@@ -47,6 +47,7 @@ def test_one_sweep_compares_both_engines(tmp_path: Path) -> None:
         "engine=vllm_sim,sglang_shim",
         "engine.max_model_len=512",
         "engine.num_blocks=700",
+        "workload=mixed",
         "workload.num_requests=24",
         "workload.warmup_requests=2",
         "workload.rate=200",
