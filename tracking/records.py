@@ -15,8 +15,11 @@ def check_complete(result: RunResult) -> list[str]:
 
     A complete run has one `run_start` and one `run_end`, as many events and steps as `run_end` counted,
     none counted as lost (a counter that ends in `lost`), a `request` record for every request that
-    reached the scheduler, and for each as many preemptions in its record as there are events.
+    reached the scheduler, and for each as many preemptions in its record as there are events. An engine
+    that was started without the adapter (`recorded` is False) owes none.
     """
+    if not result.recorded:
+        return []
     missing = [*_frame(result), *_counts(result), *_request_records(result)]
     if missing:
         result.status = "failed"

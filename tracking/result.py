@@ -28,7 +28,8 @@ class RunResult:
     NaN where a thing never happened; `deadline_s` in seconds after the scheduled arrival, NaN if none;
     `turn` from 0, in the line of its agent, NaN with an empty `session` if it belongs to none; stores
     written before a column was there lack it). `events` are the adapter's records, `steps` one row an
-    engine step. `status` is "finished", "timeout" (the run's deadline passed) or "failed".
+    engine step. `status` is "finished", "timeout" (the run's deadline passed) or "failed". A run of an
+    engine without the adapter is not `recorded`: there is what the client saw, and nothing else.
     """
 
     status: str
@@ -40,6 +41,7 @@ class RunResult:
     finished_t: float = 0.0
     error: str | None = None
     request_timeout_s: float | None = None  # after which the client gave up a request; None = not known
+    recorded: bool = True
 
     @property
     def degraded(self) -> bool:
@@ -61,6 +63,7 @@ class RunResult:
             "finished_t": self.finished_t,
             "error": self.error,
             "request_timeout_s": self.request_timeout_s,
+            "recorded": self.recorded,
         }
         (folder / "run.json").write_text(json.dumps(scalars, indent=2))
 

@@ -91,6 +91,8 @@ def plan_blocks(jobs: Sequence[BenchConfig]) -> list[list[PlannedRun]]:
         for key in ("admission_params", "kill_switch"):  # as in runs planned before there were any
             if not getattr(job.strategy, key):
                 del settings["strategy"][key]
+        if job.engine.adapter:
+            del settings["engine"]["adapter"]
         run = PlannedRun(job, trace, digest([settings, trace.hash]))
         block = digest([{k: v for k, v in settings.items() if k != "strategy"}, trace.hash])
         twin = next((r for r in blocks.get(block, []) if r.config_hash == run.config_hash), None)

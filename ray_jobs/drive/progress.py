@@ -49,9 +49,11 @@ class SweepProgress:
         flags = [
             f"[{k}]" for k, bad in (("saturated", "true"), ("degraded", "true")) if row.flags.get(k) == bad
         ]
+        # Absent where the engine ran without the adapter: nobody counted.
+        preempted = f"{metrics['preemptions']:.0f} preemptions, " if "preemptions" in metrics else ""
         self._line(
             f"{name}: {metrics.get('completion_rate', 0):.0%} of {metrics.get('requests', 0):.0f} requests ok, "
-            f"{metrics.get('preemptions', 0):.0f} preemptions, {metrics.get('throughput_tok_s', 0):.0f} tok/s "
+            f"{preempted}{metrics.get('throughput_tok_s', 0):.0f} tok/s "
             + " ".join(flags)
         )
         self._bar.advance(self._task)

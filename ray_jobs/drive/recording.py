@@ -36,7 +36,7 @@ class Recorder:
     def __init__(self, sweep_id: str, tracking: TrackingConfig, ideals: dict[str, IdealTimes | None]):
         self.spool = Spool(tracking.spool, sweep_id)
         self.sweep_id = sweep_id
-        self.ideals = ideals  # by block, those of the block's first run
+        self.ideals = ideals  # by block, those of its first run with step records
 
     def keep(
         self, result: RunResult, environment: dict[str, Any], run: RunFacts, slo: SloConfig, started_ms: int
@@ -45,7 +45,8 @@ class Recorder:
         result.environment = environment
         result.request_timeout_s = run.config["run"]["request_timeout_s"]
         check_complete(result)
-        ideal = self.ideals.setdefault(run.tags["block"], IdealTimes.of(result))
+        block = run.tags["block"]
+        ideal = self.ideals[block] = self.ideals.get(block) or IdealTimes.of(result)
         metrics, flags = compute_metrics(result, slo, ideal), run_flags(result)
         status = "FINISHED"
         if result.status == "failed":

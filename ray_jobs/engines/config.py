@@ -56,6 +56,7 @@ class EngineConfig:
     gpu_memory_utilization: float = 0.9
     tensor_parallel_size: int = 1
     enforce_eager: bool = False
+    adapter: bool = True  # false = vLLM as it is: its own scheduler, and nothing but what the client sees
     seed: int = 0
     extra: dict[str, Any] = field(default_factory=dict)  # further engine arguments, by the engine's names
     env: dict[str, str] = field(
@@ -102,6 +103,9 @@ class EngineConfig:
                 f"at least {-(-self.max_model_len // self.block_size) + 1}, so that one request of "
                 f"engine.max_model_len={self.max_model_len} tokens fits beside the empty block",
             )  # fmt: skip
+        require(
+            self.adapter or self.kind == "vllm", "engine.adapter", self.adapter, "true but for engine.kind=vllm"
+        )
         if self.kind == "vllm_sim":
             check_simulated(self)
         else:

@@ -13,7 +13,7 @@ from ray_jobs.engines.config import EngineConfig
 from ray_jobs.workload.config import WorkloadConfig
 from tracking.errors import require
 
-KNOBS = ("max_num_seqs", "max_num_batched_tokens", "prefix_caching", "kv_offload_gib")
+KNOBS = ("max_num_seqs", "max_num_batched_tokens", "prefix_caching", "kv_offload_gib", "adapter")
 """Keys of `engine` that a strategy may have for itself; all that are no keys of `engine` go to `engine.extra`."""
 
 

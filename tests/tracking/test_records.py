@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
 import pytest
 from synthetic import make_run
 
+from tracking.metrics.catalogue import METRICS, compute_metrics, run_flags
+from tracking.metrics.classes import class_metrics
+from tracking.metrics.config import SloConfig
+from tracking.metrics.metric import CLIENT
+from tracking.plots.overview import run_figure
 from tracking.records import check_complete
 from tracking.result import RunResult
 
@@ -64,3 +73,23 @@ def test_requests_that_never_reached_the_scheduler_need_no_record(run):
         assert check_complete(run) == []
     run.requests.loc[lost, "status"] = "timeout"
     assert check_complete(run) != []
+
+
+def test_a_run_without_the_adapter_owes_no_records_and_has_no_counts(run, tmp_path):
+    """Nobody counted preemptions: they are not known, and not 0."""
+    counted = compute_metrics(run, SloConfig())
+    bare = replace(run, events=[], steps=pd.DataFrame(), recorded=False)
+    bare.save(tmp_path)
+    bare = RunResult.load(tmp_path)
+    assert check_complete(bare) == [] and bare.status == "finished"
+    seen = compute_metrics(bare, SloConfig())
+    assert seen["e2e_mean_s"] == counted["e2e_mean_s"] and "preemptions" in counted
+    assert all(METRICS[name].source == CLIENT for name in seen)
+    assert run_flags(bare)["pressure"] == "unknown"
+    assert not np.isfinite(class_metrics(bare)["preemptions"]).any()
+    assert "without the adapter" in run_figure(bare).get_suptitle()
+
+
+def test_a_run_that_should_have_records_and_has_none_has_failed(run):
+    run.events, run.steps = [], pd.DataFrame()
+    assert any("run_end" in line for line in check_complete(run)) and run.status == "failed"

@@ -101,8 +101,8 @@ def by_state(blocks: Mapping[str, Block]) -> dict[str, dict[str, Block]]:
 
 
 def _pressed(runs: Sequence[StoredRun]) -> bool:
-    finished = [run for run in runs if not run.failed]
-    return not finished or any(run.preempted for run in finished)
+    known = [run.preempted for run in runs if not run.failed and run.preempted is not None]
+    return not known or any(known)
 
 
 def runs_of(block: Block) -> list[StoredRun]:

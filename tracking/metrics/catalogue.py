@@ -56,7 +56,7 @@ def view_metrics(run: RunView) -> dict[str, float]:
 def run_flags(result: RunResult) -> dict[str, str]:
     """The tags `pressure`, `saturated`, `degraded` and `engine_tested`.
 
-    pressure: "no pressure" if nobody was preempted, else "ok". saturated: "true" if a request timed out
+    pressure: "no pressure" if nobody was preempted, else "ok", "unknown" without records. saturated: "true" if a request timed out
     or was never sent, or if the queue had grown until the end: when the last request arrived, a tenth of
     all were waiting for their first token, and more than when half of them had arrived.
     engine_tested: what the adapter said at the start, "unknown" in records that do not tell.
@@ -64,7 +64,7 @@ def run_flags(result: RunResult) -> dict[str, str]:
     start = next((event for event in result.events if event["type"] == "run_start"), {})
     pressed = any(event["type"] == "preempt" for event in result.events)
     return {
-        "pressure": "ok" if pressed else "no pressure",
+        "pressure": ("ok" if pressed else "no pressure") if result.recorded else "unknown",
         "saturated": str(is_saturated(RunView(result).requests)).lower(),
         "degraded": str(result.degraded).lower(),
         "engine_tested": str(start.get("engine_tested", "unknown")).lower(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -27,7 +28,7 @@ class Metric:
     """One number of a run. `source` says who measured it, `doc` what it is, `title` how tables name it.
 
     Called with a `RunView` it gives the value: NaN where the run cannot have it, inf where it falls on
-    requests that failed.
+    requests that failed. What only the engine's records tell is NaN, not 0, where there are none.
     """
 
     name: str
@@ -39,7 +40,8 @@ class Metric:
     measure: Callable[[RunView], float]
 
     def __call__(self, run: RunView) -> float:
-        return float(self.measure(run))
+        known = run.result.recorded or self.source == CLIENT
+        return float(self.measure(run)) if known else math.nan
 
     @property
     def symbol(self) -> str:

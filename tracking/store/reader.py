@@ -96,8 +96,10 @@ class StoredRun:
         return float(self.tags.get("rate", 0.0))
 
     @property
-    def preempted(self) -> bool:
-        return self.tags.get("pressure") != "no pressure"
+    def preempted(self) -> bool | None:
+        """Whether anybody was preempted; None if nobody recorded it."""
+        pressure = self.tags.get("pressure")
+        return None if pressure == "unknown" else pressure != "no pressure"
 
     @property
     def saturated(self) -> bool:

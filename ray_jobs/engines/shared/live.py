@@ -51,7 +51,7 @@ class LiveEngine(EngineBackend):
         await self._begin(settings)
         sent = await self._send(trace, job)
         await self._end()
-        return read_result(settings, sent)
+        return read_result(settings, sent) if self.config.adapter else unrecorded_result(sent)
 
     async def stop(self) -> None:
         await asyncio.to_thread(self.engine.shutdown)
@@ -132,6 +132,17 @@ async def _until(done: Callable[[], Awaitable[bool]], otherwise: str) -> None:
         if time.monotonic() > deadline:
             raise RuntimeError(f"{otherwise} (within {SETTLE_S:.0f} s)")
         await asyncio.sleep(0.05)
+
+
+def unrecorded_result(sent: Sent) -> RunResult:
+    """What the client saw of an engine without the adapter."""
+    return RunResult(
+        status=sent.status,
+        requests=requests_table(sent.logs, None),
+        started_t=sent.started_t,
+        finished_t=sent.finished_t,
+        recorded=False,
+    )
 
 
 def read_result(settings: AdapterSettings, sent: Sent) -> RunResult:

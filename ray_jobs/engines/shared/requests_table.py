@@ -11,23 +11,20 @@ import pandas as pd
 from ray_jobs.engines.shared.load import RequestLog
 from tracking.result import REQUEST_COLUMNS
 
-NOT_SEEN = {
-    "cached": 0,
-    "executed": 0,
-    "recomputed": 0,
-    "preemptions": 0,
-    "preempted_s": 0.0,
-    "resume_delays": [],
-}
+COUNTS = ("cached", "executed", "recomputed", "preemptions", "preempted_s")
+NOT_SEEN = dict.fromkeys(COUNTS, 0) | {"resume_delays": []}
+NOT_KNOWN = dict.fromkeys(COUNTS, math.nan) | {"resume_delays": []}
 
 
-def requests_table(logs: Iterable[RequestLog], events: Iterable[dict[str, Any]]) -> pd.DataFrame:
-    """The `requests` table of a RunResult. A request the scheduler never saw has zero counts."""
-    counted = {event["id"]: event for event in events if event["type"] == "request"}
+def requests_table(logs: Iterable[RequestLog], events: Iterable[dict[str, Any]] | None) -> pd.DataFrame:
+    """The `requests` table of a RunResult. A request the scheduler never saw has zero counts; without
+    records (`events` is None) they are NaN."""
+    missing = NOT_KNOWN if events is None else NOT_SEEN
+    counted = {event["id"]: event for event in events or () if event["type"] == "request"}
     rows = []
     for log in logs:
         request = log.request
-        seen = counted.get(request.request_id, NOT_SEEN)
+        seen = counted.get(request.request_id, missing)
         rows.append(
             {
                 "request_id": request.request_id,
