@@ -15,7 +15,7 @@ import tempfile
 from collections import deque
 from pathlib import Path
 from random import Random
-from time import perf_counter_ns, thread_time_ns
+from time import thread_time_ns
 from typing import Any
 
 import numpy as np
@@ -82,8 +82,13 @@ class Machine:
             prompt[: self.tokens // 4] = range(3, 3 + self.tokens // 4)  # a system prompt
         self.scheduler.add_request(
             make_request(
-                self.parts, f"r{self.count}", prompt, max_tokens=self.random.randint(self.tokens // 4, self.tokens),
-                arrival_time=float(self.count), priority=0, declared={"max_tokens": self.tokens},
+                self.parts,
+                f"r{self.count}",
+                prompt,
+                max_tokens=self.random.randint(self.tokens // 4, self.tokens),
+                arrival_time=float(self.count),
+                priority=0,
+                declared={"max_tokens": self.tokens},
             )  # fmt: skip
         )
         self.count += 1
@@ -91,7 +96,7 @@ class Machine:
 
 def build(running: int, tokens: int, folder: Path) -> SchedulerParts:
     overrides = [
-        "engine=vllm_sim", f"engine.max_num_seqs={running}", f"engine.num_blocks={running * tokens // 16}",
+        "engine=vllm_sim", f"engine.max_num_seqs={running}", f"engine.num_blocks={running * tokens // 20}",
         f"engine.max_model_len={4 * tokens}",
     ]  # fmt: skip
     with initialize_config_dir(str(CONF), version_base="1.3"):
@@ -111,13 +116,22 @@ def main(running: int = 256, tokens: int = 1024, steps: int = 2000) -> None:
             settings |= {f"{kind}_path": str(folder / f"{strategy}.{kind}") for kind in ("events", "steps")}
             machines[strategy] = Machine(parts, create_scheduler, settings, running, tokens)
         for machine in machines.values():
-            while len(machine.scheduler.running) < running - 2:
+            while len(machine.scheduler.running) < running - running // 16:
                 machine.step()
         for _ in range(steps // CHUNK):
             for machine in machines.values():
                 machine.chunk(CHUNK)
         table = Table(title=f"{running} running requests of about {tokens} tokens, {steps} steps, µs")
-        for title in ("strategy", "a step", "than vLLM", "preemptions", "candidates", "select", "hook p50", "hook p99"):
+        for title in (
+            "strategy",
+            "a step",
+            "than vLLM",
+            "preemptions",
+            "candidates",
+            "select",
+            "hook p50",
+            "hook p99",
+        ):
             table.add_column(title, justify="left" if title == "strategy" else "right")
         stock = machines["(vLLM)"].chunks
         missed = []

@@ -53,8 +53,7 @@ class SweepProgress:
         preempted = f"{metrics['preemptions']:.0f} preemptions, " if "preemptions" in metrics else ""
         self._line(
             f"{name}: {metrics.get('completion_rate', 0):.0%} of {metrics.get('requests', 0):.0f} requests ok, "
-            f"{preempted}{metrics.get('throughput_tok_s', 0):.0f} tok/s "
-            + " ".join(flags)
+            f"{preempted}{metrics.get('throughput_tok_s', 0):.0f} tok/s " + " ".join(flags)
         )
         self._bar.advance(self._task)
 

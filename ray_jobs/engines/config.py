@@ -104,7 +104,10 @@ class EngineConfig:
                 f"engine.max_model_len={self.max_model_len} tokens fits beside the empty block",
             )  # fmt: skip
         require(
-            self.adapter or self.kind == "vllm", "engine.adapter", self.adapter, "true but for engine.kind=vllm"
+            self.adapter or self.kind == "vllm",
+            "engine.adapter",
+            self.adapter,
+            "true but for engine.kind=vllm",
         )
         if self.kind == "vllm_sim":
             check_simulated(self)

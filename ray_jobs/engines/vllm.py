@@ -30,7 +30,9 @@ class Backend(LiveEngine):
         scheduler = self.engine.vllm_config.scheduler_config
         chosen = scheduler.get_scheduler_cls()
         if not self.config.adapter and not chosen.__module__.startswith("vllm."):
-            raise RuntimeError(f"engine.adapter=false, yet vLLM was given the scheduler {chosen.__qualname__}")
+            raise RuntimeError(
+                f"engine.adapter=false, yet vLLM was given the scheduler {chosen.__qualname__}"
+            )
         await self._warm_up()
         mode = "async" if scheduler.async_scheduling else "sync"
         return self._environment("vllm", vllm.__version__, mode)

@@ -18,7 +18,7 @@ from bidkv.adapters.shared.settings import AdapterSettings
 
 
 def preemption(source: str = "strategy") -> dict[str, Any]:
-    return {"source": source, "select_ns": 5, "hook_ns": 9}
+    return {"source": source, "select_ns": 5, "hook_ns": 9, "candidates": [("a", 5, 3, 2, 9, None, 0)]}
 
 
 def test_a_run_from_start_to_end(tmp_path: Path) -> None:
@@ -31,6 +31,9 @@ def test_a_run_from_start_to_end(tmp_path: Path) -> None:
     log.start(settings.build(), {"engine": "test"})
     log.preempt(preemption())
     log.preempt(preemption("kill_switch"))
+    assert len(read_events(settings.events_path)) == 1  # preemptions are written after the step
+    log.flush()
+    assert len(read_events(settings.events_path)) == 3
     log.request({"id": "a"})
     for _ in range(3):
         log.strategy_error(ValueError("no"))
@@ -45,6 +48,8 @@ def test_a_run_from_start_to_end(tmp_path: Path) -> None:
         events[0] | {"run_id": "r", "admission": "sjf", "victim": "bidkv", "seed": 2, "engine": "test"}
         == events[0]
     )
+    seen = {"id": "a", "computed": 5, "prompt": 3, "output": 2, "max_tokens": 9, "private_blocks": None}
+    assert events[1]["candidates"] == [seen | {"preemptions": 0}]
     end = events[-1]
     assert (end["preemptions"], end["preemptions_by_strategy"], end["preemptions_by_kill_switch"]) == (
         2,
@@ -105,6 +110,7 @@ def test_a_full_disk_is_counted_and_stops_nothing(caplog: pytest.LogCaptureFixtu
 
     log = RunLog(AdapterSettings("bidkv", events_path="/dev/full"))
     log.preempt(preemption())
+    log.flush()
     assert log.degraded
 
 

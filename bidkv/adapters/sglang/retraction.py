@@ -9,7 +9,7 @@ from time import perf_counter_ns
 from typing import Any
 
 from bidkv.adapters.sglang.pool import KVPool
-from bidkv.adapters.shared.victims import describe_candidates, pick_victim
+from bidkv.adapters.shared.victims import CandidateRow, candidate_rows, pick_victim
 from bidkv.request import RequestState
 from bidkv.strategies.base import VictimPolicy
 from bidkv.strategies.bidkv_radix import radix_disruption
@@ -22,7 +22,7 @@ class Choice:
 
     state: RequestState
     source: str
-    candidates: list[dict[str, Any]]
+    candidates: list[CandidateRow]
     score: Any = None
     select_ns: int = 0
 
@@ -103,8 +103,8 @@ class Retraction:
     def _alive(self) -> list[RequestState]:
         return [state for name, state in self._states.items() if name not in self._events]
 
-    def _describe(self, states: Sequence[RequestState]) -> list[dict[str, Any]]:
-        return describe_candidates(states) if self._records else []
+    def _describe(self, states: Sequence[RequestState]) -> list[CandidateRow]:
+        return candidate_rows(states) if self._records else []
 
 
 def victim_event(choice: Choice, freed: int, free_before: int, page_size: int, t: float) -> dict[str, Any]:

@@ -64,6 +64,10 @@ class RequestAccount:
 
     def scheduled(self, start: int, tokens: int, t: float) -> bool:
         """Counts `tokens` at positions from `start`; True if they are new decode tokens."""
+        if start == self.frontier and start >= self.state.prompt_tokens and self.preempted_t is None:
+            self.executed += tokens  # as nearly always
+            self.frontier = start + tokens
+            return True
         if self.first_scheduled_t is None:
             self.first_scheduled_t = t
             self._hit(start)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bidkv.adapters.shared.settings import AdapterSettings
+from bidkv.adapters.shared.victims import CANDIDATE
 from bidkv.strategies.base import Strategy
 
 logger = logging.getLogger(__name__)
@@ -59,7 +60,8 @@ def read_events(path: str | Path) -> list[dict[str, Any]]:
 class RunLog:
     """Counters and event file of one run: from one set of settings to the next.
 
-    Opening may raise `OSError`; nothing is written before `start`.
+    Opening may raise `OSError`; nothing is written before `start`. Preemptions happen inside a step that
+    others wait for, so they are written after it: at the next `flush` or record of another kind.
     """
 
     def __init__(self, settings: AdapterSettings, clock: Callable[[], float] = time.time):
@@ -67,6 +69,7 @@ class RunLog:
         self.counters: Counter[str] = Counter(dict.fromkeys(COUNTED, 0))
         self._clock = clock
         self._events = JsonLines(settings.events_path) if settings.events_path else None
+        self._waiting: list[Mapping[str, Any]] = []  # preemptions that are not written yet
 
     def start(self, strategy: Strategy, facts: Mapping[str, Any]) -> None:
         """Writes `run_start`. `facts` describe the engine: `engine`, `engine_version`, `engine_tested`,
@@ -100,12 +103,14 @@ class RunLog:
         return self.counters["strategy_errors"] > 0 or lost > 0
 
     def preempt(self, record: Mapping[str, Any]) -> None:
-        """A preemption; `record` follows the event schema, without `type`."""
+        """A preemption; `record` follows the event schema, without `type`. Its candidates are rows, or
+        what makes them when it is written."""
         self.counters["preemptions"] += 1
         self.counters[f"preemptions_by_{record['source']}"] += 1
         self.counters["select_ns"] += record["select_ns"]
         self.counters["hook_ns"] += record["hook_ns"]
-        self._write({"type": "preempt", **record})
+        if self._events:
+            self._waiting.append(record)
 
     def request(self, record: Mapping[str, Any]) -> None:
         """A request that left the engine."""
@@ -135,6 +140,7 @@ class RunLog:
 
     def end(self, step_records: int = 0) -> None:
         """Writes `run_end` and closes the file; `step_records` went to the run's step file."""
+        self.flush()
         self._write(
             {
                 "type": "run_end",
@@ -148,8 +154,18 @@ class RunLog:
             self._events.close()
             self._events = None
 
+    def flush(self) -> None:
+        """Writes the preemptions that wait. To be called after a step."""
+        waiting, self._waiting = self._waiting, []
+        for record in waiting:
+            rows = record["candidates"]() if callable(record["candidates"]) else record["candidates"]
+            named = [dict(zip(CANDIDATE, row, strict=True)) for row in rows]
+            self._write({"type": "preempt", **record, "candidates": named})
+
     def _write(self, record: Mapping[str, Any]) -> None:
         if self._events:
+            if self._waiting:
+                self.flush()
             start = time.perf_counter_ns()
             self._events.write(record)
             self.counters["write_ns"] += time.perf_counter_ns() - start

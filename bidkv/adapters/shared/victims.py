@@ -34,26 +34,26 @@ def pick_victim(policy: VictimPolicy, candidates: Sequence[RequestState], now: f
 
 def check_victim(policy: VictimPolicy, victim: Any, candidates: Sequence[RequestState]) -> RequestState:
     """The victim itself; raises `BidValidationError` if it is none of the candidates."""
-    if not any(victim is candidate for candidate in candidates):
+    if id(victim) not in map(id, candidates):
         name = getattr(victim, "request_id", victim)
         raise BidValidationError(f"{policy.name}: chose {name!r}, which is not a candidate")
     return victim
 
 
-def describe_candidates(candidates: Sequence[RequestState]) -> list[dict[str, Any]]:
-    """What the policy saw, as it goes into the event."""
+CANDIDATE = ("id", "computed", "prompt", "output", "max_tokens", "private_blocks", "preemptions")
+"""What an event says of each candidate."""
+
+CandidateRow = tuple[str, int, int, int, int, int | None, int]
+"""The values of `CANDIDATE`; they are named when the event is written, which is after the step."""
+
+
+def candidate_rows(candidates: Sequence[RequestState]) -> list[CandidateRow]:
+    """What the policy saw."""
     return [
-        {
-            "id": c.request_id,
-            "computed": c.computed_tokens,
-            "prompt": c.prompt_tokens,
-            "output": c.output_tokens,
-            "max_tokens": c.max_tokens,
-            "private_blocks": c.private_blocks,
-            "preemptions": c.preemptions,
-        }
+        (c.request_id, c.computed_tokens, c.prompt_tokens, c.output_tokens, c.max_tokens, c.private_blocks,
+         c.preemptions)
         for c in candidates
-    ]
+    ]  # fmt: skip
 
 
 def describe_victim(victim: RequestState) -> dict[str, Any]:

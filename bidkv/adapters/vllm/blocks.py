@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
+
+from bidkv.adapters.vllm.sharing import SharedBlocks
 
 
 class KVBlocks:
     """A view of one `KVCacheManager`. Counts are in blocks, over all KV cache groups."""
 
-    SCAN_BLOCKS = 4096  # a pool larger than this is scanned only every few steps
+    SCAN_BLOCKS = 256  # a pool larger than this is scanned for what is cached only every few steps
 
     def __init__(self, manager: Any, kv_cache_config: Any):
         self._manager = manager
@@ -21,20 +24,44 @@ class KVBlocks:
         self.usable: int = self._pool.num_gpu_blocks - 1  # one is vLLM's null block
         self._scan_period = max(1, self._pool.num_gpu_blocks // self.SCAN_BLOCKS)
         self._scans = 0
+        self.shared: SharedBlocks | None = None  # else who holds what is counted when somebody asks
+
+    def keep_count(self) -> None:
+        """From now on knows how many blocks are shared, if the layout is one that `SharedBlocks` follows."""
+        (group, *others) = self._groups
+        if self.prefix_caching and not others and type(group).__name__ == "FullAttentionManager":
+            self.shared = SharedBlocks(self._manager, group)
 
     def free(self) -> int:
         return self._pool.get_num_free_blocks()
 
     def held(self, request_id: str) -> tuple[int, int]:
         """Blocks a request holds, and how many of them nobody else holds."""
-        total = private = 0
+        (total,), (private,) = self.held_by([request_id])
+        return total, private
+
+    def held_by(self, request_ids: Sequence[str]) -> tuple[list[int], list[int]]:
+        """The same of several requests: all totals, and all private counts."""
+        if self.shared is None and self.prefix_caching:
+            counts = [self._count(request_id) for request_id in request_ids]
+            return [total for total, _ in counts], [private for _, private in counts]
+        totals = [0] * len(request_ids)
         for group in self._groups:  # not get_blocks(): it costs ten times as much
+            tables = group.req_to_blocks
+            held = [len(tables.get(request_id, ())) for request_id in request_ids]
+            totals = held if len(self._groups) == 1 else [a + b for a, b in zip(totals, held, strict=True)]
+        if self.shared is None or not self.shared.counts:
+            return totals, totals
+        shared = self.shared.counts.get
+        return totals, [n - shared(name, 0) for n, name in zip(totals, request_ids, strict=True)]
+
+    def _count(self, request_id: str) -> tuple[int, int]:
+        total = private = 0
+        for group in self._groups:
             blocks = group.req_to_blocks.get(request_id, ())
-            total += len(blocks)
-            if self.prefix_caching:
-                private += sum([block.ref_cnt == 1 and not block.is_null for block in blocks])
-                total -= sum([block.is_null for block in blocks])
-        return total, private if self.prefix_caching else total
+            total += len(blocks) - sum([block.is_null for block in blocks])
+            private += sum([block.ref_cnt == 1 and not block.is_null for block in blocks])
+        return total, private
 
     def needed(self, request: Any) -> int:
         """Free blocks that a waiting request would take to hold all its tokens, after its cache hits."""

@@ -30,7 +30,14 @@ EXTENDED = {
 
 READ = {
     "Scheduler": ("requests", "running", "waiting", "policy", "max_num_running_reqs", "get_request_counts"),
-    "KVCacheManager": ("allocate_slots", "evict_blocks", "enable_caching", "block_pool", "coordinator"),
+    "KVCacheManager": (
+        "allocate_slots",
+        "free",
+        "evict_blocks",
+        "enable_caching",
+        "block_pool",
+        "coordinator",
+    ),
     "BlockPool": ("num_gpu_blocks", "get_num_free_blocks", "free_block_queue"),
 }
 """Further names that the adapter reads or calls, by owner."""

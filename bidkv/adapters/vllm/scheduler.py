@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 from time import perf_counter_ns
 from typing import Any
 
@@ -20,7 +21,7 @@ from bidkv.adapters.shared.events import RunLog
 from bidkv.adapters.shared.layout import UnknownLayoutError, is_tested
 from bidkv.adapters.shared.session import Session
 from bidkv.adapters.shared.steps import StepLog
-from bidkv.adapters.shared.victims import describe_candidates, describe_victim, pick_victim
+from bidkv.adapters.shared.victims import describe_victim, pick_victim
 from bidkv.adapters.vllm.accounting import client_id, open_account, request_record
 from bidkv.adapters.vllm.blocks import KVBlocks
 from bidkv.adapters.vllm.configure import adapter_config
@@ -29,6 +30,7 @@ from bidkv.adapters.vllm.layout import TESTED, check_class, check_scheduler
 from bidkv.adapters.vllm.loads import watch_loads
 from bidkv.adapters.vllm.mark import Mark
 from bidkv.adapters.vllm.queues import AdmissionQueue
+from bidkv.adapters.vllm.states import Snapshot
 from bidkv.adapters.vllm.steps import count_tokens, occupancy
 from bidkv.errors import BidValidationError
 from bidkv.request import RequestState
@@ -62,10 +64,11 @@ class BidKVSchedulerMixin:
         self._bidkv_accounts: dict[str, RequestAccount] = {}
         self._bidkv_mark = Mark(self)
         self._bidkv_pending: dict[str, Any] | None = None  # event of a preemption that did not happen yet
-        self._bidkv_had_turn: set[str] = set()  # with prefix caching: running requests scheduled in this step
+        self._bidkv_had_turn: set[str] = set()  # running requests that were scheduled in this step
         self._bidkv_refused = False  # a waiting request did not fit in this step
         self._bidkv_preempted = 0  # in this step
 
+        self._bidkv_blocks.keep_count()
         self._bidkv_stock_allocate = self.kv_cache_manager.allocate_slots
         self.kv_cache_manager.allocate_slots = self._bidkv_allocate
         if getattr(self, "connector", None) is not None:
@@ -112,6 +115,7 @@ class BidKVSchedulerMixin:
     def update_from_output(self, scheduler_output: Any, *args: Any, **kwargs: Any) -> Any:
         outputs = super().update_from_output(scheduler_output, *args, **kwargs)
         self._bidkv_session.pace.ended(scheduler_output, self._bidkv_clock())
+        self._bidkv_session.log.flush()
         if self._bidkv_session.steps:
             self._bidkv_session.steps.finish(scheduler_output)
         return outputs
@@ -166,29 +170,32 @@ class BidKVSchedulerMixin:
     def _bidkv_allocate(self, request: Request, *args: Any, **kwargs: Any) -> Any:
         """`allocate_slots`; a waiting request must also be let in, and when it fails for a running
         request, the victim is chosen here."""
-        if request.status != RequestStatus.RUNNING and not self._bidkv_gate.open_to(request):
-            self._bidkv_refused = True
-            return None
-        blocks = self._bidkv_stock_allocate(request, *args, **kwargs)
-        if request.status != RequestStatus.RUNNING:
-            if blocks is None:
-                self._bidkv_refused = True
-        elif blocks is not None:
-            if self._bidkv_blocks.prefix_caching:
+        if request.status is RequestStatus.RUNNING:
+            blocks = self._bidkv_stock_allocate(request, *args, **kwargs)
+            if blocks is not None:
                 self._bidkv_had_turn.add(request.request_id)
-        else:
-            self._bidkv_withdraw()
-            self._bidkv_choose(request)
-        return blocks
+            else:
+                self._bidkv_withdraw()
+                self._bidkv_choose(request)
+            return blocks
+        if self._bidkv_gate.open_to(request):
+            blocks = self._bidkv_stock_allocate(request, *args, **kwargs)
+            if blocks is not None:
+                if self._bidkv_blocks.shared is not None:
+                    self._bidkv_blocks.shared.joined(request.request_id)
+                return blocks
+        self._bidkv_refused = True
+        return None
 
     def _bidkv_choose(self, requester: Request) -> None:
         start = perf_counter_ns()
         session, running = self._bidkv_session, self.running
         index = running.index(requester)
-        states = [self._bidkv_refresh(r, self._bidkv_account(r).state) for r in running]
+        seen = Snapshot(running, self._bidkv_accounts, self._bidkv_blocks)
+        states, left_out = seen.states, None
         session.pool.shortfall_tokens = self._bidkv_blocks.block_size
         event: dict[str, Any] = {"requester": states[index].request_id, "score": None, "select_ns": 0}
-        candidates, chosen = states, running[-1]
+        chosen = running[-1]
         if session.settings.kill_switch:
             event["source"] = "kill_switch"
         else:
@@ -197,15 +204,15 @@ class BidKVSchedulerMixin:
                 eligible = eligible_victims(states, index, policy)
                 pick = pick_victim(policy, eligible, self._bidkv_clock())
                 event |= {"source": "strategy", "score": pick.score, "select_ns": pick.select_ns}
-                candidates = eligible
-                chosen = running[next(i for i, state in enumerate(states) if state is pick.victim)]
+                chosen = running[[*map(id, states)].index(id(pick.victim))]
                 self._bidkv_mark.set(chosen)
+                left_out = index if len(eligible) < len(states) else None
             except Exception as error:  # a third party's code; the engine must go on
                 event["source"] = "engine"
                 session.log.strategy_error(error)
         # A requester that evicts itself ends the step: all behind it lose their turn.
         event["stalled"] = [s.request_id for s in states[index + 1 :]] if chosen is requester else []
-        event["candidates"] = describe_candidates(candidates) if session.log.records else []
+        event["candidates"] = partial(seen.rows, left_out)
         event["hook_ns"] = perf_counter_ns() - start
         self._bidkv_pending = event
 

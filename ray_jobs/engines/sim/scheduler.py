@@ -8,7 +8,6 @@ from typing import Any
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.core.sched.scheduler import Scheduler
 
-from bidkv.adapters.vllm.blocks import KVBlocks
 from bidkv.adapters.vllm.scheduler import BidKVSchedulerMixin
 from ray_jobs.engines.sim.build import SchedulerParts, run_config
 from ray_jobs.engines.sim.records import StepColumns, VirtualRunLog
@@ -25,10 +24,6 @@ class NoGrammar:
         return False
 
 
-class SampledKVBlocks(KVBlocks):
-    SCAN_BLOCKS = 256  # counting cached free blocks takes a walk over the pool; once in a while will do
-
-
 class VirtualSchedulerMixin(BidKVSchedulerMixin):
     """Times of all records come from `clock`."""
 
@@ -40,7 +35,6 @@ class VirtualSchedulerMixin(BidKVSchedulerMixin):
     def __init__(self, *args: Any, clock: Callable[[], float], **kwargs: Any):
         self._bidkv_clock = clock
         super().__init__(*args, **kwargs)
-        self._bidkv_blocks = SampledKVBlocks(self.kv_cache_manager, self.kv_cache_config)
         self._bidkv_randomized_ids = False
 
     @property

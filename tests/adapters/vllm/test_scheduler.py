@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import random
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,13 @@ from conftest import make_load
 
 from bidkv.adapters.shared.control import write_control
 from bidkv.adapters.shared.events import read_events
+from bidkv.adapters.vllm.blocks import KVBlocks
 from bidkv.adapters.vllm.configure import AdapterConfig, adapter_config
 from bidkv.errors import BidValidationError, UnknownNameError
 
 pytestmark = pytest.mark.engine
 pytest.importorskip("vllm", reason="vLLM is not installed")
+RequestStatus = importlib.import_module("vllm.v1.request").RequestStatus
 bench = importlib.import_module("scheduler_bench")  # a vLLM that moved its modules must fail here
 
 
@@ -151,6 +155,42 @@ def test_events_say_what_happened(tiny_model: Path, tmp_path: Path) -> None:
     assert any(step["hol_blocked"] for step in steps)
     added = [name for step in steps for name in step["added"]]
     assert sorted(added) == sorted(r["id"] for r in of_type(events, "request"))
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_the_ledger_of_shared_blocks_agrees_with_counting_anew(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, asynchronous: bool
+) -> None:
+    """Prefixes that branch, and aborts: every count a policy is shown is what a walk over the blocks finds."""
+    held_by, seen = KVBlocks.held_by, Counter()
+
+    def checked(self: KVBlocks, names: list[str]) -> Any:
+        totals, privates = held_by(self, names)
+        assert list(zip(totals, privates, strict=True)) == [self._count(name) for name in names]
+        seen["shared"] += sum(private < total for total, private in zip(totals, privates, strict=True))
+        seen["private"] += sum(private == total for total, private in zip(totals, privates, strict=True))
+        return totals, privates
+
+    monkeypatch.setattr(KVBlocks, "held_by", checked)
+    machine = bench.SchedulerBench(
+        tiny_model, {"strategy": "cost-aware"}, blocks=40, prefix_caching=True, asynchronous=asynchronous
+    )
+    assert machine.scheduler._bidkv_blocks.shared is not None
+    rng = random.Random(3)
+    trunk = [rng.randrange(3, 2000) for _ in range(160)]
+    for index in range(60):
+        own = [rng.randrange(3, 2000) for _ in range(rng.randint(5, 60))]
+        machine.add(f"r{index}", trunk[: rng.choice([0, 64, 96, 160])] + own, rng.randint(30, 120))
+    for index in range(20):
+        for _ in range(12):
+            machine.step()
+        machine.scheduler.finish_requests(
+            machine.requests[f"r{3 * index}"].request_id, RequestStatus.FINISHED_ABORTED
+        )
+    machine.run()
+    assert seen["shared"] > 100 and seen["private"] > 100
+    ledger = machine.scheduler._bidkv_blocks.shared
+    assert not ledger.counts and not ledger._holders
 
 
 @pytest.mark.parametrize("guarded", [True, False])
