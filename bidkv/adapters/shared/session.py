@@ -162,6 +162,7 @@ class Session:
         """Opens the record of a step; `scheduled()` gives its tokens by request id if anybody asks."""
         if self.settings.log_schedule:
             record["scheduled"] = scheduled()
+            record["processed"] = self.steps.finished
             record["added"], record["finished"] = self._added, self._finished
             self._added, self._finished = [], []
         self.steps.begin(key, record)

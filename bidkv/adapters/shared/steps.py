@@ -28,6 +28,11 @@ class StepLog:
     def begin(self, output: Any, record: dict[str, Any]) -> None:
         self._open[id(output)] = record
 
+    def note(self, output: Any, facts: dict[str, Any]) -> None:
+        """Adds `facts` to the record of a step whose output is about to be processed."""
+        if id(output) in self._open:
+            self._open[id(output)] |= facts
+
     def finish(self, output: Any) -> None:
         record = self._open.pop(id(output), None)
         if record is None:  # scheduled before this log was opened

@@ -20,7 +20,7 @@ TESTED = ("0.26.0", "0.32.0", "0.33.0")
 EXTENDED = {
     "add_request": ("self", "request"),
     "schedule": ("self",),
-    "update_from_output": ("self", "scheduler_output"),
+    "update_from_output": ("self", "scheduler_output", "model_runner_output"),
     "_preempt_request": ("self", "request"),
     "_free_request": ("self", "request"),
     "reset_prefix_cache": ("self",),

@@ -27,7 +27,7 @@ from bidkv.adapters.vllm.blocks import KVBlocks
 from bidkv.adapters.vllm.configure import adapter_config
 from bidkv.adapters.vllm.gate import Gate
 from bidkv.adapters.vllm.layout import TESTED, check_class, check_scheduler
-from bidkv.adapters.vllm.loads import watch_loads
+from bidkv.adapters.vllm.loads import ended_transfers, started_transfers, watch_loads
 from bidkv.adapters.vllm.mark import Mark
 from bidkv.adapters.vllm.queues import AdmissionQueue
 from bidkv.adapters.vllm.states import Snapshot
@@ -112,8 +112,14 @@ class BidKVSchedulerMixin:
             session.pace.began(output, t)
         return output
 
-    def update_from_output(self, scheduler_output: Any, *args: Any, **kwargs: Any) -> Any:
-        outputs = super().update_from_output(scheduler_output, *args, **kwargs)
+    def update_from_output(
+        self, scheduler_output: Any, model_runner_output: Any, *args: Any, **kwargs: Any
+    ) -> Any:
+        session = self._bidkv_session
+        if session.steps and self._bidkv_logs_transfers:
+            ended = ended_transfers(model_runner_output, self._bidkv_randomized_ids)
+            session.steps.note(scheduler_output, ended)
+        outputs = super().update_from_output(scheduler_output, model_runner_output, *args, **kwargs)
         self._bidkv_session.pace.ended(scheduler_output, self._bidkv_clock())
         self._bidkv_session.log.flush()
         if self._bidkv_session.steps:
@@ -224,6 +230,10 @@ class BidKVSchedulerMixin:
     # -- what is known of requests -------------------------------------------------------------
 
     @property
+    def _bidkv_logs_transfers(self) -> bool:
+        return self._bidkv_session.settings.log_schedule and getattr(self, "connector", None) is not None
+
+    @property
     def _bidkv_step(self) -> int:
         """Number of the step that was scheduled last, or is being scheduled; -1 before the run's first."""
         return self._bidkv_session.log.counters["steps"] - 1
@@ -302,6 +312,8 @@ class BidKVSchedulerMixin:
             record = {"step": self._bidkv_step, "t": t, "schedule_us": (end_ns - start_ns) / 1000}
             record |= counts
             record |= occupancy(self, self._bidkv_blocks, self._bidkv_refused, self._bidkv_preempted)
+            if self._bidkv_logs_transfers:
+                record["kv_started"] = started_transfers(output, self._bidkv_randomized_ids)
             accounts = self._bidkv_accounts
             session.begin_step(
                 output, record, lambda: {accounts[i].state.request_id: n for i, n in scheduled.items()}

@@ -6,6 +6,7 @@ blocks are stored, found, loaded and evicted is its decision. This is its worker
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from vllm.distributed.kv_transfer.kv_connector.v1.offloading.common import (
@@ -64,11 +65,16 @@ class HostMemory:
         if not ended:
             return None
         loaded = {self._under_way.pop(job)[1] for job in ended} - {None}
-        report = OffloadingWorkerMetadata(completed_jobs=dict.fromkeys(ended, 1))
-        return KVConnectorOutput(finished_recving=loaded or None, kv_connector_worker_meta=report)
+        return worker_report(ended, loaded)
 
     def _seconds(self, device_blocks: Any) -> float:
         return len(device_blocks.block_ids) * self._seconds_per_block
+
+
+def worker_report(ended: Iterable[int], loaded: Iterable[str]) -> KVConnectorOutput:
+    """What vLLM's worker says after a step: jobs that have ended, and requests whose load is complete."""
+    meta = OffloadingWorkerMetadata(completed_jobs=dict.fromkeys(ended, 1))
+    return KVConnectorOutput(finished_recving=set(loaded) or None, kv_connector_worker_meta=meta)
 
 
 def host_memory(parts: SchedulerParts, sim: SimConfig) -> HostMemory | None:

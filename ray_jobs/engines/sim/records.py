@@ -51,6 +51,9 @@ class StepColumns:
             self._schedule.append(tuple(record[name] for name in _SCHEDULE))
         self.latest = record
 
+    def note(self, output: Any, facts: dict[str, Any]) -> None:
+        """What ends when is the simulation's own doing, so its records say no more of it."""
+
     def finish(self, output: Any) -> None:
         """Steps end in the order they began."""
         end = self._clock()

@@ -2,8 +2,9 @@
 
 The recording is a run with `run.log_schedule`: its events, its steps (what each one scheduled, which
 requests had been added before it, how long it took) and the trace it ran. The simulated scheduler is
-given the same requests before the same steps at the same times, and must schedule the same tokens
-and preempt the same victims for the same requesters.
+given the same requests before the same steps at the same times, and must schedule the same tokens,
+preempt the same victims for the same requesters, and move the same blocks to and from host memory; when
+such a transfer ended is the recording's word.
 """
 
 from __future__ import annotations
@@ -11,19 +12,26 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
+
+from vllm.v1.outputs import KVConnectorOutput
 
 from bidkv.adapters.shared.events import read_events
 from bidkv.adapters.shared.settings import AdapterSettings
+from bidkv.adapters.vllm.loads import started_transfers
 from ray_jobs.engines.shared.base import request_facts
 from ray_jobs.engines.sim.build import SchedulerParts, make_request
 from ray_jobs.engines.sim.clock import VirtualClock
+from ray_jobs.engines.sim.offload import worker_report
 from ray_jobs.engines.sim.sampling import Sampler
 from ray_jobs.engines.sim.scheduler import make_scheduler
 from ray_jobs.workload.trace import Trace
 
 DECISION = ("step", "requester", "victim", "source", "tokens_freed", "blocks_freed", "candidates")
-COUNTS = ("executed", "recomputed", "cached", "cached_resume", "preemptions", "output")
+COUNTS = (
+    "executed", "recomputed", "cached", "cached_resume", "restored", "restored_resume", "preemptions", "output",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -49,15 +57,17 @@ def replay(
     """
     _check_alike(parts, events, steps)
     clock = VirtualClock()
-    scheduler = make_scheduler(parts, settings.to_dict(), clock, shortcuts)
+    offloads = parts.vllm_config.kv_transfer_config is not None
+    scheduler = make_scheduler(parts, settings.to_dict(), clock, shortcuts and not offloads)
+    transfers = Transfers() if offloads else None
     arrivals = {e["id"]: e["arrival_t"] for e in events if e["type"] == "request"}
     requests = {request.request_id: request for request in trace.requests}
     sampler = Sampler(scheduler, parts)
-    depth, batches = parts.vllm_config.max_concurrent_batches, deque()
+    batches: deque[Any] = deque()
     try:
         for number, step in enumerate(steps):
-            if len(batches) == depth:
-                _finish(batches, scheduler, clock)
+            while len(batches) > number - step["processed"]:
+                _finish(batches, scheduler, clock, transfers)
             for request_id in step["added"]:
                 sampler.add(request_id)
                 scheduler.add_request(_request(parts, requests[request_id], arrivals[request_id]))
@@ -69,20 +79,44 @@ def replay(
                     _preemptions(settings),
                     _differ("step", number, step["scheduled"], output.num_scheduled_tokens),
                 )
+            if transfers and (difference := transfers.started(step, output)):
+                return Replay(number, _preemptions(settings), difference)
             batches.append((output, sampler.sample(output), step))
-            if depth == 1 or not output.num_scheduled_tokens:
-                _finish(batches, scheduler, clock)
         while batches:
-            _finish(batches, scheduler, clock)
+            _finish(batches, scheduler, clock, transfers)
     finally:
         scheduler.shutdown()
     replayed = read_events(settings.events_path)
     return Replay(len(steps), _preemptions(settings), _first_difference(events, replayed))
 
 
-def _finish(batches: deque[Any], scheduler: Any, clock: VirtualClock) -> None:
+class Transfers:
+    """The recording's transfers as the replay's: the same ones under job numbers that count from another start."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[int, int] = {}
+
+    def started(self, step: Mapping[str, Any], output: Any) -> str | None:
+        """Pairs the transfers that one step starts; the first difference in words."""
+        names = ("load", "request", "blocks")
+        ours, theirs = started_transfers(output), list(step["kv_started"])
+        for one, other in zip_longest(theirs, ours):
+            if one is None or other is None or any(one[name] != other[name] for name in names):
+                return _differ(f"transfer of step {step['step']}", len(self._numbers), one, other)
+            self._numbers[one["job"]] = other["job"]
+        return None
+
+    def ended(self, step: Mapping[str, Any]) -> KVConnectorOutput | None:
+        """What the recorded worker said after a step; jobs of an earlier run are none of this one's."""
+        ended = [self._numbers[job] for job in step["kv_ended"] if job in self._numbers]
+        return worker_report(ended, step["kv_loaded"]) if ended else None
+
+
+def _finish(batches: deque[Any], scheduler: Any, clock: VirtualClock, transfers: Transfers | None) -> None:
     output, sampled, step = batches.popleft()
     clock.now = max(clock.now, step["t"] + step["dur"])
+    if transfers:
+        sampled.kv_connector_output = transfers.ended(step)
     scheduler.update_from_output(output, sampled)
 
 
@@ -123,7 +157,7 @@ def _preemptions(settings: AdapterSettings) -> int:
 def _check_alike(
     parts: SchedulerParts, events: Sequence[Mapping[str, Any]], steps: Sequence[Mapping[str, Any]]
 ) -> None:
-    if not steps or "scheduled" not in steps[0]:
+    if not steps or "processed" not in steps[0]:
         raise ValueError("the recording has no schedule: record it with run.log_schedule=true")
     start = next(event for event in events if event["type"] == "run_start")
     config = parts.vllm_config
