@@ -1,4 +1,4 @@
-"""`python -m tracking.compare baseline=preempt-evict …`: a sweep's strategies against one, from MLflow.
+"""`python -m tracking.compare sweep=…`: a sweep's strategies against one of them, from MLflow.
 
 Exit code 1 if a word of `fail_if` was the verdict of the primary metric, or the state of a guardrail, of
 any strategy; A/A controls do not count.
@@ -15,15 +15,16 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from tracking.cli import CONF, exit_on_bad_input, run_command
-from tracking.config import CompareConfig
+from tracking.config import CompareConfig, ComparisonConfig
+from tracking.evidence.baseline import default_baseline
 from tracking.evidence.classes import who_pays
 from tracking.evidence.comparison import Table, compare
 from tracking.reporting.machine import as_csv, as_json
 from tracking.reporting.render import rich_tables
-from tracking.reporting.rows import first_screen
+from tracking.reporting.rows import first_screen, opening
 from tracking.store.reader import RunReader, StoredSweep
 
-WIDTH = 100  # columns, when the output is not a terminal
+WIDTH = 80  # columns, when the output is not a terminal
 DETAIL_WIDTH = 180
 
 ConfigStore.instance().store(name="compare_schema", node=CompareConfig)
@@ -33,14 +34,25 @@ def compare_from_store(config: CompareConfig) -> tuple[StoredSweep, list[Table]]
     """Reads the sweeps that `config` names and compares their strategies."""
     reader = RunReader(config.tracking.uri, config.tracking.experiment)
     sweep = reader.sweeps(config.sweep)
-    rules = config.guardrails.rules
-    return sweep, compare(sweep, config.baseline, config.metrics, rules, config.strategies, config)
+    return sweep, compare_sweep(sweep, config)
+
+
+def compare_sweep(sweep: StoredSweep, config: ComparisonConfig) -> list[Table]:
+    """The strategies of `sweep` against `config.baseline` or, if that is null, what the engine does by itself.
+
+    Raises ValueError where nothing can be compared.
+    """
+    if not sweep.runs:
+        raise ValueError(f"sweep {sweep.name}: no finished run to compare")
+    baseline = config.baseline or default_baseline(sweep.strategies)
+    return compare(sweep, baseline, config.metrics, config.guardrails.rules, config.strategies, config)
 
 
 def print_text(sweep: StoredSweep, tables: Sequence[Table], config: CompareConfig) -> None:
     """For people: a screen for each workload and load."""
     width = DETAIL_WIDTH if config.detail else WIDTH
     console = Console(width=None if sys.stdout.isatty() else width, highlight=False)
+    console.print(opening(tables), end="")
     failed = {run.name for run in sweep.failed}
     for name in sweep.unfinished:
         what = "failed, counts as the worst result" if name in failed else "not finished, left out"

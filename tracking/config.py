@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from omegaconf import MISSING
+from omegaconf import OmegaConf
 
+from tracking.cli import CONF
 from tracking.errors import require, require_one_of
 from tracking.evidence.config import EvidencePlan, GuardrailsConfig
 from tracking.metrics.catalogue import METRICS
@@ -25,7 +26,7 @@ FAILURES = ("worse", "broken", "unsure", "too few runs", "no difference shown")
 class ComparisonConfig(EvidencePlan):
     """What to compare: the strategies of one or more sweeps against `baseline`."""
 
-    baseline: str = MISSING
+    baseline: str | None = None  # null = stock, else preempt-evict, else the sweep's first strategy
     sweep: Any = "latest"  # "latest", a run id (or its beginning), a name, or a list of these
     strategies: list[str] | None = None  # null = all
     metrics: Any = field(
@@ -68,4 +69,12 @@ class ReportConfig(ComparisonConfig):
     """A comparison, and where its page goes."""
 
     run: str | None = None  # run id (or its beginning) whose timeline is shown; null = a baseline run
-    folder: str = "outputs/report"  # report.html and report.md are written into it
+    folder: str = "outputs/report"  # each sweep has a folder of its own in it
+
+
+def declared_comparison(tracking: TrackingConfig, sweep: str) -> CompareConfig:
+    """A comparison of one sweep in its primary metric, with the evidence and guardrails that `conf/` declares."""
+    declared = [OmegaConf.load(CONF / "evidence" / "default.yaml")]
+    declared.append({"guardrails": OmegaConf.load(CONF / "guardrails" / "default.yaml")})
+    chosen = {"tracking": asdict(tracking), "sweep": sweep, "metrics": []}
+    return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(CompareConfig), *declared, chosen))

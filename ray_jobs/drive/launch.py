@@ -11,13 +11,14 @@ from rich.console import Console
 
 from ray_jobs.drive.capacity import resolve_loads
 from ray_jobs.drive.config import BenchConfig
+from ray_jobs.drive.next_steps import next_steps
 from ray_jobs.drive.plan import plan_blocks
 from ray_jobs.drive.progress import SweepProgress
-from ray_jobs.drive.summary import summary_tables
+from ray_jobs.drive.summary import NARROW, summary_tables
 from ray_jobs.drive.sweep import Sweep, SweepOutcome
+from ray_jobs.drive.verdict import sweep_answer
 from tracking.cli import exit_on_bad_input
-
-LOG_WIDTH = 160  # columns of what goes into a file or a pipe
+from tracking.reporting.rows import first_screen, opening
 
 
 def run_sweep(jobs: Sequence[BenchConfig]) -> SweepOutcome:
@@ -28,7 +29,7 @@ def run_sweep(jobs: Sequence[BenchConfig]) -> SweepOutcome:
     """
     console = Console()
     if not console.is_terminal:
-        console = Console(width=LOG_WIDTH)
+        console = Console(width=NARROW)
     with exit_on_bad_input():
         jobs = resolve_loads(jobs, partial(console.print, markup=False, highlight=False, soft_wrap=True))
         blocks = plan_blocks(jobs)
@@ -41,23 +42,17 @@ def run_sweep(jobs: Sequence[BenchConfig]) -> SweepOutcome:
         except Exception:  # ours, not the user's
             traceback.print_exc()
             sys.exit(1)
-    for table in summary_tables(outcome.rows):
-        console.print(table)
-    waiting = (
-        outcome.waiting
-        and f"{outcome.waiting} results are in {jobs[0].tracking.spool}; python -m ray_jobs.upload"
-    )
-    lines = {
-        "figure": outcome.figure,
-        "compare": f"python -m tracking.compare sweep={outcome.sweep_id[:8]} baseline=preempt-evict",
-        "report": f"python -m tracking.report sweep={outcome.sweep_id[:8]} baseline=preempt-evict",
-        "browse": f"mlflow ui --backend-store-uri {jobs[0].tracking.uri}",
-        "failed": "; ".join(outcome.failed),
-        "waiting": waiting,
-    }
-    for name, text in lines.items():
-        if text:
-            console.print(f"{name:<8} {text}", markup=False, highlight=False, soft_wrap=True)
+    tables, refusal = sweep_answer(outcome, jobs[0])
+    console.print()
+    if refusal:
+        console.print(f"no verdict: {refusal}\n", style="bold", markup=False, highlight=False)
+    console.print(opening(tables), end="")
+    for table in tables:
+        console.print(first_screen(table))
+    for means in summary_tables(outcome.rows):
+        console.print(means)
+    for what, text in next_steps(outcome, jobs):
+        console.print(f"{what:<8} {text}", markup=False, highlight=False, soft_wrap=True)
     if outcome.failed or outcome.waiting:
         sys.exit(1)
     return outcome

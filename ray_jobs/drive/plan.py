@@ -57,7 +57,16 @@ class PlannedRun:
     def name(self) -> str:
         job = self.job
         repeat = f" repeat={job.repeat}" if job.repeat else ""
-        return f"{job.strategy.label} {job.workload.name} {load_name(job)} seed={job.seed}{repeat}"
+        return f"{job.strategy.label} seed={job.seed}{repeat} {job.workload.name} {load_name(job)}"
+
+
+def sweep_name(runs: Sequence[PlannedRun]) -> str:
+    """What a sweep is: "sim_quick 4×8" (strategies × seeds), "sim_full 12×12×5" (strategies × loads × seeds)."""
+    jobs = [run.job for run in runs]
+    loads = {(job.workload.name, load_name(job), job.engine.kind) for job in jobs}
+    counts = [len({job.strategy.label for job in jobs}), len(loads), len({(j.seed, j.repeat) for j in jobs})]
+    sizes = [str(count) for place, count in enumerate(counts) if place != 1 or count > 1]
+    return f"{jobs[0].experiment or 'sweep'} " + "×".join(sizes)
 
 
 def load_name(job: BenchConfig) -> str:

@@ -1,4 +1,4 @@
-"""The table a sweep prints: metrics x strategies, one table for each workload and load."""
+"""The means a sweep prints: one row a strategy, one table for each workload and load."""
 
 from __future__ import annotations
 
@@ -8,17 +8,25 @@ from dataclasses import dataclass
 from math import isinf
 from statistics import mean
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from tracking.metrics.catalogue import METRICS
 from tracking.metrics.metric import Metric
 
-ROWS = (
-    "completion_rate", "ttft_p50_s", "ttft_p90_s", "ttft_p99_s", "tpot_mean_s", "itl_p99_s", "e2e_mean_s",
-    "e2e_p90_s", "e2e_p99_s", "throughput_tok_s", "slo_attainment", "preemptions", "preemptions_max",
-    "nominal_tax", "executed_tax", "select_us_mean",
-)  # fmt: skip
+NARROW = 80  # columns
+COLUMNS = {
+    "ttft_p50_s": "TTFT\np50, s", "ttft_p90_s": "TTFT\np90, s", "tpot_mean_s": "TPOT\nms", "e2e_mean_s": "E2E\nmean, s",
+    "e2e_p90_s": "E2E\np90, s", "throughput_tok_s": "tok/s", "slo_attainment": "SLO met", "preemptions": "preemp-\ntions",
+    "executed_tax": "exec.\ntax",
+}  # fmt: skip
+MORE = {
+    "completion_rate": "done", "ttft_p99_s": "TTFT\np99, s", "e2e_p99_s": "E2E\np99, s", "itl_p99_s": "ITL\np99, s",
+    "preemptions_max": "most for\none", "nominal_tax": "nominal\ntax", "select_us_mean": "select\nµs",
+}  # fmt: skip
+MILLISECONDS = ("tpot_mean_s",)
 
 
 @dataclass
@@ -31,39 +39,42 @@ class Row:
     flags: dict[str, str]
 
 
-def summary_tables(rows: Sequence[Row]) -> list[Table]:
-    """One table a group, in order of appearance; means over the runs of a strategy."""
+def summary_tables(rows: Sequence[Row], wide: bool = False) -> list[Table]:
+    """One table a group, in order of appearance; means over the runs of a strategy. 80 columns, unless `wide`."""
     groups: dict[str, dict[str, list[Row]]] = {}
     for row in rows:
         groups.setdefault(row.group, {}).setdefault(row.strategy, []).append(row)
-    return [_table(group, strategies) for group, strategies in groups.items()]
+    columns = COLUMNS | MORE if wide else COLUMNS
+    return [_table(group, strategies, columns) for group, strategies in groups.items()]
 
 
 def summary_text(rows: Sequence[Row]) -> str:
-    """The tables as plain text, wide enough that nothing is cut."""
+    """The tables with all columns as plain text, wide enough that nothing is cut."""
     console = Console(file=io.StringIO(), width=240)
-    for table in summary_tables(rows):
+    for table in summary_tables(rows, wide=True):
         console.print(table)
     return console.file.getvalue()
 
 
-def _table(group: str, strategies: dict[str, list[Row]]) -> Table:
-    table = Table(title=group, title_justify="left", header_style="bold")
-    table.add_column("", no_wrap=True)
-    for strategy in strategies:
-        table.add_column(strategy, justify="right", overflow="fold")
-    for metric in (METRICS[name] for name in ROWS):
-        values = [
-            [r.metrics[metric.name] for r in runs if metric.name in r.metrics] for runs in strategies.values()
+def _table(group: str, strategies: dict[str, list[Row]], columns: dict[str, str]) -> Table:
+    runs = sorted({len(runs) for runs in strategies.values()})
+    means = f"means of {'-'.join(map(str, runs))} runs" if runs != [1] else "one run each"
+    table = Table(
+        title=Text(f"{group}: {means}"), title_justify="left", title_style="dim", header_style="bold",
+        box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False,
+    )  # fmt: skip
+    table.add_column("strategy", no_wrap=True)
+    shown = [
+        name for name in columns if any(name in run.metrics for some in strategies.values() for run in some)
+    ]
+    for name in shown:
+        table.add_column(columns[name], justify="right", no_wrap=True)
+    for strategy, members in strategies.items():
+        cells = [
+            _cell(METRICS[name], [r.metrics[name] for r in members if name in r.metrics]) for name in shown
         ]
-        if any(values):
-            title = metric.title if metric.symbol in ("", "%") else f"{metric.title}, {metric.symbol}"
-            table.add_row(title, *(_cell(metric, v) for v in values))
-    if any(len(runs) > 1 for runs in strategies.values()):
-        table.add_row("runs (means above)", *(str(len(runs)) for runs in strategies.values()))
-    flags = [", ".join(_flags(runs)) for runs in strategies.values()]
-    if any(flags):
-        table.add_row("flags", *flags)
+        flags = ", ".join(_flags(members))
+        table.add_row(Text(strategy).append(f" ({flags})" if flags else "", style="yellow"), *cells)
     return table
 
 
@@ -74,7 +85,9 @@ def _cell(metric: Metric, values: list[float]) -> str:
     if isinf(value):
         return "failed"
     if metric.unit == "share":
-        return f"{value:.1%}"
+        return f"{value:.0%}" if value in (0.0, 1.0) else f"{value:.1%}"
+    if metric.name in MILLISECONDS:
+        value *= 1000
     if value >= 100 or value == int(value):
         return f"{value:.0f}"
     return f"{value:.3g}"
@@ -88,7 +101,8 @@ def _flags(runs: Sequence[Row]) -> list[str]:
         "degraded": ("true", "degraded"),
         "engine_tested": ("false", "untested engine"),
     }
-    found = []
+    done = mean(run.metrics.get("completion_rate", 1.0) for run in runs)
+    found = [f"{done:.1%} done"] if done < 1 else []
     for flag, (value, words) in marks.items():
         count = sum(run.flags.get(flag) == value for run in runs)
         if count:

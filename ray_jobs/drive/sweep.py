@@ -16,7 +16,7 @@ import ray
 from ray_jobs.drive.actor import failure_reason
 from ray_jobs.drive.cluster import connect, engines_that_fit
 from ray_jobs.drive.handle import EngineHandle
-from ray_jobs.drive.plan import PlannedRun, digest, load_name
+from ray_jobs.drive.plan import PlannedRun, digest, load_name, sweep_name
 from ray_jobs.drive.pool import EnginePool
 from ray_jobs.drive.progress import SweepProgress
 from ray_jobs.drive.recording import ENGINES_EACH, Recorder, Uploader, now_ms, start_here
@@ -44,6 +44,7 @@ class SweepOutcome:
     """What a sweep did: a row for each run that has a result, and the names of those that failed."""
 
     sweep_id: str
+    experiment_id: str
     rows: list[Row] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
     reused: int = 0
@@ -73,7 +74,7 @@ class Sweep:
             self.actors = min(engines_that_fit([run.job for run in self.runs]), len(self.blocks))
             self.store = SweepStore(self.job.tracking)
             finished = self.store.open(self._hash(), self._name(), {"git_commit": self.commit})
-            self.outcome = SweepOutcome(self.store.sweep_id)
+            self.outcome = SweepOutcome(self.store.sweep_id, self.store.experiment_id)
             self.spool = Spool(self.job.tracking.spool, self.store.sweep_id)
             if self.spool.pending():  # left by a driver that died
                 upload_waiting(self.spool, self.job.tracking)
@@ -107,7 +108,7 @@ class Sweep:
         return digest([run.config_hash for run in self.runs])
 
     def _name(self) -> str:
-        return self.job.experiment or time.strftime("sweep %Y-%m-%d %H:%M:%S")
+        return sweep_name(self.runs)
 
     def _reuse(self, finished: dict) -> None:
         """Takes over the results of an interrupted sweep."""

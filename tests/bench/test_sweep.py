@@ -106,7 +106,7 @@ def test_an_interrupted_sweep_goes_on_where_it_stopped(tmp_path):
         stderr=subprocess.PIPE,
     )
     first = process.stdout.readline()
-    assert "preempt-evict mixed 30 req/s seed=0" in first
+    assert "preempt-evict seed=0 mixed 30 req/s" in first
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130, errors

@@ -197,7 +197,7 @@ def test_a_policy_against_itself_shows_no_difference(store):
 
 def test_the_slow_strategy_is_found_from_the_store(store):
     sweep = RunReader(store.uri, store.experiment).sweep("latest")
-    assert sweep.unfinished == ["slower mixed 6 req/s seed=8"]
+    assert sweep.unfinished == ["slower seed=8 mixed 6 req/s"]
     tables = compare(sweep, BASE, ["tpot_mean_s"], (), [SLOW])
     largest = max(tables, key=lambda table: len(table.seeds))
     assert largest.comparisons[0].verdict == "worse"
@@ -216,7 +216,7 @@ def test_the_command_prints_tables_and_guardrails(store):
         "held",
     ):
         assert text in done.stdout
-    assert "failed, counts as the worst result: slower mixed 6 req/s seed=8" in done.stdout
+    assert "failed, counts as the worst result: slower seed=8 mixed 6 req/s" in done.stdout
     assert "Downloading" not in done.stderr
 
 

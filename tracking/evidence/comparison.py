@@ -13,6 +13,7 @@ from tracking.evidence.outcomes import Block, paired_outcomes
 from tracking.evidence.statistics import PairedTest, Verdict, holm, paired_test, verdict
 from tracking.metrics.catalogue import METRICS
 from tracking.store.reader import StoredRun, StoredSweep, cell_titles
+from tracking.strategies import in_order
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def compare(
     or if one cell mixes hardware, strategies under one label or, for one seed, traces.
     """
     plan = plan or EvidencePlan()
-    known = sorted({run.strategy for run in [*sweep.runs, *sweep.failed]})
+    known = in_order(run.strategy for run in [*sweep.runs, *sweep.failed])
     for name in [baseline, *(strategies or ())]:
         if name not in known:
             key, have = "baseline" if name == baseline else "strategies", ", ".join(known) or "none"

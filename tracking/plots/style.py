@@ -12,12 +12,10 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
+from tracking.strategies import looks
+
 WIDTH = 9.0  # inches: a page
 
-# Okabe & Ito (2008), without the yellow that white paper swallows
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-LINES = ("-", "--", ":")
 INK, MUTED, FAINT = "#222222", "#6b6b6b", "#d9d9d9"
 
 RC = {
@@ -58,16 +56,9 @@ def new_figure(height: float, width: float = WIDTH) -> Figure:
 
 
 def strategy_styles(names: Iterable[str]) -> dict[str, dict]:
-    """Colour, marker and line of each strategy, the same for the same set of names."""
-    styles = {}
-    for i, name in enumerate(sorted(set(names))):
-        repeat = i // len(COLOURS)
-        styles[name] = {
-            "color": COLOURS[i % len(COLOURS)],
-            "marker": MARKERS[(i + repeat) % len(MARKERS)],
-            "linestyle": LINES[repeat % len(LINES)],
-        }
-    return styles
+    """Colour, marker and line of each strategy, for matplotlib."""
+    keys = ("color", "marker", "linestyle")
+    return {name: dict(zip(keys, look, strict=True)) for name, look in looks(names).items()}
 
 
 class PlainLogLocator(LogLocator):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from tracking.evidence.comparison import Comparison, Table
 from tracking.evidence.guardrails import GuardrailCheck
 from tracking.metrics.catalogue import METRICS
 from tracking.reporting.words import effect, short_name, size, times
+from tracking.strategies import in_order
 
 NAMED = 3  # strategies named in one clause; of more, the number
 ORDER = ("broken", "unsure", "not measured", "held")
@@ -47,15 +49,78 @@ def headline(table: Table) -> str:
     return "; ".join(clauses)
 
 
+def overall(tables: Sequence[Table]) -> str | None:
+    """A sentence about several tables, by how often each strategy is better; None if only one has a verdict."""
+    pressed = [table for table in tables if table.state != "no pressure"]
+    if len(pressed) < 2:
+        return None
+    scores = [_Score.of(pressed, name) for name in in_order(name for t in pressed for name in t.strategies)]
+    scores = sorted((score for score in scores if score), key=_Score.rank)
+    best = [score for score in scores if score.clean]
+    where, metric = f"{len(pressed)} loads", short_name(pressed[0].primary)
+    clauses = [
+        f"none is better than {pressed[0].baseline} in {metric} in any of {where} with its guardrails kept"
+    ]
+    if best:
+        first = best[0]
+        clauses = [
+            f"{first.strategy}: better in {len(first.clean)} of {where}, guardrails not broken, {metric} {first.span}"
+            + (f", worse in {first.worse}" if first.worse else ", worse in none")
+        ]
+    if best[1:]:
+        clauses.append("then " + _listed([f"{score.strategy} ({len(score.clean)})" for score in best[1:]]))
+    costly = [f"{score.strategy} ({score.broken})" for score in scores if score.broken]
+    if costly:
+        clauses.append(f"faster but with a guardrail broken: {_listed(costly)}")
+    worse = [f"{score.strategy} ({score.worse})" for score in scores if score.worse and score not in best[:1]]
+    if worse:
+        clauses.append(f"worse: {_listed(worse)}")
+    return "; ".join(clauses)
+
+
+@dataclass(frozen=True)
+class _Score:
+    """How a strategy did over several loads: where it is better with (`clean`) and without its guardrails."""
+
+    strategy: str
+    clean: list[Comparison]
+    broken: int
+    worse: int
+
+    @classmethod
+    def of(cls, tables: Sequence[Table], strategy: str) -> _Score | None:
+        """None for a control, and for a strategy that was never compared."""
+        found = [
+            (t, row) for t in tables if (row := t.find(t.primary, strategy)) and strategy not in t.controls
+        ]
+        better = [(table, row) for table, row in found if row.verdict == "better"]
+        clean = [row for table, row in better if not _broken(table, row)]
+        worse = sum(row.verdict == "worse" for _, row in found)
+        return cls(strategy, clean, len(better) - len(clean), worse) if found else None
+
+    def rank(self) -> tuple[int, int, float]:
+        return -len(self.clean), self.worse, sum(map(_gain, self.clean))
+
+    @property
+    def span(self) -> str:
+        """The effects where it is better, from the largest to the smallest."""
+        shown = [effect(row.test, row.metric).split(" [")[0] for row in sorted(self.clean, key=_gain)]
+        return shown[0] if shown[0] == shown[-1] else f"{shown[0]} to {shown[-1]}"
+
+
 def _winner(table: Table, row: Comparison) -> str:
     parts = [f"{row.strategy}: {short_name(row.metric)} {effect(row.test, row.metric)}"]
     checks = table.guards(row.strategy)
-    if checks and all(check.status == "held" for check in checks):
-        return f"{parts[0]}, guardrails held"
-    for status in ORDER:
-        names = [short_name(check.metric) for check in checks if check.status == status]
+    for status in ("unsure", "not measured"):
+        names = [
+            short_name(check.metric) + (f" ({times(check.ratio)})" if check.ratio else "")
+            for check in checks
+            if check.status == status
+        ]
         if names:
             parts.append(f"{_joined(names)} {status}")
+    if any(check.status == "held" for check in checks):
+        parts.append("other guardrails held" if len(parts) > 1 else "guardrails held")
     return ", ".join(parts)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 from rich import box
 from rich.console import Group
 from rich.table import Table as RichTable
@@ -12,51 +13,85 @@ from rich.text import Text
 from tracking.evidence.classes import ClassResult
 from tracking.evidence.comparison import Comparison, Table
 from tracking.evidence.guardrails import GuardrailCheck
-from tracking.reporting.headline import ORDER, headline
-from tracking.reporting.render import coloured, title
+from tracking.metrics.catalogue import METRICS
+from tracking.reporting.headline import ORDER, headline, overall
+from tracking.reporting.render import coloured, number, title
 from tracking.reporting.words import change, effect, short_name, size, times
 
 
 def first_screen(table: Table, classes: Sequence[ClassResult] = ()) -> Group:
     """Readable at 80 columns. `classes` come from `tracking.evidence.classes.who_pays`."""
-    parts: list = [Text(headline(table), style="bold"), Text(title(table), style="dim"), strategy_rows(table)]
+    parts: list = [Text(headline(table), style="bold"), Text(_about(table), style="dim"), ""]
+    parts += [strategy_rows(table), Text(_explained(table), style="dim")]
     if classes:
-        parts.append(class_rows(classes))
+        parts += ["", Text(_paid(classes)), "", class_rows(classes)]
     parts += [Text(f"note: {note}", style="yellow") for note in table.notes]
     return Group(*parts, "")
 
 
+def opening(tables: Sequence[Table]) -> Group:
+    """The sentence over several workloads and loads; nothing if there is only one."""
+    sentence = overall(tables)
+    return Group(*([Text(sentence, style="bold"), ""] if sentence else []))
+
+
 def strategy_rows(table: Table) -> RichTable:
     """One row a strategy: guardrails beside its name, the primary verdict, its size, and what was not seen."""
-    family = max((c.family for c in table.comparisons if not c.exploratory), default=0)
-    grid = RichTable(
-        box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), header_style="bold", caption_justify="left",
-        caption=f"verdicts: {short_name(table.primary)}, Holm over {family}; detectable: the smallest "
-        "difference that shows with 80 % power; detail=true: all metrics (exploratory)",
-    )  # fmt: skip
-    grid.add_column("strategy", overflow="fold", min_width=10)
+    grid = _grid()
+    grid.add_column("strategy", no_wrap=True)
     grid.add_column("guardrails", overflow="fold", min_width=14)
     grid.add_column("verdict", overflow="fold", min_width=10)
-    grid.add_column(f"{short_name(table.primary)} [95 %]", justify="right", overflow="fold", min_width=12)
-    grid.add_column("detectable", justify="right", overflow="fold")
-    grid.add_column("pairs", justify="right", overflow="fold")
+    grid.add_column(f"{short_name(table.primary)} [95 %]", justify="right", no_wrap=True)
+    grid.add_column("detectable", justify="right", overflow="fold", min_width=6)
     for name in table.strategies:
         row = table.find(table.primary, name)
         label = Text(name + (" (A/A)" if name in table.controls else ""))
         grid.add_row(
-            label, _guardrails(table, name), *(_cells(table, row) if row else ("not measured", *"---"))
+            label, _guardrails(table, name), *(_cells(table, row) if row else ("not measured", *"--"))
         )
     return grid
 
 
-def _cells(table: Table, row: Comparison) -> tuple[Text, str, str, str]:
+def _about(table: Table) -> str:
+    """What was compared, on which seeds, and what the baseline itself measured."""
+    row = next((c for c in table.comparisons if c.metric == table.primary), None)
+    if row is None or not np.isfinite(row.test.baseline_mean):
+        return title(table)
+    metric = METRICS[table.primary]
+    value = number((100 if metric.unit == "share" else 1) * row.test.baseline_mean)
+    return f"{title(table)}; its {short_name(table.primary)}: {value} {metric.symbol}".rstrip()
+
+
+def _explained(table: Table) -> str:
+    family = max((c.family for c in table.comparisons if not c.exploratory), default=0)
+    corrected = f", Holm over {family} comparisons" if family > 1 else ""
+    return (
+        f"verdict: of {short_name(table.primary)}{corrected}; detectable: the smallest difference that these "
+        "pairs show with 80 % power; detail=true: all metrics"
+    )
+
+
+def _paid(classes: Sequence[ClassResult]) -> str:
+    missed = any(result.missed is not None and any(result.missed) for result in classes)
+    more = ", and deadlines missed (baseline, then strategy)" if missed else "; no deadline was missed"
+    known = any(result.missed is not None for result in classes)
+    return "who pays: mean E2E of each class [95 %]" + (more if known else "")
+
+
+def _grid() -> RichTable:
+    return RichTable(
+        box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold"
+    )
+
+
+def _cells(table: Table, row: Comparison) -> tuple[Text, str, str]:
     word = coloured(row.verdict)
     if row.verdict == "better" and any(check.status == "broken" for check in table.guards(row.strategy)):
         word = Text("better, but", style="yellow")  # what it breaks stands beside its name
-    pairs = f"{row.test.pairs}/{row.blocks}"
-    if row.test.failed:
-        pairs += f", {row.test.failed} failed"
-    return word, effect(row.test, row.metric), size(row.test, row.metric, row.family), pairs
+    if row.test.pairs < row.blocks or row.test.failed:
+        word.append(f" ({row.test.pairs} of {row.blocks} pairs", style="dim")
+        word.append(f", {row.test.failed} failed)" if row.test.failed else ")", style="dim")
+    return word, effect(row.test, row.metric), size(row.test, row.metric, row.family)
 
 
 def _guardrails(table: Table, strategy: str) -> Text:
@@ -79,25 +114,23 @@ def _guardrail(check: GuardrailCheck) -> str:
 
 
 def class_rows(classes: Sequence[ClassResult]) -> RichTable:
-    """Mean E2E of each class against the baseline, and missed deadlines before and after."""
+    """Mean E2E of each class against the baseline and, if any were missed, deadlines before and after."""
     kinds = list(dict.fromkeys(result.kind for result in classes))
     found = {(result.strategy, result.kind): result for result in classes}
-    grid = RichTable(
-        box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), header_style="bold", caption_justify="left",
-        caption="who pays: mean E2E of each class [95 %], and deadlines missed (baseline, then strategy)",
-    )  # fmt: skip
-    grid.add_column("strategy", overflow="fold", min_width=10)
+    missed = any(result.missed is not None and any(result.missed) for result in classes)
+    grid = _grid()
+    grid.add_column("strategy", no_wrap=True)
     for kind in kinds:
         grid.add_column(Text(kind), justify="right", overflow="fold")
     for name in dict.fromkeys(result.strategy for result in classes):
-        grid.add_row(Text(name), *(_class_cell(found.get((name, kind))) for kind in kinds))
+        grid.add_row(Text(name), *(_class_cell(found.get((name, kind)), missed) for kind in kinds))
     return grid
 
 
-def _class_cell(result: ClassResult | None) -> str:
+def _class_cell(result: ClassResult | None, missed: bool) -> str:
     if result is None:
         return "-"
     text = change(result.ratio)
-    if result.missed is not None:
+    if missed and result.missed is not None:
         text += f"\n{result.missed[0]:.1%}, {result.missed[1]:.1%}"
     return text

@@ -36,13 +36,14 @@ from tracking.reporting.render import (
     title,
 )
 from tracking.store.reader import StoredRun
+from tracking.strategies import in_order
 
 ByStrategy = Mapping[str, Sequence[StoredRun]]
 
 
 def by_strategy(runs: Sequence[StoredRun], first: str) -> dict[str, list[StoredRun]]:
     """The runs of each strategy, the baseline `first` ahead of the others."""
-    names = sorted({run.strategy for run in runs}, key=lambda name: (name != first, name))
+    names = in_order((run.strategy for run in runs), first)
     return {name: [run for run in runs if run.strategy == name] for name in names}
 
 

@@ -91,6 +91,15 @@ class StoredRun:
         self.__dict__.pop("result", None)
 
     @property
+    def block(self) -> int:
+        """The number of its block in the sweep; inside the first, strategies stand in the sweep's order."""
+        return int(self.tags.get("block", 0))
+
+    @property
+    def position(self) -> int:
+        return int(self.tags.get("block_position", 0))
+
+    @property
     def rate(self) -> float:
         """Requests offered per second; 0 where arrivals follow no rate."""
         return float(self.tags.get("rate", 0.0))
@@ -123,6 +132,12 @@ class StoredSweep:
     runs: list[StoredRun]
     unfinished: list[str]
     failed: list[StoredRun] = field(default_factory=list)
+
+    @property
+    def strategies(self) -> list[str]:
+        """Labels of the finished runs in the order in which the sweep named them."""
+        first = sorted(self.runs, key=lambda run: (run.block, run.position))
+        return list(dict.fromkeys(run.strategy for run in first))
 
 
 class RunReader:
@@ -271,4 +286,5 @@ def _is_failure(run: Run) -> bool:
 
 def _names(parent: Run, wanted: str) -> bool:
     name = parent.info.run_name or ""
-    return wanted == "latest" or parent.info.run_id.startswith(wanted) or name == wanted
+    named = name == wanted or name.startswith(f"{wanted} ")  # "sim_quick" finds "sim_quick 4x8 dd0a798d"
+    return wanted == "latest" or parent.info.run_id.startswith(wanted) or named

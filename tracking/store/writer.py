@@ -44,6 +44,7 @@ class SweepStore:
     def open(self, sweep_hash: str, name: str, tags: dict[str, str]) -> dict[str, Run]:
         """Starts the parent run, or goes on with an interrupted one of the same hash.
 
+        The run is called `name` and the beginning of its id, by which commands find it.
         Returns the finished runs of the interrupted sweep by config hash (none for a new sweep). Raises
         ValueError if another process runs this sweep now.
         """
@@ -54,6 +55,7 @@ class SweepStore:
         tags = tags | lease.tags | {"bidkv.kind": "sweep", "bidkv.sweep_hash": sweep_hash}
         run = self.client.create_run(self.experiment_id, run_name=name, tags=tags)
         self.sweep_id = run.info.run_id
+        self.client.update_run(self.sweep_id, name=f"{name} {self.sweep_id[:8]}")
         if self.config.resume:
             self._give_way(sweep_hash)
         return {}
