@@ -18,12 +18,12 @@ from tracking.metrics.metric import Metric
 
 NARROW = 80  # columns
 COLUMNS = {
-    "ttft_p50_s": "TTFT\np50, s", "ttft_p90_s": "TTFT\np90, s", "tpot_mean_s": "TPOT\nms", "e2e_mean_s": "E2E\nmean, s",
-    "e2e_p90_s": "E2E\np90, s", "throughput_tok_s": "tok/s", "slo_attainment": "SLO met", "preemptions": "preemp-\ntions",
+    "ttft_p50_s": "TTFT\np50", "ttft_p90_s": "TTFT\np90", "tpot_mean_s": "TPOT\nms", "e2e_mean_s": "E2E\nmean",
+    "e2e_p90_s": "E2E\np90", "throughput_tok_s": "tok/s", "slo_attainment": "SLO met", "preemptions": "preemp-\ntions",
     "executed_tax": "exec.\ntax",
 }  # fmt: skip
 MORE = {
-    "completion_rate": "done", "ttft_p99_s": "TTFT\np99, s", "e2e_p99_s": "E2E\np99, s", "itl_p99_s": "ITL\np99, s",
+    "completion_rate": "done", "ttft_p99_s": "TTFT\np99", "e2e_p99_s": "E2E\np99", "itl_p99_s": "ITL\np99",
     "preemptions_max": "most for\none", "nominal_tax": "nominal\ntax", "select_us_mean": "select\nµs",
 }  # fmt: skip
 MILLISECONDS = ("tpot_mean_s",)
@@ -60,7 +60,7 @@ def _table(group: str, strategies: dict[str, list[Row]], columns: dict[str, str]
     runs = sorted({len(runs) for runs in strategies.values()})
     means = f"means of {'-'.join(map(str, runs))} runs" if runs != [1] else "one run each"
     table = Table(
-        title=Text(f"{group}: {means}"), title_justify="left", title_style="dim", header_style="bold",
+        title=Text(f"{group}: {means}; seconds, unless it says ms"), title_justify="left", title_style="dim", header_style="bold",
         box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False,
     )  # fmt: skip
     table.add_column("strategy", no_wrap=True)
