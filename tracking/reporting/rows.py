@@ -18,6 +18,8 @@ from tracking.reporting.headline import ORDER, headline, overall
 from tracking.reporting.render import coloured, number, title
 from tracking.reporting.words import change, effect, short_name, size, times
 
+LONGEST_NAME = 20  # columns
+
 
 def first_screen(table: Table, classes: Sequence[ClassResult] = ()) -> Group:
     """Readable at 80 columns. `classes` come from `tracking.evidence.classes.who_pays`."""
@@ -38,18 +40,26 @@ def opening(tables: Sequence[Table]) -> Group:
 def strategy_rows(table: Table) -> RichTable:
     """One row a strategy: guardrails beside its name, the primary verdict, its size, and what was not seen."""
     grid = _grid()
-    grid.add_column("strategy", no_wrap=True)
+    grid.add_column("strategy", overflow="fold", min_width=name_width(table.strategies))
     grid.add_column("guardrails", overflow="fold", min_width=14)
     grid.add_column("verdict", overflow="fold", min_width=10)
     grid.add_column(f"{short_name(table.primary)} [95 %]", justify="right", no_wrap=True)
     grid.add_column("detectable", justify="right", overflow="fold", min_width=6)
+    rows = [row for name in table.strategies if (row := table.find(table.primary, name))]
+    whole = all(row.test.pairs == len(table.seeds) and not row.test.failed for row in rows)
+    if not whole:  # else the title says how many there are
+        grid.add_column("pairs", justify="right", overflow="fold")
     for name in table.strategies:
         row = table.find(table.primary, name)
         label = Text(name + (" (A/A)" if name in table.controls else ""))
-        grid.add_row(
-            label, _guardrails(table, name), *(_cells(table, row) if row else ("not measured", *"--"))
-        )
+        cells = _cells(table, row) if row else ("not measured", *"---")
+        grid.add_row(label, _guardrails(table, name), *cells[: 3 if whole else 4])
     return grid
+
+
+def name_width(names: Sequence[str]) -> int:
+    """Columns that a terminal keeps for the names of strategies; longer names are folded."""
+    return min(LONGEST_NAME, max(map(len, names), default=0))
 
 
 def _about(table: Table) -> str:
@@ -84,14 +94,14 @@ def _grid() -> RichTable:
     )
 
 
-def _cells(table: Table, row: Comparison) -> tuple[Text, str, str]:
+def _cells(table: Table, row: Comparison) -> tuple[Text, str, str, str]:
     word = coloured(row.verdict)
     if row.verdict == "better" and any(check.status == "broken" for check in table.guards(row.strategy)):
         word = Text("better, but", style="yellow")  # what it breaks stands beside its name
-    if row.test.pairs < row.blocks or row.test.failed:
-        word.append(f" ({row.test.pairs} of {row.blocks} pairs", style="dim")
-        word.append(f", {row.test.failed} failed)" if row.test.failed else ")", style="dim")
-    return word, effect(row.test, row.metric), size(row.test, row.metric, row.family)
+    pairs = f"{row.test.pairs}/{row.blocks}"
+    if row.test.failed:
+        pairs += f", {row.test.failed} failed"
+    return word, effect(row.test, row.metric), size(row.test, row.metric, row.family), pairs
 
 
 def _guardrails(table: Table, strategy: str) -> Text:
@@ -119,7 +129,7 @@ def class_rows(classes: Sequence[ClassResult]) -> RichTable:
     found = {(result.strategy, result.kind): result for result in classes}
     missed = any(result.missed is not None and any(result.missed) for result in classes)
     grid = _grid()
-    grid.add_column("strategy", no_wrap=True)
+    grid.add_column("strategy", overflow="fold", min_width=name_width([r.strategy for r in classes]))
     for kind in kinds:
         grid.add_column(Text(kind), justify="right", overflow="fold")
     for name in dict.fromkeys(result.strategy for result in classes):
