@@ -1,0 +1,76 @@
+"""The proof on the simulator: one sweep a workload, several at a time, each with a store of its own.
+
+    python scripts/proof.py FOLDER TRACES [--at-once 2] [--cores 1] [PART ...]
+
+TRACES holds azure2023_conv.csv and mooncake_conversation_trace.jsonl, the hold-out workloads. Strategies, seeds
+and rules are those of conf/experiment/proof_sim.yaml and proof_whole.yaml. A part that was interrupted goes on
+when given again; FOLDER/PART/run.log is what it printed. Then: python scripts/proof_table.py FOLDER
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+WHOLE = ("engine.num_blocks=null", "engine.max_num_seqs=256")
+
+
+def parts(traces: Path) -> dict[str, tuple[str, ...]]:
+    """Overrides of each part, the most wanted first."""
+    sim, azure = "experiment=proof_sim", traces / "azure2023_conv.csv"
+    mooncake = traces / "mooncake_conversation_trace.jsonl"
+    return {
+        "mixed": (sim, "workload=h100_mixed"),
+        "azure": (sim, "workload=azure_conv", f"workload.source.path={azure}"),
+        "shared": (sim, "workload=h100_shared_prefix"),
+        "bursty": (sim, "workload=h100_bursty"),
+        "reasoning": ("experiment=proof_whole",),
+        "long": (sim, "workload=h100_long_context"),
+        "mixed-nocache": (sim, "workload=h100_mixed", "engine.prefix_caching=false"),
+        "sessions": (
+            sim, "workload=sessions", "workload.load=medium,high", "workload.num_requests=null",
+            "workload.warmup_requests=0", *WHOLE,
+        ),
+        "mooncake": (
+            sim, "workload=mooncake", f"workload.source.path={mooncake}", "workload.num_requests=1000",
+            "workload.warmup_requests=100", "engine.max_model_len=32768", *WHOLE,
+        ),
+    }  # fmt: skip
+
+
+def run(name: str, overrides: tuple[str, ...], folder: Path, cores: int) -> int:
+    """One sweep; its exit code."""
+    place = folder / name
+    place.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "ray_jobs.run", *overrides, f"cluster.num_cpus={cores}"]
+    with open(place / "run.log", "a") as log:
+        code = subprocess.run(command, cwd=place, stdout=log, stderr=subprocess.STDOUT).returncode
+    print(f"{name}: exit code {code}", flush=True)
+    return code
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("traces", type=Path)
+    parser.add_argument("part", nargs="*")
+    parser.add_argument("--at-once", type=int, default=2)
+    parser.add_argument("--cores", type=int, default=1, help="simulations at a time in each")
+    given = parser.parse_args()
+    known = parts(given.traces.resolve())
+    for name in given.part:
+        if name not in known:
+            parser.error(f"part={name!r}: must be one of {', '.join(known)}")
+    with ThreadPoolExecutor(given.at_once) as pool:
+        wanted = given.part or known
+        codes = pool.map(lambda name: run(name, known[name], given.folder.resolve(), given.cores), wanted)
+    sys.exit(max(codes))
+
+
+if __name__ == "__main__":
+    main()

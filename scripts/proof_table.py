@@ -1,0 +1,120 @@
+"""What the proof's sweeps say together: python scripts/proof_table.py FOLDER [--baseline stock] [--cells]
+
+Reads every FOLDER/*/outputs/mlflow.db, corrects the verdicts over all cells and strategies at once, and prints, for
+each strategy, the geometric means of its ratios to the baseline over the cells in which the baseline preempts, how
+many verdicts are "better" and "worse", and the most preemptions that one request had in any run. --cells: a line
+a cell as well.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+from statistics import geometric_mean, mean
+
+from omegaconf import OmegaConf
+
+from tracking.cli import CONF
+from tracking.evidence.comparison import Table, compare
+from tracking.evidence.config import EvidencePlan
+from tracking.store.reader import RunReader, StoredSweep
+
+METRICS = ("e2e_rmst_s", "e2e_mean_s", "e2e_p99_s", "ttft_p99_s", "throughput_tok_s", "executed_tax")
+
+
+def read(folder: Path) -> StoredSweep:
+    """All sweeps of all parts as one."""
+    found = []
+    for store in sorted(folder.glob("*/outputs/mlflow.db")):
+        reader = RunReader(f"sqlite:///{store}", "bidkv")
+        found.append(reader.sweep("latest"))
+    if not found:
+        raise SystemExit(f"{folder}: no */outputs/mlflow.db in it")
+    return StoredSweep(
+        found[0].sweep_id, "proof", [run for sweep in found for run in sweep.runs],
+        [name for sweep in found for name in sweep.unfinished], [run for sweep in found for run in sweep.failed],
+    )  # fmt: skip
+
+
+def ratio(table: Table, strategy: str, metric: str) -> float:
+    row = table.find(metric, strategy)
+    return row.test.ratio.value if row and row.test.ratio else math.nan
+
+
+def most_preempted(table: Table, strategy: str) -> float:
+    return max(run.metrics["preemptions_max"] for run in table.runs if run.strategy == strategy)
+
+
+def tax(table: Table, strategy: str) -> float:
+    return mean(run.metrics["executed_tax"] for run in table.runs if run.strategy == strategy)
+
+
+def cell_lines(table: Table) -> list[str]:
+    """A Markdown row a strategy; the interval is that of mean E2E."""
+    lines = []
+    for name in table.strategies:
+        row = table.find("e2e_rmst_s", name)
+        shown = row.test.ratio
+        numbers = [ratio(table, name, metric) for metric in ("e2e_p99_s", "ttft_p99_s", "throughput_tok_s")]
+        lines.append(
+            f"| {table.title} ({table.state}, {row.test.pairs} pairs) | {name} | {shown.value:.3f} "
+            f"[{shown.low:.3f}, {shown.high:.3f}] | {row.verdict} | "
+            + " | ".join(f"{number:.2f}" for number in numbers)
+            + f" | {tax(table, table.baseline):.1%} → {tax(table, name):.1%} | {most_preempted(table, name):.0f} |"
+        )
+    return lines
+
+
+def summary(tables: list[Table], name: str) -> str:
+    """The strategy over all cells in which the baseline preempts."""
+    rows = [table for table in tables if name in table.strategies]
+    words = [table.find("e2e_rmst_s", name).verdict for table in rows]
+
+    def typical(metric: str) -> str:
+        found = [ratio(table, name, metric) for table in rows]
+        found = [value for value in found if math.isfinite(value) and value > 0]
+        return f"{geometric_mean(found):.3f}" if found else "-"
+
+    return (
+        f"| {name} | {len(rows)} | "
+        + " | ".join(
+            typical(metric) for metric in ("e2e_rmst_s", "e2e_p99_s", "ttft_p99_s", "throughput_tok_s")
+        )
+        + f" | {words.count('better')} | {words.count('worse')} | "
+        f"{max(most_preempted(table, name) for table in rows):.0f} |"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--baseline", default="stock")
+    parser.add_argument("--cells", action="store_true")
+    given = parser.parse_args()
+    sweep = read(given.folder)
+    plan = OmegaConf.to_object(OmegaConf.merge(EvidencePlan, OmegaConf.load(CONF / "evidence/default.yaml")))
+    tables = compare(sweep, given.baseline, METRICS, plan=plan)
+    pressured = [table for table in tables if table.state != "no pressure"]
+    print(
+        f"{len(sweep.runs)} runs, {len(sweep.unfinished)} without a result, {len(pressured)} pressured cells\n"
+    )
+    print(
+        "| strategy | cells | mean E2E | p99 E2E | p99 TTFT | throughput | better | worse | most preemptions |"
+    )
+    print("|---|---:|---:|---:|---:|---:|---:|---:|---:|")
+    for name in sorted({name for table in pressured for name in table.strategies}):
+        print(summary(pressured, name))
+    if given.cells:
+        print(
+            "\n| cell | strategy | mean E2E | verdict | p99 E2E | p99 TTFT | throughput | executed tax | most |"
+        )
+        print("|---|---|---|---|---:|---:|---:|---|---:|")
+        for table in pressured:
+            print("\n".join(cell_lines(table)))
+
+
+if __name__ == "__main__":
+    main()
