@@ -29,7 +29,7 @@ class AuctionAdmission(Backfill):
     resorts = True
 
     def __init__(
-        self, depth: int = 16, max_overtaken: int = 1000, headroom: float = 0.01, growth: float = 0.08
+        self, depth: int = 16, max_overtaken: int = 300, headroom: float = 0.01, growth: float = 0.08
     ):
         super().__init__(depth, max_overtaken, headroom, growth)
 
