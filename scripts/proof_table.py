@@ -1,9 +1,9 @@
 """What the proof's sweeps say together: python scripts/proof_table.py FOLDER [--baseline stock] [--cells]
 
-Reads every FOLDER/*/outputs/mlflow.db, corrects the verdicts over all cells and strategies at once, and prints, for
+Reads every FOLDER/*/outputs/mlflow.db, corrects the verdicts of each strategy over all of its cells, and prints, for
 each strategy, the geometric means of its ratios to the baseline over the cells in which the baseline preempts, how
 many verdicts are "better" and "worse", and the most preemptions that one request had in any run. --cells: a line
-a cell as well.
+a cell as well. A strategy is a family of its own: the bars of conf/experiment/proof_sim.yaml are asked of one each.
 """
 
 from __future__ import annotations
@@ -96,11 +96,15 @@ def main() -> None:
     given = parser.parse_args()
     sweep = read(given.folder)
     plan = OmegaConf.to_object(OmegaConf.merge(EvidencePlan, OmegaConf.load(CONF / "evidence/default.yaml")))
-    tables = compare(sweep, given.baseline, METRICS, plan=plan)
-    pressured = [table for table in tables if table.state != "no pressure"]
-    print(
-        f"{len(sweep.runs)} runs, {len(sweep.unfinished)} without a result, {len(pressured)} pressured cells\n"
-    )
+    names = sorted({run.strategy for run in sweep.runs} - {given.baseline})
+    pressured = [
+        table
+        for name in names
+        for table in compare(sweep, given.baseline, METRICS, strategies=[name], plan=plan)
+        if table.state != "no pressure"
+    ]
+    cells = {table.title for table in pressured}
+    print(f"{len(sweep.runs)} runs, {len(sweep.unfinished)} without a result, {len(cells)} pressured cells\n")
     print(
         "| strategy | cells | mean E2E | p99 E2E | p99 TTFT | throughput | better | worse | most preemptions |"
     )
@@ -112,7 +116,7 @@ def main() -> None:
             "\n| cell | strategy | mean E2E | verdict | p99 E2E | p99 TTFT | throughput | executed tax | most |"
         )
         print("|---|---|---|---|---:|---:|---:|---|---:|")
-        for table in pressured:
+        for table in sorted(pressured, key=lambda table: table.title):
             print("\n".join(cell_lines(table)))
 
 

@@ -23,9 +23,7 @@ class Backfill(AdmissionPolicy):
     name = "backfill"
     source = "backfilling of batch queues (Lifka 1995; Mu'alem and Feitelson 2001), with room to grow"
 
-    def __init__(
-        self, depth: int = 4, max_overtaken: int = 40, headroom: float = 0.01, growth: float = 0.08
-    ):
+    def __init__(self, depth: int = 4, max_overtaken: int = 40, headroom: float = 0.01, growth: float = 0.08):
         check_at_least(self.name, 1, depth=depth, max_overtaken=max_overtaken)
         check_at_least(self.name, 0, headroom=headroom, growth=growth)
         if headroom >= 1:
