@@ -6,13 +6,18 @@ from copy import deepcopy
 from typing import Any
 
 from bidkv.errors import BidValidationError, UnknownNameError
+from bidkv.policy_file import is_reference, load_policy
 from bidkv.strategies.base import AdmissionPolicy, Strategy, VictimPolicy
 
 ENTRY_POINT_GROUP = "bidkv.strategies"
+KINDS = {"strategy": Strategy, "victim": VictimPolicy, "admission": AdmissionPolicy}
 
 
 class BaselineRegistry:
-    """Maps names to strategies and policies. Registering a strategy also registers the two policies it pairs."""
+    """Maps names to strategies and policies. Registering a strategy also registers the two policies it pairs.
+
+    A name like `my_policy.py:MyVictim` needs no registering: it is the class in that file.
+    """
 
     def __init__(self) -> None:
         self._strategies: dict[str, type[Strategy] | Strategy] = {}
@@ -54,26 +59,22 @@ class BaselineRegistry:
 
         Without `params`, a strategy that was registered with its own comes as a copy of it.
         """
-        if name not in self._strategies:
-            raise UnknownNameError("strategy", name, list(self._strategies))
-        found = self._strategies[name]
+        found = self._found("strategy", name, self._strategies)
         if isinstance(found, Strategy):
             return type(found)(**params) if params else deepcopy(found)
         return found(**params)
 
     def pair(self, admission: str, victim: str, **params: Any) -> Strategy:
         """A new strategy from any admission and any victim; `params` as for `get`."""
-        if admission not in self._admissions:
-            raise UnknownNameError("admission", admission, list(self._admissions))
-        if victim not in self._victims:
-            raise UnknownNameError("victim", victim, list(self._victims))
+        admission_class = self._found("admission", admission, self._admissions)
+        victim_class = self._found("victim", victim, self._victims)
         pair = type(
             "PairedStrategy",
             (Strategy,),
             {
-                "name": f"{admission}+{victim}",
-                "admission_class": self._admissions[admission],
-                "victim_class": self._victims[victim],
+                "name": f"{admission_class.name}+{victim_class.name}",
+                "admission_class": admission_class,
+                "victim_class": victim_class,
             },
         )
         return pair(**params)
@@ -86,6 +87,20 @@ class BaselineRegistry:
 
     def list_admissions(self) -> list[str]:
         return sorted(self._admissions)
+
+    @staticmethod
+    def _found(kind: str, name: str, names: dict[str, Any]) -> Any:
+        """What the name stands for; of a strategy in a file its half, where a half is asked for."""
+        if is_reference(name):
+            cls, wanted = load_policy(name), KINDS[kind]
+            if issubclass(cls, Strategy) and wanted is not Strategy:
+                return cls.victim_class if kind == "victim" else cls.admission_class
+            if not issubclass(cls, wanted):
+                raise BidValidationError(f"{kind}: {name} must be of the kind {wanted.__name__}")
+            return cls
+        if name not in names:
+            raise UnknownNameError(kind, name, list(names))
+        return names[name]
 
     @staticmethod
     def _add(names: dict[str, Any], item: Any) -> None:

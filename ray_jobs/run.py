@@ -17,6 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from ray_jobs import try_policy
 from ray_jobs.drive.config import BenchConfig
 from ray_jobs.drive.launch import run_sweep
 from tracking.cli import CONF, exit_on_bad_input
@@ -44,12 +45,13 @@ def cli() -> None:
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # what it logs, it raises as well
-    if not any(argument.startswith(("-", "hydra.mode")) for argument in sys.argv[1:]):
+    trying = sys.argv[1:2] == ["try"]
+    if not trying and not any(argument.startswith(("-", "hydra.mode")) for argument in sys.argv[1:]):
         sys.argv.append("--multirun")  # before Hydra has read that from the configuration, it refuses commas
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and we print one line instead of its several
     try:
         with exit_on_bad_input():
-            main()
+            try_policy.cli(sys.argv[2:]) if trying else main()
     except KeyboardInterrupt:
         print("interrupted; the same command goes on where this stopped", file=sys.stderr)
         sys.exit(INTERRUPTED)

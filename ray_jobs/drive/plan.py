@@ -97,7 +97,7 @@ def plan_blocks(jobs: Sequence[BenchConfig]) -> list[list[PlannedRun]]:
             traces[trace_key] = frozen(job)
         trace = traces[trace_key]
         settings = {k: v for k, v in asdict(job).items() if k not in NOT_PART_OF_A_RUN}
-        for key in ("admission_params", "kill_switch"):  # as in runs planned before there were any
+        for key in ("admission_params", "kill_switch", "files"):  # as in runs planned before there were any
             if not getattr(job.strategy, key):
                 del settings["strategy"][key]
         if job.engine.adapter:

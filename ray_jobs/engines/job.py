@@ -9,6 +9,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from bidkv import create_default_registry
+from bidkv.policy_file import absolute, digest, is_reference
 from ray_jobs.engines.config import EngineConfig
 from ray_jobs.workload.config import WorkloadConfig
 from tracking.errors import require
@@ -19,7 +20,10 @@ KNOBS = ("max_num_seqs", "max_num_batched_tokens", "prefix_caching", "kv_offload
 
 @dataclass
 class StrategyConfig:
-    """An admission order, a victim policy and the parameters of each; also settings of the engine to compare."""
+    """An admission order, a victim policy and the parameters of each; also settings of the engine to compare.
+
+    Either may be a class in a file, `my_policy.py:MyVictim`, which every node must then have.
+    """
 
     name: str = MISSING
     admission: str = MISSING
@@ -29,15 +33,26 @@ class StrategyConfig:
     engine: dict[str, Any] = field(default_factory=dict)  # the engine's own knobs, e.g. {watermark: 0.02}
     kill_switch: bool = False  # the engine decides, the adapter only keeps records
     label: str | None = None  # how results name it; derived from the pair when absent
+    files: dict[str, str] = field(
+        default_factory=dict
+    )  # of halves that are classes in files: the text's hash
 
     def __post_init__(self) -> None:
         registry = create_default_registry()
-        for key, value, allowed in (
-            ("strategy.admission", self.admission, registry.list_admissions()),
-            ("strategy.victim", self.victim, registry.list_victims()),
+        for half, value, allowed in (
+            ("admission", self.admission, registry.list_admissions()),
+            ("victim", self.victim, registry.list_victims()),
         ):
-            require(value in allowed, key, value, "one of " + ", ".join(allowed))
+            if not is_reference(value):
+                require(value in allowed, f"strategy.{half}", value, "one of " + ", ".join(allowed))
+                continue
+            setattr(self, half, absolute(value))
         registry.pair(self.admission, self.victim, admission_params=self.admission_params, **self.params)
+        self.files = {
+            half: digest(name)
+            for half, name in (("admission", self.admission), ("victim", self.victim))
+            if is_reference(name)
+        }
         fixed = {f.name for f in fields(EngineConfig)} - set(KNOBS)
         for key in self.engine:
             require(
@@ -52,13 +67,13 @@ class StrategyConfig:
     def _derived_label(self, registry: Any) -> str:
         """The strategy's name, with whatever differs from what the name stands for."""
         marks = []
+        pair = registry.pair(self.admission, self.victim)
         if self.name in registry.list_strategies():
             named = registry.get(self.name)
             if self.victim != named.victim.name:
-                marks.append(f"victim={self.victim}")
+                marks.append(f"victim={pair.victim.name}")
             if self.admission != named.admission.name:
-                marks.append(f"admission={self.admission}")
-        pair = registry.pair(self.admission, self.victim)
+                marks.append(f"admission={pair.admission.name}")
         marks += changed(pair.admission, self.admission_params, "admission.")
         marks += changed(pair.victim, self.params, "")
         if self.name in registry.list_strategies():
