@@ -17,6 +17,8 @@ $(VENV)/.ready: pyproject.toml
 	$(INSTALL) || $(INSTALL) --extra-index-url $(TORCH_CPU_INDEX)
 	# They do not import beside the CPU build of torch, and text models do not need them.
 	$(VENV)/bin/pip uninstall -q -y torchvision torchaudio torchcodec
+	# Without it the command `vllm` does not find its own version: see there.
+	$(VENV)/bin/pip install -q --no-deps --no-build-isolation --no-index scripts/vllm_name
 	touch $@
 
 bench: env

@@ -10,6 +10,8 @@ from bidkv.strategies.base import Strategy, VictimPolicy
 
 
 class Lifo(VictimPolicy):
+    """Evicts the last admitted."""
+
     name = "lifo"
     source = "vLLM v1 scheduler, FCFS policy"
 

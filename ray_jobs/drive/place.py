@@ -119,9 +119,12 @@ def _node(group: PlacementGroup) -> str:
 def check_fits(engine: EngineConfig, places: int, cluster: str) -> None:
     """Raises ValueError if no node can hold the engine."""
     if engine.num_gpus and not places:
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        if not any(have.get("GPU") for have in nodes):
+            who = "this host has" if len(nodes) == 1 else f"the {len(nodes)} nodes have"
+            raise ValueError(f"engine.num_gpus={engine.num_gpus:g}: {who} 0 GPUs; try engine=vllm_sim")
         require(
             False, "engine.num_gpus", engine.num_gpus,
-            f"what one node has (with engine.num_cpus={engine.num_cpus:g}): {cluster}; without a GPU try "
-            "engine=vllm_sim or engine=vllm_cpu",
+            f"what one node has (with engine.num_cpus={engine.num_cpus:g}): {cluster}",
         )  # fmt: skip
     require(places > 0, "engine.num_cpus", engine.num_cpus, f"what one node has: {cluster}")

@@ -44,6 +44,13 @@ class SweepProgress:
     def started(self, name: str) -> None:
         self._bar.update(self._task, current=name)
 
+    def engine_starts(self, name: str) -> None:
+        self._bar.update(self._task, current=f"{name}: the engine starts (vLLM takes half a minute)")
+
+    def engine_is_up(self, name: str, seconds: float) -> None:
+        self._line(f"{name}: the engine was up after {seconds:.0f} s")
+        self.started(name)
+
     def finished(self, name: str, row: Row) -> None:
         metrics = row.metrics
         flags = [

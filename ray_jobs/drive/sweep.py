@@ -201,9 +201,13 @@ class Sweep:
             if engine.config == run.job.engine_used:
                 return engine
             await engine.stop()
-        return await self.engines.start(
+        self.progress.engine_starts(run.name)
+        since = time.monotonic()
+        engine = await self.engines.start(
             run.job.engine_used, kind, lambda text: self.progress.waiting(run.name, text)
         )
+        self.progress.engine_is_up(run.name, time.monotonic() - since)
+        return engine
 
     async def _keep(
         self, run: PlannedRun, attempt: int, engine: EngineHandle, result: ray.ObjectRef, started_ms: int

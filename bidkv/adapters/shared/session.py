@@ -10,6 +10,7 @@ from typing import Any
 
 from bidkv.adapters.shared.control import ControlFile, updated_settings
 from bidkv.adapters.shared.events import RunLog
+from bidkv.adapters.shared.meter import Meter
 from bidkv.adapters.shared.pace import Pace
 from bidkv.adapters.shared.settings import AdapterSettings
 from bidkv.adapters.shared.steps import StepLog
@@ -39,6 +40,7 @@ class Session:
         clock: Callable[[], float] = time.time,
         run_log: type[RunLog] = RunLog,
         step_log: type[StepLog] = StepLog,
+        meter: Meter | None = None,
     ):
         self.clock = clock
         self.running = False  # no log and no strategy before `open`
@@ -48,7 +50,7 @@ class Session:
         self.pace = Pace(self.pool)
         self._control = control
         self._facts, self._changed = facts, changed
-        self._run_log, self._step_log = run_log, step_log
+        self._run_log, self._step_log, self._meter = run_log, step_log, meter
         self._added: list[str] = []  # since the last step's record
         self._finished: list[str] = []
 
@@ -88,7 +90,7 @@ class Session:
             self.log.kill_switch(settings)
         else:
             steps = self._step_log(settings.steps_path, self.clock) if settings.steps_path else None
-            log = self._run_log(settings, self.clock)
+            log = self._run_log(settings, self.clock, self._meter)
             self.close()
             facts = self._facts()
             log.start(strategy, facts)

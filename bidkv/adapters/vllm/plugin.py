@@ -11,6 +11,7 @@ import sys
 from typing import Any
 
 from bidkv.adapters.vllm.configure import STRATEGY_VARIABLE, environment_settings
+from bidkv.adapters.vllm.metrics import show_meters
 from bidkv.errors import BidKVError
 
 
@@ -24,6 +25,7 @@ def register() -> None:
         print(f"error: {STRATEGY_VARIABLE}: {error}", file=sys.stderr)
         sys.exit(2)
 
+    show_meters()
     from vllm.config import SchedulerConfig
 
     stock = SchedulerConfig.get_scheduler_cls

@@ -28,7 +28,9 @@ from bidkv.adapters.vllm.configure import adapter_config
 from bidkv.adapters.vllm.gate import Gate
 from bidkv.adapters.vllm.layout import TESTED, check_class, check_scheduler
 from bidkv.adapters.vllm.loads import ended_transfers, started_transfers, watch_loads
+from bidkv.adapters.vllm.logs import log_as_vllm
 from bidkv.adapters.vllm.mark import Mark
+from bidkv.adapters.vllm.metrics import make_meter
 from bidkv.adapters.vllm.queues import AdmissionQueue
 from bidkv.adapters.vllm.states import Snapshot
 from bidkv.adapters.vllm.steps import count_tokens, occupancy
@@ -58,6 +60,7 @@ class BidKVSchedulerMixin:
                 f"bidkv needs vLLM's scheduling policy 'fcfs', got {self.policy.value!r}; "
                 "use the strategy 'priority' instead"
             )
+        log_as_vllm()
         settings, control = adapter_config(self.vllm_config.additional_config)
         self._bidkv_blocks = KVBlocks(self.kv_cache_manager, self.kv_cache_config)
         self._bidkv_randomized_ids = not getattr(envs, "VLLM_DISABLE_REQUEST_ID_RANDOMIZATION", False)
@@ -80,6 +83,7 @@ class BidKVSchedulerMixin:
             clock=self._bidkv_clock,
             run_log=self._bidkv_run_log,
             step_log=self._bidkv_step_log,
+            meter=make_meter(self.vllm_config),
         )
         self._bidkv_gate = Gate(self, self._bidkv_blocks, self._bidkv_session, self._bidkv_light_state)
         self._bidkv_session.open(settings)

