@@ -97,7 +97,7 @@ def test_a_mistake_is_a_value_error(
 
 
 def test_the_command_runs_compares_and_says_it_in_a_sentence(file: Path) -> None:
-    small = ["workload.num_requests=40", "workload.warmup_requests=0", "seeds=2"]
+    small = ["workload.num_requests=40", "workload.warmup_requests=0", "seeds=2", "cluster.max_actors=1"]
     done = subprocess.run(
         [sys.executable, "-m", "ray_jobs.run", "try", "mine.py:Smallest", "baseline=preempt-evict", *small],
         cwd=file.parent, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=300,

@@ -1,0 +1,128 @@
+"""The pages of docs/ that are made from the code when mkdocs builds: strategies.md and metrics.md."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from omegaconf import OmegaConf
+
+from bidkv import create_default_registry
+from bidkv.adapters.shared.meter import LIVE_METRICS
+from bidkv.describe import rule, summary
+from bidkv.strategies import BUILT_IN
+from bidkv.strategies.base import Policy
+from tracking.cli import CONF
+from tracking.metrics.catalogue import METRICS
+
+BETTER = {"lower": "lower is better", "higher": "higher is better", "none": ""}
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Called by mkdocs."""
+    for name, text in (("strategies.md", strategies_page()), ("metrics.md", metrics_page())):
+        files.append(File.generated(config, name, content=text))
+    return files
+
+
+def strategies_page() -> str:
+    """A section for each strategy: the idea, the two rules with their formulas and sources, the parameters."""
+    registry = create_default_registry()
+    lines = [
+        "# Strategies", "",
+        "A strategy is two independent choices: who is **admitted** first, and who is the **victim** when memory runs",
+        "out. Any pair works: `strategy=lcf strategy.admission=sjf`. This page is made from the classes of `bidkv/strategies/`.",
+        "",
+        "c are computed tokens (KV in the cache now), o output tokens so far, M the declared `max_tokens`, n earlier",
+        "preemptions, s a request's predicted KV token-seconds. Policies see what a server knows. What sees true output",
+        "lengths ends in `_oracle`: a reference for what knowledge would be worth, not a policy to run.", "",
+        "| strategy | admission | victim | idea |", "|---|---|---|---|",
+    ]  # fmt: skip
+    for cls in sorted(BUILT_IN, key=_name):
+        link = f"[`{cls.name}`](#{cls.name})"
+        lines.append(f"| {link} | {cls.admission_class.name} | {cls.victim_class.name} | {_cell(summary(cls))} |")
+    for cls in sorted(BUILT_IN, key=_name):
+        strategy = registry.get(cls.name)
+        file = f"bidkv/strategies/{Path(inspect.getfile(cls)).name}"
+        lines += ["", f"## {cls.name} {{ #{cls.name} }}", "", summary(cls), ""]
+        lines += _policy("Admission", strategy.admission) + _policy("Victim", strategy.victim)
+        lines += [f"Code: `{file}`" + (f", configuration: `conf/strategy/{cls.name}.yaml`" if _config(cls.name) else "")]
+    lines += ["", "## Engine settings as strategies", ""]
+    lines += ["These are configurations only: the engine decides, with a setting of its own changed.", ""]
+    lines += ["| `strategy=` | what it is | engine setting |", "|---|---|---|"]
+    known = {cls.name for cls in BUILT_IN}
+    for path in sorted((CONF / "strategy").glob("*.yaml")):
+        if path.stem not in known:
+            engine = OmegaConf.to_container(OmegaConf.load(path)).get("engine", {})
+            settings = ", ".join(f"`{key}={value}`" for key, value in engine.items()) or "-"
+            lines.append(f"| `{path.stem}` | {_cell(_comment(path))} | {settings} |")
+    return "\n".join(lines) + "\n"
+
+
+def metrics_page() -> str:
+    """The catalogue by topic, and what a server shows live."""
+    lines = [
+        "# Metrics", "",
+        "Made from `tracking/metrics/catalogue.py`: the key is what MLflow stores, the meaning is what reports print.", "",
+        "Only requests outside the warm-up count. Latencies run from the *scheduled* arrival, so a slow client or a full",
+        "server cannot hide waiting. A request that failed, timed out or was never sent misses the SLO and stays in the",
+        "distributions. A p99 needs 1,000 requests. A metric that a run cannot have (no preemption, no deadline) is absent.",
+        "", "*Nominal tax* is the share of executed tokens that preemption threw away; *executed tax* the share that was",
+        "really computed again: the prefix cache gives some back.",
+    ]  # fmt: skip
+    for topic, metrics in groupby(METRICS.values(), key=lambda m: m.measure.__module__):
+        module = sys.modules[topic]
+        lines += ["", f"## {topic.rpartition('.')[2].capitalize()}", "", module.__doc__.strip().split("\n\n")[0], ""]
+        lines += ["| key | title | unit | better | measured by | meaning |", "|---|---|---|---|---|---|"]
+        for m in metrics:
+            row = (f"`{m.name}`", m.title, m.unit, BETTER[m.better].split(" ")[0], m.source, m.doc)
+            lines.append(f"| {' | '.join(map(_cell, row))} |")
+    lines += ["", "## Live metrics of a server { #live }", ""]
+    lines += ["On a vLLM server's own `/metrics`, with vLLM's labels `model_name` and `engine`:", ""]
+    lines += ["| name | kind | labels | meaning |", "|---|---|---|---|"]
+    for live in LIVE_METRICS:
+        lines.append(f"| `{live.name}` | {live.kind} | {', '.join(live.labels) or '-'} | {live.help} |")
+    return "\n".join(lines) + "\n"
+
+
+def _policy(half: str, policy: Policy) -> list[str]:
+    """A paragraph for one half, all of its docstring, and its parameters with their defaults."""
+    cls = type(policy)
+    lines = [f"**{half}: `{cls.name}`** ({cls.source}). {rule(cls)}", ""]
+    lines += [part for more in inspect.cleandoc(cls.__dict__.get("__doc__") or "").split("\n\n")[1:] for part in (more, "")]
+    params = [p for p in inspect.signature(cls).parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    if params:
+        key = "strategy.params" if half == "Victim" else "strategy.admission_params"
+        lines += [f"Parameters (`{key}`): " + ", ".join(f"`{p.name}={_default(p)}`" for p in params), ""]
+    return lines
+
+
+def _default(parameter: inspect.Parameter) -> Any:
+    return "(needed)" if parameter.default is parameter.empty else parameter.default
+
+
+def _comment(path: Path) -> str:
+    """The first comment of a configuration file."""
+    lines = []
+    for line in path.read_text().splitlines():
+        if not line.startswith("#"):
+            break
+        lines.append(line.lstrip("# "))
+    return " ".join(lines)
+
+
+def _config(name: str) -> bool:
+    return (CONF / "strategy" / f"{name}.yaml").is_file()
+
+
+def _name(cls: type) -> str:
+    return cls.name
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
