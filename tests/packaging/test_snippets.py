@@ -9,6 +9,7 @@ import tomllib
 from collections.abc import Iterator
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 from environment import ROOT
@@ -18,9 +19,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf, open_dict
 
+from ray_jobs.try_policy import planned
 from tracking.cli import CONF
 
-DOCUMENTS = [path for name in ("*.md", "examples/*.md") for path in sorted(ROOT.glob(name))]
+DOCUMENTS = [path for name in ("*.md", "examples/*.md", "docs/*.md") for path in sorted(ROOT.glob(name))]
 SCRIPTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
 ORIGINAL = """
 from bidkv import BaselineRegistry, BidKVStrategy, PreemptEvictStrategy
@@ -63,14 +65,35 @@ def test_python_runs(code: str) -> None:
 
 
 @pytest.mark.parametrize("line", [line for line in TYPED if OURS.search(line)])
-def test_a_command_of_ours_composes(line: str) -> None:
+def test_a_command_of_ours_composes(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module, script = OURS.search(line).groups()
     module = module or SCRIPTS[script].partition(":")[0]
     assert find_spec(module), line
     name = "config" if module == "ray_jobs.run" else module.rpartition(".")[2]
+    words = shlex.split(line[OURS.search(line).end() :])
+    if words[:1] == ["try"]:
+        tried(words[1:], tmp_path, monkeypatch)
+        return
+    if any(".py:" in word for word in words):
+        write_own_policy(tmp_path, monkeypatch)
     if (CONF / f"{name}.yaml").exists():
         import_module(module)  # registers the schema
-        compose_first(name, shlex.split(line[OURS.search(line).end() :]))
+        compose_first(name, words)
+
+
+def write_own_policy(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reader's `my_policy.py`, as docs/write-a-policy.md writes it, in the folder we are in."""
+    code = re.search(
+        r"^```python\n(.*?)^```", (ROOT / "docs" / "write-a-policy.md").read_text(), re.DOTALL | re.MULTILINE
+    )
+    (folder / "my_policy.py").write_text(code[1])
+    monkeypatch.chdir(folder)
+
+
+def tried(words: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`bidkv-bench try …` up to the sweep: the class is loaded, composed and asked."""
+    write_own_policy(folder, monkeypatch)
+    assert {job.strategy.label for job in planned(words)} >= {"my-victim"}
 
 
 def compose_first(name: str, words: list[str]) -> None:

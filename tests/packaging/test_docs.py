@@ -1,0 +1,61 @@
+"""The pages build without a warning, and those made from the code name everything there is."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from html import unescape
+from pathlib import Path
+
+import pytest
+from environment import ROOT
+
+from bidkv.adapters.shared.meter import LIVE_METRICS
+from bidkv.strategies import BUILT_IN
+from tracking.metrics.catalogue import METRICS
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", str(folder)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def text_of(site: Path, page: str) -> str:
+    html = (site / page / "index.html").read_text()
+    return unescape(re.sub(r"<[^>]+>", "", html))
+
+
+def test_every_strategy_has_its_formula_and_its_sources(site: Path) -> None:
+    text = text_of(site, "strategies")
+    for cls in BUILT_IN:
+        section = text.split(f"\nCode: bidkv/strategies/{cls.__module__.rpartition('.')[2]}.py")[
+            0
+        ].rpartition("\nCode:")[2]
+        for policy in (cls.admission_class, cls.victim_class):
+            assert policy.source in section and policy.__dict__["__doc__"], (cls.name, policy.name)
+
+
+def test_every_metric_is_explained(site: Path) -> None:
+    text = text_of(site, "metrics")
+    for metric in METRICS.values():
+        assert metric.name in text and " ".join(metric.doc.replace("`", "").split()) in " ".join(
+            text.split()
+        ), metric.name
+    for live in LIVE_METRICS:
+        assert live.name in text and live.help in text
+
+
+def test_every_page_is_in_the_navigation_and_asks_for_nothing_from_elsewhere(site: Path) -> None:
+    pages = {path.stem for path in (ROOT / "docs").glob("*.md")} | {"strategies", "metrics"}
+    for page in pages - {"index"}:
+        html = (site / page / "index.html").read_text()
+        loaded = re.findall(r'<(?:script|link|img)[^>]+(?:src|href)="(https?://[^"]+)', html)
+        assert not [url for url in loaded if "canonical" not in url], (page, loaded)
+        assert all(f'href="../{other}/"' in html for other in pages - {page, "index"}), page
