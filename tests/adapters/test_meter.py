@@ -43,7 +43,8 @@ def value(folder: Path, name: str, **labels: str) -> float:
 
 
 def preemption(source: str = "strategy", tokens: int = 100, select_ns: int = 4000) -> dict:
-    return {"source": source, "tokens_freed": tokens, "select_ns": select_ns, "hook_ns": 30_000}
+    event = {"source": source, "tokens_freed": tokens, "select_ns": select_ns, "hook_ns": 30_000}
+    return event | {"candidates": []}
 
 
 def request(preemptions: int, recomputed: int) -> dict:
@@ -72,6 +73,8 @@ def test_a_run_log_tells_the_meter_what_happened(tmp_path: Path, caplog: pytest.
     log.start(settings.build(), {})
     for event in (preemption(), preemption(tokens=50, select_ns=900_000), preemption("engine", 7, 0)):
         log.preempt(event)
+    assert value(tmp_path, "bidkv_discarded_tokens_total") == 0  # inside a step nothing is counted yet
+    log.flush()
     log.request(request(0, 0))
     log.request(request(4, 120))
     log.strategy_error(ValueError("no"))
@@ -112,6 +115,7 @@ def test_counters_go_on_under_another_strategy_and_info_moves(tmp_path: Path) ->
         log = RunLog(AdapterSettings(name), meter=meter)
         log.start(AdapterSettings(name).build(), {})
         log.preempt(preemption())
+        log.end()
     assert value(tmp_path, "bidkv_preemptions_total", source="strategy") == 2
     assert value(tmp_path, "bidkv_strategy_info", strategy="lcf") == 0
     assert value(tmp_path, "bidkv_strategy_info", strategy="bidkv") == 1
