@@ -1,34 +1,31 @@
 """A policy of one's own against a baseline: `bidkv-bench try my_policy.py:MyVictim baseline=lcf-guard`.
 
 Needs no package and no YAML: the class is loaded from its file, also in the actors. Both run on the simulator
-over the same traces, and the comparison's first screen is printed.
+over the same traces; what is printed opens with the comparison's sentence.
 """
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
-from omegaconf import OmegaConf, open_dict
+from omegaconf import OmegaConf
 
-from bidkv import Strategy, VictimPolicy
+from bidkv import AdmissionPolicy, Strategy, VictimPolicy
 from bidkv.policy_file import absolute, is_reference, load_policy
 from ray_jobs.drive.config import BenchConfig
 from ray_jobs.drive.launch import run_sweep
 from ray_jobs.rehearsal import rehearse
 from tracking.cli import CONF, exit_on_bad_input
-from tracking.compare import compare_from_store, print_text
-from tracking.config import CompareConfig
 from tracking.errors import require
 
 HELP = """\
 bidkv-bench try FILE.py:CLASS [baseline=NAME] [seeds=N] [KEY=VALUE ...] runs a policy of yours beside a baseline.
 
-  bidkv-bench try my_policy.py:MyVictim                          against preempt-evict, 8 seeds, about a minute
+  bidkv-bench try my_policy.py:MyVictim                          against stock vLLM, 8 seeds, about a minute
   bidkv-bench try my_policy.py:MyVictim baseline=lcf-guard seeds=16
   bidkv-bench try my_policy.py:MyStrategy workload=h100_bursty engine.num_blocks=900 strategy.params.weight=0.5
 
@@ -37,7 +34,8 @@ strategy. are your policy's, all others hold for both. Everything that can be se
 Exit code: 0 both were compared, 1 a run has no result or your policy raised in one, 2 bad input.
 """
 SIMULATOR = "vllm_sim"
-OWN_KEYS = {"baseline": "preempt-evict", "seeds": "8"}
+HALVES = (("victim", VictimPolicy, "params"), ("admission", AdmissionPolicy, "admission_params"))
+OWN_KEYS = {"baseline": "stock", "seeds": "8"}
 
 
 def planned(arguments: Sequence[str]) -> list[BenchConfig]:
@@ -62,15 +60,18 @@ def composed(cls: type, reference: str, baseline: str, overrides: Sequence[str])
     shared = [word for word in overrides if not word.startswith("strategy.")]
     ConfigStore.instance().store(name="bench_schema", node=BenchConfig)
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        overrides = ["experiment=try", f"strategy={baseline}", *shared]
-        first = OmegaConf.to_object(compose("config", overrides))
-        second = compose("config", [*overrides, *mine])
+        theirs, bare = (
+            compose("config", ["experiment=try", f"strategy={name}", *words])
+            for name, words in ((baseline, shared), ("stock", [*shared, *mine]))
+        )
+    first = OmegaConf.to_object(theirs)
     require(cls.name != first.strategy.label, "name", cls.name, "another one than the baseline's")
-    halves = {"victim": reference} if issubclass(cls, VictimPolicy) else {"admission": reference}
-    if issubclass(cls, Strategy):
-        halves = {"victim": reference, "admission": reference}
-    with open_dict(second):
-        second.strategy.update({**halves, "name": cls.name, "label": cls.name, "engine": {}})
+    second, own = theirs.copy(), bare.strategy
+    second.strategy.update({"name": cls.name, "label": cls.name, "engine": {}, "kill_switch": False})
+    for half, base, params in HALVES:
+        if issubclass(cls, (base, Strategy)):  # else this half is the baseline's, and so are its parameters
+            second.strategy[half], second.strategy[params] = reference, {}
+        second.strategy[params] = {**second.strategy[params], **own[params]}
     return [first, OmegaConf.to_object(second)]
 
 
@@ -79,13 +80,7 @@ def try_policy(arguments: Sequence[str]) -> None:
     with exit_on_bad_input():
         jobs = planned(arguments)
         baseline, mine = jobs[0].strategy.label, jobs[1].strategy.label
-    os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"  # a bar for every small file
-    outcome = run_sweep(jobs)
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        chosen = [f"baseline='{baseline}'", f"sweep={outcome.sweep_id}"]
-        settings: CompareConfig = OmegaConf.to_object(compose("compare", chosen))
-    settings.tracking = jobs[0].tracking
-    print_text(*compare_from_store(settings), settings)
+    outcome = run_sweep(jobs, baseline)
     raised = [row for row in outcome.rows if row.strategy == mine and row.flags.get("degraded") == "true"]
     if raised:
         print(f"error: {mine} raised in {len(raised)} runs, where vLLM chose instead", file=sys.stderr)

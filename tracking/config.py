@@ -72,9 +72,9 @@ class ReportConfig(ComparisonConfig):
     folder: str = "outputs/report"  # each sweep has a folder of its own in it
 
 
-def declared_comparison(tracking: TrackingConfig, sweep: str) -> CompareConfig:
+def declared_comparison(tracking: TrackingConfig, sweep: str, baseline: str | None = None) -> CompareConfig:
     """A comparison of one sweep in its primary metric, with the evidence and guardrails that `conf/` declares."""
     declared = [OmegaConf.load(CONF / "evidence" / "default.yaml")]
     declared.append({"guardrails": OmegaConf.load(CONF / "guardrails" / "default.yaml")})
-    chosen = {"tracking": asdict(tracking), "sweep": sweep, "metrics": []}
+    chosen = {"tracking": asdict(tracking), "sweep": sweep, "baseline": baseline, "metrics": []}
     return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(CompareConfig), *declared, chosen))

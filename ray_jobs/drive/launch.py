@@ -21,8 +21,8 @@ from tracking.cli import exit_on_bad_input
 from tracking.reporting.rows import first_screen, opening
 
 
-def run_sweep(jobs: Sequence[BenchConfig]) -> SweepOutcome:
-    """Plans and runs the jobs as one sweep and prints what came out.
+def run_sweep(jobs: Sequence[BenchConfig], baseline: str | None = None) -> SweepOutcome:
+    """Plans and runs the jobs as one sweep and prints what came out, against `baseline` or the engine's own choices.
 
     Exits with 2, before anything starts, on what the user got wrong; with 1 if a run has no result in the
     store at the end.
@@ -42,7 +42,7 @@ def run_sweep(jobs: Sequence[BenchConfig]) -> SweepOutcome:
         except Exception:  # ours, not the user's
             traceback.print_exc()
             sys.exit(1)
-    tables, refusal = sweep_answer(outcome, jobs[0])
+    tables, refusal = sweep_answer(outcome, jobs[0], baseline)
     console.print()
     if refusal:
         console.print(f"no verdict: {refusal}\n", style="bold", markup=False, highlight=False)
@@ -51,7 +51,7 @@ def run_sweep(jobs: Sequence[BenchConfig]) -> SweepOutcome:
         console.print(first_screen(table))
     for means in summary_tables(outcome.rows):
         console.print(means)
-    for what, text in next_steps(outcome, jobs):
+    for what, text in next_steps(outcome, jobs, baseline):
         console.print(f"{what:<8} {text}", markup=False, highlight=False, soft_wrap=True)
     if outcome.failed or outcome.waiting:
         sys.exit(1)

@@ -12,7 +12,9 @@ from tracking.store.address import page_of
 from tracking.store.config import TrackingConfig
 
 
-def next_steps(outcome: SweepOutcome, jobs: Sequence[BenchConfig]) -> list[tuple[str, str]]:
+def next_steps(
+    outcome: SweepOutcome, jobs: Sequence[BenchConfig], baseline: str | None = None
+) -> list[tuple[str, str]]:
     """(what, command or place), in the order in which they are printed."""
     tracking = jobs[0].tracking
     labels = list(dict.fromkeys(row.strategy for row in outcome.rows))
@@ -22,7 +24,7 @@ def next_steps(outcome: SweepOutcome, jobs: Sequence[BenchConfig]) -> list[tuple
     if labels and not outcome.waiting:
         chosen = [
             "sweep=" + outcome.sweep_id[:8],
-            "baseline=" + default_baseline(labels),
+            "baseline=" + (baseline or default_baseline(labels)),
             *store_of(tracking),
         ]
         overrides = shlex.join(chosen)

@@ -12,11 +12,13 @@ from tracking.store.reader import RunReader
 from tracking.store.upload import STORE_ERRORS
 
 
-def sweep_answer(outcome: SweepOutcome, job: BenchConfig) -> tuple[list[Table], str | None]:
+def sweep_answer(
+    outcome: SweepOutcome, job: BenchConfig, baseline: str | None = None
+) -> tuple[list[Table], str | None]:
     """The comparisons of the sweep's strategies; or none, and why there cannot be any."""
     if outcome.waiting:
         return [], "the store does not have all results yet"
-    config = declared_comparison(job.tracking, outcome.sweep_id)
+    config = declared_comparison(job.tracking, outcome.sweep_id, baseline)
     try:
         _, tables = compare_from_store(config)
         log_answer(

@@ -70,6 +70,13 @@ def test_both_run_every_seed_and_only_ones_own_gets_parameters(file: Path) -> No
     assert list(mine.files) == ["victim"] and not theirs.files
 
 
+def test_the_other_half_and_its_parameters_are_the_baselines_and_nothing_else(file: Path) -> None:
+    mine = planned([f"{file}:Smallest", "baseline=boost", "strategy.admission_params.gamma=2.0"])[1].strategy
+    assert (mine.admission, mine.params, mine.admission_params["gamma"]) == ("boost", {}, 2.0)
+    stock, mine = (job.strategy for job in planned([f"{file}:Smallest"])[:2])
+    assert (stock.label, stock.kill_switch, mine.kill_switch) == ("stock", True, False)
+
+
 def test_a_strategy_brings_both_halves(file: Path) -> None:
     mine = planned([f"{file}:Both"])[1].strategy
     assert mine.admission == mine.victim == f"{file}:Both"
