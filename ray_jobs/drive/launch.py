@@ -11,6 +11,7 @@ from rich.console import Console
 
 from ray_jobs.drive.capacity import resolve_loads
 from ray_jobs.drive.config import BenchConfig
+from ray_jobs.drive.lengths import resolve_lengths
 from ray_jobs.drive.next_steps import next_steps
 from ray_jobs.drive.plan import plan_blocks
 from ray_jobs.drive.progress import SweepProgress
@@ -31,7 +32,8 @@ def run_sweep(jobs: Sequence[BenchConfig], baseline: str | None = None) -> Sweep
     if not console.is_terminal:
         console = Console(width=NARROW)
     with exit_on_bad_input():
-        jobs = resolve_loads(jobs, partial(console.print, markup=False, highlight=False, soft_wrap=True))
+        say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
+        jobs = resolve_lengths(resolve_loads(jobs, say), say)
         blocks = plan_blocks(jobs)
     with SweepProgress(console, sum(map(len, blocks))) as progress:
         with exit_on_bad_input():

@@ -12,8 +12,9 @@ from bidkv import create_default_registry
 from bidkv.policy_file import absolute, digest, is_reference
 from ray_jobs.engines.config import EngineConfig
 from ray_jobs.workload.config import WorkloadConfig
-from tracking.errors import require
+from tracking.errors import require, require_one_of
 
+UNTIL = ("requests", "precision")
 KNOBS = ("max_num_seqs", "max_num_batched_tokens", "prefix_caching", "kv_offload_gib", "adapter")
 """Keys of `engine` that a strategy may have for itself; all that are no keys of `engine` go to `engine.extra`."""
 
@@ -89,17 +90,27 @@ def changed(policy: Any, params: dict[str, Any], prefix: str) -> list[str]:
 
 @dataclass
 class RunConfig:
-    """Deadlines of one run (seconds) and how often a run that failed is tried."""
+    """Deadlines of one run (seconds), how often a run that failed is tried, and how long a run is.
+
+    until=precision: as few requests as give stock vLLM a mean E2E within `precision`, from `min_requests` to
+    `workload.num_requests`, the same for all strategies and seeds; see ray_jobs/drive/lengths.py.
+    """
 
     timeout_s: float = 900.0
     request_timeout_s: float = 300.0
     attempts: int = 2
+    until: str = "requests"
+    precision: float = 0.05  # half-width of the 95 % interval of the mean, as a share of it
+    min_requests: int = 400
     log_schedule: bool = False  # record every step's schedule (large; for the simulator's checks)
 
     def __post_init__(self) -> None:
         require(self.timeout_s > 0, "run.timeout_s", self.timeout_s, "> 0")
         require(self.request_timeout_s >= 0.01, "run.request_timeout_s", self.request_timeout_s, ">= 0.01")
         require(self.attempts >= 1, "run.attempts", self.attempts, ">= 1")
+        require_one_of("run.until", self.until, UNTIL)
+        require(0.001 <= self.precision < 1, "run.precision", self.precision, "from 0.001 to below 1")
+        require(self.min_requests >= 100, "run.min_requests", self.min_requests, ">= 100")
 
 
 @dataclass
@@ -127,3 +138,14 @@ class JobConfig:
             answers == "recorded" or self.engine.kind != "vllm_sim",
             "workload.sessions.answers", answers, "recorded in a simulation, whose engine says nothing",
         )  # fmt: skip
+        if self.run.until == "precision":
+            least, most = self.run.min_requests, self.workload.num_requests
+            require(
+                most is not None, "workload.num_requests", most,
+                "a number with run.until=precision: the most requests that a run may have",
+            )  # fmt: skip
+            require(
+                self.workload.warmup_requests < least <= most, "run.min_requests", least,
+                f"above workload.warmup_requests={self.workload.warmup_requests} and at most "
+                f"workload.num_requests={most}",
+            )  # fmt: skip

@@ -12,6 +12,7 @@ from sim_bench import compose_job
 
 from ray_jobs.drive import capacity as found
 from ray_jobs.drive.capacity_search import Bisection, Probe, measure, saturated, spread
+from ray_jobs.drive.pilot import stock_job
 from ray_jobs.drive.plan import plan_blocks
 
 WORKLOAD = ["workload=mixed", "workload.length_scale=0.1", "workload.fit=truncate"]
@@ -34,7 +35,7 @@ def engine(tiny_parts, tmp_path):
 
     async def run(trace, limits):
         runs.append(trace)
-        return await backend.run(trace, found.stock_job(job, limits), f"run-{len(runs)}")
+        return await backend.run(trace, stock_job(job, limits), f"run-{len(runs)}")
 
     return job, run, runs
 

@@ -11,7 +11,7 @@ from tracking.metrics.catalogue import METRICS, compute_metrics, run_flags
 from tracking.metrics.classes import class_metrics, classes_json, read_classes
 from tracking.metrics.config import SloConfig
 from tracking.metrics.ideal import IdealTimes
-from tracking.metrics.measure import jain_index, percentile
+from tracking.metrics.measure import batch_half_width, jain_index, percentile
 from tracking.metrics.metric import CLIENT
 from tracking.metrics.stored import from_store, to_store
 from tracking.metrics.view import RunView
@@ -216,3 +216,17 @@ def test_flags():
     assert run_flags(run_of([row(0), unfinished(1)]))["saturated"] == "true"
     degraded = run_of([row(0)], [{"type": "strategy_error", "error": "x", "traceback": "y"}])
     assert run_flags(degraded)["degraded"] == "true"
+
+
+def test_an_interval_within_a_run_is_as_wide_as_the_means_of_its_stretches_differ():
+    draw = np.random.default_rng(0)
+    covered = 0
+    for _ in range(200):
+        values = 10 + draw.normal(0, 3, 400)
+        half = batch_half_width(values) * values.mean()
+        covered += abs(values.mean() - 10) <= half
+    assert 180 <= covered <= 199 and half == pytest.approx(2.09 * 3 / 20, rel=0.6)
+    neighbours_alike = 10 + np.repeat(draw.normal(0, 3, 20), 20)
+    assert batch_half_width(neighbours_alike) > 3 * batch_half_width(10 + draw.normal(0, 3, 400))
+    assert batch_half_width(np.arange(1, 401)) > 0.2, "a queue that grows"
+    assert np.isnan(batch_half_width(np.ones(79))) and np.isnan(batch_half_width(np.zeros(100)))

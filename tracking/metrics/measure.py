@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import scipy.stats
 
 from tracking.result import RunResult
 
 MIN_TAIL = 10  # observations a p99 must have beyond it
+BATCHES, MIN_BATCH = 20, 4  # of requests in order of arrival, and the fewest in one
 SATURATED_SHARE = 0.10  # of the requests, still waiting for their first token when the last one arrives
 NOT_NUMBERS = frozenset({"request_id", "kind", "status", "error", "warmup", "itl_s", "session"})
 
@@ -46,6 +48,20 @@ def average(values: np.ndarray) -> float:
     values = np.asarray(values, float)
     values = values[~np.isnan(values)]
     return float(values.mean()) if len(values) else np.nan
+
+
+def batch_half_width(values: np.ndarray, batches: int = BATCHES) -> float:
+    """Half-width of the 95 % interval of the mean of a series, as a share of the mean; NaN if it is too short.
+
+    Neighbours in a queue wait alike, so they are no independent observations, but the means of long
+    stretches nearly are (the method of batch means). A queue that grows all the time has no narrow one.
+    """
+    values = np.asarray(values, float)
+    if len(values) < MIN_BATCH * batches or not values.sum() > 0:
+        return np.nan
+    means = np.array([part.mean() for part in np.array_split(values, batches)])
+    t = scipy.stats.t.ppf(0.975, batches - 1)
+    return float(t * means.std(ddof=1) / np.sqrt(batches) / values.mean())
 
 
 def largest(values: np.ndarray) -> float:

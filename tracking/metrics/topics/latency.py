@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tracking.metrics.measure import average, percentile
+from tracking.metrics.measure import average, batch_half_width, percentile
 from tracking.metrics.metric import CLIENT, metric
 from tracking.metrics.view import RunView
 
@@ -105,6 +105,12 @@ def itl_p99_s(run: RunView) -> float:
 def e2e_mean_s(run: RunView) -> float:
     """mean of scheduled arrival to last token"""
     return average(run.bounded(run.e2e))
+
+
+@metric("share", "none", CLIENT, "E2E mean, half-width")
+def e2e_mean_half_width(run: RunView) -> float:
+    """half-width of the 95 % interval of the E2E mean within this run, as a share of it (20 batch means)"""
+    return batch_half_width(run.bounded(run.e2e)[np.argsort(run.column("scheduled_t"), kind="stable")])
 
 
 @metric("s", "lower", CLIENT, "E2E mean, completed")
