@@ -11,21 +11,9 @@ from ray_jobs.engines.job import JobConfig
 from ray_jobs.engines.shared.base import EngineBackend, host_environment
 from ray_jobs.engines.shared.requests_table import requests_table
 from ray_jobs.engines.sim.build import build_parts
-from ray_jobs.engines.sim.config import SimConfig
 from ray_jobs.engines.sim.simulate import simulate
 from ray_jobs.workload.trace import Trace
 from tracking.result import RunResult
-
-
-def calibration_label(sim: SimConfig) -> str:
-    """The calibration's name, and what makes its times a guess for this model on this device."""
-    fit = sim.calibration
-    fitted_to = (fit.origin.get("model_shape"), fit.origin.get("hardware"))
-    if not fit.fitted:
-        return f"{fit.name} (nobody measured it)"
-    if fitted_to != (sim.model_shape.name, sim.hardware.name):
-        return f"{fit.name} (measured with {fitted_to[0]} on {fitted_to[1]}, not with this model and device)"
-    return fit.name
 
 
 class Backend(EngineBackend):
@@ -41,7 +29,7 @@ class Backend(EngineBackend):
             "scheduler": "async" if sim.async_scheduling else "sync",
             "device": f"simulated {sim.hardware.name}" + (f" x{devices}" if devices > 1 else ""),
             "model_shape": sim.model_shape.name,
-            "calibration": calibration_label(sim),
+            "calibration": sim.calibration_label,
             "num_blocks": self.parts.kv_cache_config.num_blocks,
         }
 

@@ -76,6 +76,4 @@ def test_nothing_in_the_records_depends_on_this_machine(backend_and_job, result)
     ],
 )
 def test_a_guess_is_called_a_guess(overrides, label):
-    from ray_jobs.engines.vllm_sim import calibration_label
-
-    assert calibration_label(compose_job(*overrides).engine.sim).rstrip(")").endswith(label)
+    assert compose_job(*overrides).engine.sim.calibration_label.rstrip(")").endswith(label)

@@ -51,6 +51,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--bidkv-admission", help="replaces the strategy's admission order")
     parser.add_argument("--bidkv-victim", help="replaces the strategy's victim policy")
     parser.add_argument("--bidkv-params", type=_json_object, default={}, help="JSON for the victim policy")
+    parser.add_argument(
+        "--bidkv-admission-params", type=_json_object, default={}, help="JSON for the admission"
+    )
     parser.add_argument("--bidkv-seed", type=int, default=0)
     parser.add_argument("--bidkv-events", help="JSON Lines file for preemptions and finished requests")
     parser.add_argument("--bidkv-steps", help="JSON Lines file with one record per engine step")
@@ -76,6 +79,7 @@ def _settings(flags: argparse.Namespace) -> AdapterSettings:
         admission=flags.bidkv_admission,
         victim=flags.bidkv_victim,
         params=flags.bidkv_params,
+        admission_params=flags.bidkv_admission_params,
         seed=flags.bidkv_seed,
         run_id="serve",  # the same at every start: vLLM hashes it into the key of its compile cache
         events_path=flags.bidkv_events,

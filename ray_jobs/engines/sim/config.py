@@ -28,3 +28,21 @@ class SimConfig:
     def __post_init__(self) -> None:
         require(self.reserved_bytes >= 0, "engine.sim.reserved_bytes", self.reserved_bytes, ">= 0")
         require(self.wall_timeout_s > 0, "engine.sim.wall_timeout_s", self.wall_timeout_s, "> 0")
+
+    @property
+    def measured(self) -> bool:
+        """Whether the step times were fitted to this model on this device."""
+        fit = self.calibration
+        fitted_to = (fit.origin.get("model_shape"), fit.origin.get("hardware"))
+        return fit.fitted and fitted_to == (self.model_shape.name, self.hardware.name)
+
+    @property
+    def calibration_label(self) -> str:
+        """The calibration's name, and what makes its times a guess for this model on this device."""
+        fit = self.calibration
+        if not fit.fitted:
+            return f"{fit.name} (nobody measured it)"
+        if not self.measured:
+            on = f"{fit.origin.get('model_shape')} on {fit.origin.get('hardware')}"
+            return f"{fit.name} (measured with {on}, not with this model and device)"
+        return fit.name

@@ -1,0 +1,75 @@
+"""What a candidate is worth against stock on the same traces, while the search goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+
+import numpy as np
+
+from ray_jobs.advise.config import OBJECTIVES
+from tracking.evidence.config import GuardrailRule
+from tracking.evidence.outcomes import outcome
+from tracking.evidence.pooled import COLUMNS, p99
+from tracking.metrics.catalogue import METRICS
+from tracking.metrics.measure import percentile
+from tracking.store.reader import StoredRun
+
+Pairs = Sequence[tuple[StoredRun, StoredRun]]  # stock and the candidate on one trace each
+
+
+def value(run: StoredRun, metric: str) -> float:
+    """A run's value; inf (0 where higher is better) if it failed. A p99 here needs no shortest tail."""
+    better = METRICS[metric].better
+    if metric in COLUMNS and not run.failed:
+        return percentile(run.latencies[COLUMNS[metric]].dropna().to_numpy(float), 0.99, min_tail=1)
+    found = outcome(run, metric)
+    if found is None or np.isinf(found):
+        return np.inf if better == "lower" else 0.0
+    return found
+
+
+def log_ratio(pairs: Pairs, metric: str) -> float:
+    """Mean of log(candidate / stock), above 0 where the candidate is worse; inf if it failed."""
+    sign = 1.0 if METRICS[metric].better == "lower" else -1.0
+    logs = []
+    for pair in pairs:
+        base, other = (value(run, metric) for run in pair)
+        if base == other:
+            logs.append(0.0)
+            continue
+        with np.errstate(divide="ignore"):
+            logs.append(sign * float(np.log(other) - np.log(base)))
+    return fmean(logs)
+
+
+def excess(pairs: Pairs, rule: GuardrailRule) -> float:
+    """How far beyond the rule's limit the candidate is, as a logarithm; 0 if it keeps it.
+
+    A p99 is that of all requests of the traces together: of one short run it says little.
+    """
+    if rule.metric in COLUMNS:
+        column = COLUMNS[rule.metric]
+        base, other = (
+            p99([run.latencies[column].dropna().to_numpy(float) for run in runs if not run.failed] or [[np.inf]])
+            for runs in zip(*pairs, strict=True)
+        )  # fmt: skip
+        with np.errstate(invalid="ignore", divide="ignore"):
+            worse = float(np.log(other) - np.log(base))
+    else:
+        worse = log_ratio(pairs, rule.metric)
+    allowed = abs(np.log(rule.limit))
+    return 0.0 if np.isnan(worse) else max(0.0, worse - allowed)
+
+
+def score(pairs: Pairs, objective: str, rules: Sequence[GuardrailRule]) -> float:
+    """The lower the better, 0 for stock: the objective's log-ratio, and all that is beyond a guardrail."""
+    return log_ratio(pairs, OBJECTIVES[objective]) + sum(excess(pairs, rule) for rule in rules)
+
+
+def pairs_of(
+    runs: Mapping[tuple, StoredRun], stock: object, candidate: object, seeds: Sequence[int]
+) -> list[tuple[StoredRun, StoredRun]]:
+    """Stock and the candidate on each of the seeds that both have."""
+    both = [seed for seed in seeds if (stock, seed) in runs and (candidate, seed) in runs]
+    return [(runs[stock, seed], runs[candidate, seed]) for seed in both]

@@ -1,0 +1,79 @@
+"""Successive halving: many candidates on few traces first, the best of them on more."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ray_jobs.advise.config import RungConfig
+from ray_jobs.advise.judge import pairs_of, score
+from ray_jobs.advise.lab import Lab, sized
+from ray_jobs.advise.space import Candidate
+
+
+@dataclass
+class Search:
+    """What a search found: the candidates of its last round, the best first, with their scores.
+
+    `tried` are all that were run; `complete` says that time sufficed for every round.
+    """
+
+    ranked: list[tuple[Candidate, float]] = field(default_factory=list)
+    tried: set[Candidate] = field(default_factory=set)
+    runs: int = 0
+    complete: bool = True
+
+
+def search(lab: Lab, stock: Candidate, first_seed: int, deadline: float) -> Search:
+    """Seeds are counted from `first_seed`. A round that time does not suffice for ranks by the traces that
+    all of its candidates have; one with none leaves the ranking of the round before."""
+    config = lab.config
+    workload = sized(config.workload, config.search.requests)
+    found = Search()
+    inside = lab.space.plain()
+    for number, rung in enumerate(config.search.rungs, 1):
+        entered = grown(lab, inside, rung)
+        seeds = range(first_seed, first_seed + rung.seeds)
+        wanted = [(c, workload, seed) for seed in seeds for c in dict.fromkeys([stock, *entered])]
+        what = f"round {number} of {len(config.search.rungs)}: {len(entered)} candidates"
+        runs = lab.run(what, wanted, deadline)
+        found.runs = len(lab.done)
+        found.tried |= {candidate for candidate, _ in runs}
+        if all(runs[stock, seed].failed for seed in seeds if (stock, seed) in runs):
+            raise_for(runs.get((stock, first_seed)))
+        ranked = rank(runs, stock, entered, list(seeds), lab)
+        found.ranked = ranked or found.ranked
+        inside = [candidate for candidate, _ in found.ranked[: rung.keep]]
+        if len(runs) < len(wanted) or time.monotonic() >= deadline:
+            found.complete = number == len(config.search.rungs) and len(runs) == len(wanted)
+            break
+    return found
+
+
+def grown(lab: Lab, inside: Sequence[Candidate], rung: RungConfig) -> list[Candidate]:
+    """Those that come into a round: the best of the last one, with their neighbours if it grows."""
+    if not rung.grow:
+        return list(inside)
+    return list(dict.fromkeys([*inside, *(n for c in inside for n in lab.space.neighbours(c))]))
+
+
+def rank(runs, stock: Candidate, candidates: Sequence[Candidate], seeds: Sequence[int], lab: Lab):
+    """Candidates by their score on the traces that all of them have, the best first.
+
+    If not all have the first trace, those that have it are ranked by that one.
+    """
+    shared = [seed for seed in seeds if all((c, seed) in runs for c in [stock, *candidates])] or seeds[:1]
+    scored = []
+    for candidate in candidates:
+        pairs = pairs_of(runs, stock, candidate, shared)
+        if pairs:
+            scored.append((candidate, score(pairs, lab.config.objective, lab.config.guardrails.rules)))
+    return sorted(scored, key=lambda item: item[1])  # stable: equal ones stay in the order of `space`
+
+
+def raise_for(run) -> None:
+    """Stock itself does not run: what it was given is wrong."""
+    if run is not None:
+        raise ValueError(f"the simulation of stock failed: {run.tags['error']}")
+    raise ValueError("budget: too short for a single run; give more")

@@ -1,0 +1,57 @@
+"""`python -m ray_jobs.recommend workload=… engine=…`: which policy and settings to run, and what that brings.
+
+Searches on the simulator within `budget`, confirms on fresh traces, and prints the command to run; "keep
+stock" where nothing was shown to be better.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from ray_jobs.advise.config import RecommendConfig
+from tracking.cli import CONF, exit_on_bad_input, run_command
+
+ConfigStore.instance().store(name="recommend_schema", node=RecommendConfig)
+
+
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="recommend")
+def main(config: DictConfig) -> None:
+    with exit_on_bad_input():
+        settings: RecommendConfig = OmegaConf.to_object(config)
+        # Only here: every worker process imports this file, and needs none of these.
+        from ray_jobs.advise.advise import advise
+        from ray_jobs.advise.answer import answer, write_json
+        from ray_jobs.advise.loads import resolved
+        from ray_jobs.advise.progress import AdviceProgress
+        from ray_jobs.advise.real import check_real, confirm_real
+        from ray_jobs.advise.render import print_answer
+
+        console = Console(stderr=True)
+        check_real(settings)
+        settings = replace(settings, workload=resolved(settings, console))
+        with AdviceProgress(console, settings.budget_s) as progress:
+            advice = advise(settings, progress)
+        real = confirm_real(settings, advice, console)
+        found = answer(settings, advice, real)
+        if settings.out:
+            write_json(found, settings.out)
+    print_answer(found, settings.format)
+
+
+def cli() -> None:
+    """The command: 0, 2 on bad input, 130 if interrupted."""
+    try:
+        run_command(main)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    cli()

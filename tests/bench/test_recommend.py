@@ -1,0 +1,298 @@
+"""What `ray_jobs.recommend` decides, on made-up runs; and the command itself on a tiny simulated engine."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+import ray_jobs.recommend  # noqa: F401 (registers the configuration's schema)
+from ray_jobs.advise.advise import advise_in
+from ray_jobs.advise.answer import KEEP, answer, as_json, write_json
+from ray_jobs.advise.config import RecommendConfig, seconds_of
+from ray_jobs.advise.lab import sized
+from ray_jobs.advise.rates import faster
+from ray_jobs.advise.serving import serving_command
+from ray_jobs.advise.space import Candidate, Space
+from ray_jobs.advise.traces import CONFIRM, SEARCH, trace_of
+from ray_jobs.workload.freeze import freeze_trace
+from tracking.cli import CONF
+from tracking.result import RunResult
+from tracking.store.reader import StoredRun
+
+ROOT = Path(__file__).parents[2]
+TINY = [
+    "engine=vllm_sim", "model_shape@engine.sim.model_shape=tiny-llama",
+    "hardware@engine.sim.hardware=local-cpu", "calibration@engine.sim.calibration=uncalibrated",
+    "engine.max_model_len=512", "engine.num_blocks=64", "engine.max_num_batched_tokens=512",
+    "engine.max_num_seqs=16", "workload=mixed", "workload.length_scale=0.1", "workload.rate=200",
+]  # fmt: skip
+SMALL = [
+    "search.requests=40", "search.confirm_requests=40", "search.rate_requests=40", "search.rate_seeds=2",
+    "search.rungs=[{seeds: 1, keep: 2}, {seeds: 2, keep: 1, grow: true}]", "search.precision=0.2",
+    "space.watermark=[0]", "space.max_num_batched_tokens=[1]",
+]  # fmt: skip
+
+
+def configured(*overrides: str) -> RecommendConfig:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return OmegaConf.to_object(compose("recommend", list(overrides)))
+
+
+class MadeUpLab:
+    """Runs whose latencies are `factors` (by label, 1 for others) times stock's, with noise a trace."""
+
+    def __init__(
+        self, config: RecommendConfig, factors: dict[str, float], tails: dict[str, float] | None = None
+    ):
+        self.config, self.space = config, Space(config.space, config.engine)
+        self.factors, self.tails = factors, tails or {}
+        self.done: dict[tuple, StoredRun] = {}
+        self.cpu_s = 0.0
+        self.deadline_after: int | None = None  # runs, after which time is up
+
+    def run(self, what, wanted, deadline=np.inf):
+        found = {}
+        for candidate, workload, seed in wanted:
+            key = (candidate, seed, workload.rate, workload.num_requests)
+            if key not in self.done and (self.deadline_after is None or len(self.done) < self.deadline_after):
+                self.done[key] = self._made_up(candidate, workload, seed)
+                self.cpu_s += 1.0
+            if key in self.done:
+                found[candidate, seed] = self.done[key]
+        return found
+
+    def _made_up(self, candidate: Candidate, workload, seed: int) -> StoredRun:
+        label = candidate.label
+        # What all have on a trace, and a little of their own.
+        e2e = np.random.default_rng(seed).lognormal(0, 1, workload.num_requests)
+        own = np.random.default_rng([seed, abs(hash(label)) % 2**32]).normal(1, 0.01)
+        e2e = e2e * self.factors.get(label, 1.0) * own
+        slow = e2e > np.quantile(e2e, 0.98)
+        e2e = np.where(slow, e2e * self.tails.get(label, 1.0), e2e)
+        requests = pd.DataFrame(
+            {
+                "kind": "", "status": "ok", "warmup": False, "scheduled_t": 0.0, "first_token_t": e2e / 2,
+                "finish_t": e2e, "output_tokens": 10, "deadline_s": np.nan,
+            }
+        )  # fmt: skip
+        metrics = {
+            "requests": float(len(e2e)), "e2e_rmst_s": e2e.mean(), "ttft_rmst_s": e2e.mean() / 2,
+            "throughput_tok_s": 100.0, "goodput_req_s": 1.0, "completion_rate": 1.0, "gpu_h_per_mtok": 0.2,
+            "recomputed_gpu_s": 0.1, "slo_attainment": float(workload.rate * self.factors.get(label, 1.0) < 14),
+        }  # fmt: skip
+
+        def no_result() -> RunResult:
+            raise AssertionError("nobody needs it")
+
+        tags = {"strategy": label, "seed": str(seed), "trace_hash": f"trace {seed}"}
+        return StoredRun(str((label, seed)), label, tags, {}, metrics, no_result, lambda: requests)
+
+
+def advised(lab: MadeUpLab):
+    return advise_in(lab, time.monotonic())
+
+
+def test_the_best_pair_of_settings_is_found_and_told_in_fresh_numbers():
+    config = configured("budget=1h")
+    best = "backfill[watermark=0.05,max_num_seqs=64]"
+    lab = MadeUpLab(config, {"backfill": 0.95, "backfill[watermark=0.05]": 0.9, best: 0.8, "boost": 0.97})
+    advice = advised(lab)
+    assert advice.chosen.label == best
+    found = answer(config, advice)
+    ratio = {e["metric"]: e["ratio"] for e in found["confirmed"]["effects"]}["e2e_rmst_s"]
+    assert ratio["low"] <= 0.8 <= ratio["high"] and ratio["high"] - ratio["low"] < 0.05
+    assert found["highest_rate"]["recommended"] > found["highest_rate"]["stock"]
+    assert "--watermark 0.05" in found["command"] and "--max-num-seqs 64" in found["command"]
+    assert found["command"].startswith("BIDKV_STRATEGY=backfill ")
+    assert json.loads(as_json(found))["recommendation"] == best
+
+
+def test_confirmation_is_on_traces_that_the_search_never_saw():
+    lab = MadeUpLab(configured("budget=1h"), {"backfill": 0.8})
+    advised(lab)
+    settings = lab.config.search
+    searched = {key[1] for key in lab.done if key[3] == settings.requests and key[1] < 100_000}
+    confirmed = {key[1] for key in lab.done if key[3] == settings.confirm_requests}
+    assert len(confirmed) == settings.confirm_seeds and searched and not searched & confirmed
+
+
+def test_nothing_better_means_keep_stock():
+    advice = advised(lab := MadeUpLab(configured("budget=1h"), {}))
+    found = answer(lab.config, advice)
+    assert advice.chosen is None and found["recommendation"] == KEEP
+    assert found["command"] == found["stock_command"] and found["command"].startswith("vllm serve ")
+
+
+def test_a_broken_guardrail_is_not_recommended():
+    config = configured("budget=1h", "search.rungs=[{seeds: 1, keep: 2}]")
+    config.space.strategies = {"backfill": config.space.strategies["backfill"]}
+    factors, tails = {"backfill": 0.7}, {"backfill": 2.5}
+    assert advised(MadeUpLab(config, factors, tails)).chosen is None
+    unguarded = replace(config, guardrails=replace(config.guardrails, rules=[]))
+    assert advised(MadeUpLab(unguarded, factors)).chosen == Candidate("backfill")
+
+
+def test_a_candidate_that_fails_loses_and_stock_that_fails_is_an_error():
+    config = configured("budget=1h")
+
+    class Failing(MadeUpLab):
+        def _made_up(self, candidate, workload, seed):
+            run = super()._made_up(candidate, workload, seed)
+            if candidate.strategy in self.failing:
+                run.failed, run.metrics = True, {}
+                run.tags["error"] = "RuntimeError: no"
+            return run
+
+    lab = Failing(config, {"backfill": 0.5, "boost": 0.8})
+    lab.failing = {"backfill"}
+    assert advised(lab).chosen.strategy == "boost"
+    lab = Failing(config, {})
+    lab.failing = {"stock"}
+    with pytest.raises(ValueError, match="simulation of stock failed: RuntimeError: no"):
+        advised(lab)
+
+
+def test_time_that_runs_out_is_said():
+    lab = MadeUpLab(configured("budget=1h"), {"lcf_guard": 0.8})
+    lab.deadline_after = 30
+    found = answer(lab.config, advised(lab))
+    assert found["recommendation"] == KEEP
+    assert any("ended the search early" in note for note in found["notes"])
+    none = MadeUpLab(lab.config, {})
+    none.deadline_after = 0
+    with pytest.raises(ValueError, match="budget"):
+        advised(none)
+
+
+def test_a_device_that_was_never_measured_is_said():
+    config = configured("budget=1h", "hardware@engine.sim.hardware=l4", "engine.num_blocks=520")
+    found = answer(config, advised(MadeUpLab(config, {})))
+    assert not found["device_measured"] and any("nobody measured" in note for note in found["notes"])
+    assert answer(configured(), advised(MadeUpLab(configured(), {})))["device_measured"]
+
+
+def test_the_space_holds_every_combination_once_and_neighbours_differ_in_one():
+    config = configured()
+    space = Space(config.space, config.engine)
+    points = list(space.all())
+    assert len(points) == len(set(points)) == len(config.space.strategies) * 3 * 3 * 2
+    start = Candidate("boost", (("watermark", 0.05),))
+    for near in space.neighbours(start):
+        assert len(set(near.settings) - set(start.settings)) == 1 and near in points
+    whole = Space(config.space, replace(config.engine, max_num_batched_tokens=None))
+    assert not any("max_num_batched_tokens" in point.label for point in whole.all())
+
+
+@pytest.mark.parametrize("strategy", ["stock", "backfill_16"])
+def test_the_command_is_one_that_vllm_understands(strategy):
+    from vllm.entrypoints.openai.cli_args import make_arg_parser
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+    from bidkv.adapters.vllm import serve
+
+    config = configured("engine.extra={watermark: 0.02}", "engine.prefix_caching=false")
+    strategies = {"stock": config.strategy} | config.space.strategies
+    words = shlex.split(serving_command(config.engine, strategies[strategy], None))
+    if strategy == "stock":
+        assert words[:3] == ["vllm", "serve", "meta-llama/Llama-3.1-8B"]
+        flags = words[3:]
+    else:
+        assert words[:4] == ["BIDKV_STRATEGY=backfill", "python", "-m", "bidkv.adapters.vllm.serve"]
+        own, flags = serve._parser().parse_known_args(words[4:])
+        assert own.model == "meta-llama/Llama-3.1-8B" and own.bidkv_admission_params == {"depth": 16}
+    parsed = make_arg_parser(FlexibleArgumentParser()).parse_args(flags)
+    assert (parsed.watermark, parsed.max_num_seqs, parsed.num_gpu_blocks_override) == (0.02, 32, 600)
+    assert parsed.enable_prefix_caching is False
+
+
+def test_a_faster_workload_keeps_its_requests():
+    mixed = faster(configured().workload, 1.5)
+    assert mixed.rate == 15.0
+    replayed = configured("workload=mooncake", "workload.source.path=x").workload
+    assert faster(replayed, 2.0).arrivals.time_scale == 0.5
+
+
+@pytest.mark.parametrize(("text", "seconds"), [(90, 90), ("90s", 90), ("2min", 120), ("1.5 h", 5400)])
+def test_budgets(text, seconds):
+    assert seconds_of(text) == seconds
+
+
+def test_json_is_written_whole_or_not_at_all(tmp_path):
+    file = tmp_path / "folder" / "answer.json"
+    write_json({"x": float("nan")}, str(file))
+    assert json.loads(file.read_text()) == {"x": None} and list(file.parent.iterdir()) == [file]
+    with pytest.raises(TypeError):
+        write_json({("no", "key"): 1}, str(file))
+    assert json.loads(file.read_text()) == {"x": None} and list(file.parent.iterdir()) == [file]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["budget=soon"], ["budget", "'soon'", "2min"]),
+        (["objective=median"], ["objective", "'median'", "goodput"]),
+        (["engine=sglang"], ["engine.kind", "'sglang'", "vllm_sim"]),
+        (["engine=vllm_cpu"], ["engine.sim", "model_shape"]),
+        (["confirm=real"], ["confirm", "vllm_shape"]),
+        (["space.watermark=[0.05]"], ["space.watermark", "the engine as it is"]),
+        (["workload=mooncake", "workload.source.path=/no/such.jsonl"], ["/no/such.jsonl"]),
+        (["workload.ratee=1"], ["ratee"]),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(tmp_path, overrides, words):
+    command = [sys.executable, "-m", "ray_jobs.recommend", f"out={tmp_path}/answer.json", *overrides]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2, done.stderr
+    (line,) = done.stderr.strip().splitlines()
+    for word in words:
+        assert word in line
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.engine
+def test_the_command_answers_and_the_same_seed_answers_the_same(tmp_path):
+    command = [sys.executable, "-m", "ray_jobs.recommend", "budget=10min", "format=json", *TINY, *SMALL]
+    answers = []
+    for number in range(2):
+        out = tmp_path / f"{number}.json"
+        done = subprocess.run(
+            [*command, f"out={out}", f"processes={number + 1}"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stderr
+        found = json.loads(done.stdout)
+        assert found == json.loads(out.read_text())
+        del found["search"]["seconds"], found["search"]["run_cpu_s"]
+        answers.append(found)
+    assert answers[0] == answers[1]
+    assert answers[0]["confirmed"] is None or answers[0]["confirmed"]["pairs"] == 8
+    assert answers[0]["highest_rate"]["traces"] == 2 and not answers[0]["device_measured"]
+
+
+def test_windows_of_a_frozen_trace_are_fresh_where_they_confirm(tmp_path):
+    whole = freeze_trace(configured("workload.num_requests=1000").workload, 0, 32000, 8192)
+    whole.save(tmp_path / "trace.parquet")
+    workload = configured("workload=frozen", f"workload.source.path={tmp_path}/trace.parquet").workload
+    workload = sized(workload, 100)
+    searched, confirmed = (
+        [{r.request_id for r in trace_of(workload, part + i, 32000, 8192).requests} for i in range(7)]
+        for part in (SEARCH, CONFIRM)
+    )
+    assert not set.union(*searched) & set.union(*confirmed)
+    assert len(set.union(*confirmed)) == 600 and confirmed[6] == confirmed[0] and searched[4] == searched[0]
+    first = trace_of(workload, CONFIRM + 1, 32000, 8192)
+    assert first.requests[0].arrival_s == 0 and sum(r.warmup for r in first.requests) == 10
