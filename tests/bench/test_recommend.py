@@ -196,7 +196,7 @@ def test_the_space_holds_every_combination_once_and_neighbours_differ_in_one():
 
 @pytest.mark.parametrize("strategy", ["stock", "backfill_16"])
 def test_the_command_is_one_that_vllm_understands(strategy):
-    from vllm.entrypoints.openai.cli_args import make_arg_parser
+    from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
     from bidkv.adapters.vllm import serve
@@ -211,7 +211,7 @@ def test_the_command_is_one_that_vllm_understands(strategy):
         assert words[:4] == ["BIDKV_STRATEGY=backfill", "python", "-m", "bidkv.adapters.vllm.serve"]
         own, flags = serve._parser().parse_known_args(words[4:])
         assert own.model == "meta-llama/Llama-3.1-8B" and own.bidkv_admission_params == {"depth": 16}
-    parsed = make_arg_parser(FlexibleArgumentParser()).parse_args(flags)
+    parsed = AsyncEngineArgs.add_cli_args(FlexibleArgumentParser()).parse_args(flags)
     assert (parsed.watermark, parsed.max_num_seqs, parsed.num_gpu_blocks_override) == (0.02, 32, 600)
     assert parsed.enable_prefix_caching is False
 
