@@ -201,9 +201,10 @@ def test_the_command_is_one_that_vllm_understands(strategy):
 
     from bidkv.adapters.vllm import serve
 
-    config = configured("engine.extra={watermark: 0.02}", "engine.prefix_caching=false")
+    config = configured("engine.prefix_caching=false")
+    engine = replace(config.engine, extra={"watermark": 0.02})
     strategies = {"stock": config.strategy} | config.space.strategies
-    words = shlex.split(serving_command(config.engine, strategies[strategy], None))
+    words = shlex.split(serving_command(engine, strategies[strategy], None))
     if strategy == "stock":
         assert words[:3] == ["vllm", "serve", "meta-llama/Llama-3.1-8B"]
         flags = words[3:]
