@@ -7,6 +7,7 @@ stock" where nothing was shown to be better.
 from __future__ import annotations
 
 import sys
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 
 import hydra
@@ -16,6 +17,8 @@ from rich.console import Console
 
 from ray_jobs.advise.config import RecommendConfig
 from tracking.cli import CONF, exit_on_bad_input, run_command
+
+INTERRUPTED = 130
 
 ConfigStore.instance().store(name="recommend_schema", node=RecommendConfig)
 
@@ -45,12 +48,18 @@ def main(config: DictConfig) -> None:
 
 
 def cli() -> None:
-    """The command: 0, 2 on bad input, 130 if interrupted."""
+    """The command: 0, 1 if a simulator's process dies, 2 on bad input, 130 if interrupted."""
     try:
         run_command(main)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
+    except BrokenProcessPool:
+        print(
+            "error: a simulator's process was ended from outside (out of memory? try processes=1)",
+            file=sys.stderr,
+        )
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from ray_jobs.advise.confirm import Confirmation
 from ray_jobs.advise.rates import HighestRates
 from ray_jobs.advise.serving import serving_command
 from ray_jobs.advise.space import Candidate
-from ray_jobs.drive.capacity import engine_version
+from ray_jobs.drive.pilot import engine_version
 from ray_jobs.drive.plan import load_name
 from ray_jobs.engines.job import JobConfig
 from tracking.evidence.statistics import MIN_PAIRS, Interval

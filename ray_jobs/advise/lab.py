@@ -62,9 +62,11 @@ class Lab:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        processes = list((self.pool._processes or {}).values())
         self.pool.shutdown(wait=kind is None, cancel_futures=True)
-        for process in list((self.pool._processes or {}).values()):
-            process.terminate()
+        if kind is not None:  # nobody wants what they are at
+            for process in processes:
+                process.terminate()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def run(

@@ -15,13 +15,16 @@ import pandas as pd
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from rich.console import Console
 
 import ray_jobs.recommend  # noqa: F401 (registers the configuration's schema)
 from ray_jobs.advise.advise import advise_in
 from ray_jobs.advise.answer import KEEP, answer, as_json, write_json
 from ray_jobs.advise.config import RecommendConfig, seconds_of
+from ray_jobs.advise.confirm import EFFECTS
 from ray_jobs.advise.lab import sized
 from ray_jobs.advise.rates import faster
+from ray_jobs.advise.real import check_real, confirm_real
 from ray_jobs.advise.serving import serving_command
 from ray_jobs.advise.space import Candidate, Space
 from ray_jobs.advise.traces import CONFIRM, SEARCH, trace_of
@@ -37,6 +40,7 @@ TINY = [
     "engine.max_model_len=512", "engine.num_blocks=64", "engine.max_num_batched_tokens=512",
     "engine.max_num_seqs=16", "workload=mixed", "workload.length_scale=0.1", "workload.rate=200",
 ]  # fmt: skip
+QUICK = ["search.requests=100", "search.confirm_requests=200", "search.rate_requests=50"]
 SMALL = [
     "search.requests=40", "search.confirm_requests=40", "search.rate_requests=40", "search.rate_seeds=2",
     "search.rungs=[{seeds: 1, keep: 2}, {seeds: 2, keep: 1, grow: true}]", "search.precision=0.2",
@@ -104,7 +108,7 @@ def advised(lab: MadeUpLab):
 
 
 def test_the_best_pair_of_settings_is_found_and_told_in_fresh_numbers():
-    config = configured("budget=1h")
+    config = configured(*QUICK)
     best = "backfill[watermark=0.05,max_num_seqs=64]"
     lab = MadeUpLab(config, {"backfill": 0.95, "backfill[watermark=0.05]": 0.9, best: 0.8, "boost": 0.97})
     advice = advised(lab)
@@ -119,7 +123,7 @@ def test_the_best_pair_of_settings_is_found_and_told_in_fresh_numbers():
 
 
 def test_confirmation_is_on_traces_that_the_search_never_saw():
-    lab = MadeUpLab(configured("budget=1h"), {"backfill": 0.8})
+    lab = MadeUpLab(configured(*QUICK), {"backfill": 0.8})
     advised(lab)
     settings = lab.config.search
     searched = {key[1] for key in lab.done if key[3] == settings.requests and key[1] < 100_000}
@@ -128,14 +132,14 @@ def test_confirmation_is_on_traces_that_the_search_never_saw():
 
 
 def test_nothing_better_means_keep_stock():
-    advice = advised(lab := MadeUpLab(configured("budget=1h"), {}))
+    advice = advised(lab := MadeUpLab(configured(*QUICK), {}))
     found = answer(lab.config, advice)
     assert advice.chosen is None and found["recommendation"] == KEEP
     assert found["command"] == found["stock_command"] and found["command"].startswith("vllm serve ")
 
 
 def test_a_broken_guardrail_is_not_recommended():
-    config = configured("budget=1h", "search.rungs=[{seeds: 1, keep: 2}]")
+    config = configured(*QUICK, "search.rungs=[{seeds: 1, keep: 2}]")
     config.space.strategies = {"backfill": config.space.strategies["backfill"]}
     factors, tails = {"backfill": 0.7}, {"backfill": 2.5}
     assert advised(MadeUpLab(config, factors, tails)).chosen is None
@@ -144,7 +148,7 @@ def test_a_broken_guardrail_is_not_recommended():
 
 
 def test_a_candidate_that_fails_loses_and_stock_that_fails_is_an_error():
-    config = configured("budget=1h")
+    config = configured(*QUICK)
 
     class Failing(MadeUpLab):
         def _made_up(self, candidate, workload, seed):
@@ -164,7 +168,7 @@ def test_a_candidate_that_fails_loses_and_stock_that_fails_is_an_error():
 
 
 def test_time_that_runs_out_is_said():
-    lab = MadeUpLab(configured("budget=1h"), {"lcf_guard": 0.8})
+    lab = MadeUpLab(configured(*QUICK), {"lcf_guard": 0.8})
     lab.deadline_after = 30
     found = answer(lab.config, advised(lab))
     assert found["recommendation"] == KEEP
@@ -176,10 +180,11 @@ def test_time_that_runs_out_is_said():
 
 
 def test_a_device_that_was_never_measured_is_said():
-    config = configured("budget=1h", "hardware@engine.sim.hardware=l4", "engine.num_blocks=520")
+    config = configured(*QUICK, "hardware@engine.sim.hardware=l4", "engine.num_blocks=520")
     found = answer(config, advised(MadeUpLab(config, {})))
     assert not found["device_measured"] and any("nobody measured" in note for note in found["notes"])
-    assert answer(configured(), advised(MadeUpLab(configured(), {})))["device_measured"]
+    own = configured(*QUICK)
+    assert answer(own, advised(MadeUpLab(own, {})))["device_measured"]
 
 
 def test_the_space_holds_every_combination_once_and_neighbours_differ_in_one():
@@ -297,3 +302,22 @@ def test_windows_of_a_frozen_trace_are_fresh_where_they_confirm(tmp_path):
     assert len(set.union(*confirmed)) == 600 and confirmed[6] == confirmed[0] and searched[4] == searched[0]
     first = trace_of(workload, CONFIRM + 1, 32000, 8192)
     assert first.requests[0].arrival_s == 0 and sum(r.warmup for r in first.requests) == 10
+
+
+@pytest.mark.engine
+def test_a_real_confirmation_is_an_ordinary_sweep(tmp_path):
+    """On the simulator in Ray, which takes the same way as an engine on a GPU."""
+    store = [
+        f"tracking.uri=sqlite:///{tmp_path}/mlflow.db", f"tracking.artifact_root={tmp_path}/artifacts",
+        f"tracking.spool={tmp_path}/spool",
+    ]  # fmt: skip
+    config = configured(*TINY, *SMALL, *store, "search.real_requests=40", "search.confirm_seeds=2")
+    config.confirm = "real"
+    advice = advised(MadeUpLab(config, {"backfill": 0.8}))
+    assert advice.chosen.strategy == "backfill"
+    check_real(config)
+    real = confirm_real(config, advice, Console(stderr=True))
+    assert (real.strategy, real.pairs, real.word) == (advice.chosen.label, 2, "too few runs")
+    found = answer(config, advice, real)
+    assert {effect["metric"] for effect in found["real"]["effects"]} == set(EFFECTS)
+    assert all(np.isfinite(effect["candidate"]) for effect in found["real"]["effects"])
