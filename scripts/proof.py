@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 WHOLE = ("engine.num_blocks=null", "engine.max_num_seqs=256")
+FOUR = "strategy=stock,stock-watermark-0.05,backfill,bidkv2"
 
 
 def parts(traces: Path) -> dict[str, tuple[str, ...]]:
@@ -24,20 +25,21 @@ def parts(traces: Path) -> dict[str, tuple[str, ...]]:
     mooncake = traces / "mooncake_conversation_trace.jsonl"
     return {
         "mixed": (sim, "workload=h100_mixed"),
-        "azure": (sim, "workload=azure_conv", f"workload.source.path={azure}"),
-        "shared": (sim, "workload=h100_shared_prefix"),
-        "bursty": (sim, "workload=h100_bursty"),
-        "reasoning": ("experiment=proof_whole",),
-        "long": (sim, "workload=h100_long_context"),
-        "mixed-nocache": (sim, "workload=h100_mixed", "engine.prefix_caching=false"),
+        "azure": (sim, FOUR, "workload=azure_conv", f"workload.source.path={azure}"),
         "sessions": (
-            sim, "workload=sessions", "workload.load=medium,high", "workload.num_requests=null",
+            sim, FOUR, "workload=sessions", "workload.load=medium,high", "workload.num_requests=null",
             "workload.warmup_requests=0", *WHOLE,
         ),
+        "reasoning": ("experiment=proof_whole",),
+        "shared": (sim, "workload=h100_shared_prefix"),
+        "bursty": (sim, "workload=h100_bursty"),
         "mooncake": (
-            sim, "workload=mooncake", f"workload.source.path={mooncake}", "workload.num_requests=1000",
+            sim, FOUR, "workload=mooncake", f"workload.source.path={mooncake}", "workload.num_requests=1000",
             "workload.warmup_requests=100", "engine.max_model_len=32768", *WHOLE,
         ),
+        "long": (sim, "workload=h100_long_context"),
+        "mixed-nocache": (sim, "workload=h100_mixed", "engine.prefix_caching=false", FOUR),
+        "shared-nocache": (sim, "workload=h100_shared_prefix", "engine.prefix_caching=false", FOUR),
     }  # fmt: skip
 
 
