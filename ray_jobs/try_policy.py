@@ -83,7 +83,10 @@ def try_policy(arguments: Sequence[str]) -> None:
     outcome = run_sweep(jobs, baseline)
     raised = [row for row in outcome.rows if row.strategy == mine and row.flags.get("degraded") == "true"]
     if raised:
-        print(f"error: {mine} raised in {len(raised)} runs, where vLLM chose instead", file=sys.stderr)
+        print(
+            f"error: {mine} raised in {len(raised)} runs, where vLLM chose instead: strategy_error in their events.jsonl",
+            file=sys.stderr,
+        )
         sys.exit(1)
 
 

@@ -1,4 +1,4 @@
-"""The pages of docs/ that are made from the code when mkdocs builds: strategies.md and metrics.md."""
+"""What mkdocs makes of the code: the pages strategies.md and metrics.md, and tables where a page says `<!-- NAME -->`."""
 
 from __future__ import annotations
 
@@ -28,6 +28,32 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for name, text in (("strategies.md", strategies_page()), ("metrics.md", metrics_page())):
         files.append(File.generated(config, name, content=text))
     return files
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Called by mkdocs for each page."""
+    for name, table in (("workloads", workloads_table), ("guardrails", guardrails_table)):
+        mark = f"<!-- {name} -->"
+        if mark in markdown:
+            markdown = markdown.replace(mark, table())
+    return markdown
+
+
+def workloads_table() -> str:
+    """Every file of `conf/workload` and what its first lines say of it."""
+    lines = ["| `workload=` | what it is |", "|---|---|"]
+    for path in sorted((CONF / "workload").glob("*.yaml")):
+        lines.append(f"| `{path.stem}` | {_cell(_comment(path))} |")
+    return "\n".join(lines)
+
+
+def guardrails_table() -> str:
+    """The rules of `conf/guardrails/default.yaml`."""
+    lines = ["| metric | strategy / baseline must be |", "|---|---|"]
+    for limit in OmegaConf.load(CONF / "guardrails" / "default.yaml").rules:
+        text = f"at least {limit.min_ratio:g}" if "min_ratio" in limit else f"at most {limit.max_ratio:g}"
+        lines.append(f"| {METRICS[limit.metric].title} | {text} |")
+    return "\n".join(lines)
 
 
 def strategies_page() -> str:

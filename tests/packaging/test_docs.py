@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 from environment import ROOT
+from omegaconf import OmegaConf
 
 from bidkv.adapters.shared.meter import LIVE_METRICS
 from bidkv.strategies import BUILT_IN
+from tracking.cli import CONF
 from tracking.metrics.catalogue import METRICS
 
 
@@ -50,6 +52,13 @@ def test_every_metric_is_explained(site: Path) -> None:
         ), metric.name
     for live in LIVE_METRICS:
         assert live.name in text and live.help in text
+
+
+def test_tables_that_pages_ask_for_are_there(site: Path) -> None:
+    benchmark, verdict = text_of(site, "benchmark"), text_of(site, "verdict")
+    assert all(path.stem in benchmark for path in (CONF / "workload").glob("*.yaml"))
+    rules = OmegaConf.load(CONF / "guardrails" / "default.yaml").rules
+    assert all(METRICS[rule.metric].title in verdict for rule in rules)
 
 
 def test_every_page_is_in_the_navigation_and_asks_for_nothing_from_elsewhere(site: Path) -> None:
