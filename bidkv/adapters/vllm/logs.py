@@ -6,11 +6,9 @@ import logging
 
 
 def log_as_vllm() -> None:
-    """vLLM configures its own logger and leaves all others at WARNING. Does nothing where bidkv's has a handler."""
+    """vLLM configures its own logger and leaves all others at WARNING. Leaves alone what somebody else configured."""
     ours, vllm = logging.getLogger("bidkv"), logging.getLogger("vllm")
-    if ours.handlers or not vllm.handlers:
-        return
-    ours.setLevel(vllm.getEffectiveLevel())
-    ours.propagate = False
-    for handler in vllm.handlers:
-        ours.addHandler(handler)
+    ours.setLevel(min(ours.getEffectiveLevel(), vllm.getEffectiveLevel()))
+    if not (ours.handlers or logging.getLogger().handlers):
+        for handler in vllm.handlers:
+            ours.addHandler(handler)
