@@ -47,6 +47,7 @@ class PlannedRun:
             name=self.trace.name,
             seed=self.trace.seed,
             hash=self.trace.hash,
+            shape=self.trace.shape,
             requests=len(requests),
             prompt_tokens=int(sum(len(r.prompt_token_ids) for r in requests)),
             output_tokens=int(sum(r.output_tokens for r in requests)),

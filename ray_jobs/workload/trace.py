@@ -165,6 +165,19 @@ class Trace:
                 digest.update(json.dumps(turn).encode())
         return digest.hexdigest()
 
+    @cached_property
+    def shape(self) -> str:
+        """SHA-256 of when requests arrive and how long prompts and outputs are.
+
+        A recorded workload replayed under two seeds has two hashes, since token ids are drawn, and one
+        shape: it was observed once, and says no more about other workloads the second time.
+        """
+        digest = hashlib.sha256(struct.pack("<qd", self.closed_loop_users or 0, self.think_time_s))
+        for request in self.requests:
+            sizes = (len(request.prompt_token_ids), request.output_tokens)
+            digest.update(struct.pack("<ddqq", request.arrival_s, request.think_time_s, *sizes))
+        return digest.hexdigest()
+
     @property
     def _format(self) -> str:
         return SESSIONS_FORMAT if self.has_sessions else FORMAT

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -26,7 +27,7 @@ from tracking.reporting.headline import headline
 from tracking.reporting.machine import as_csv
 from tracking.reporting.rows import first_screen
 from tracking.result import RunResult
-from tracking.store.reader import RunReader, StoredRun, StoredSweep
+from tracking.store.reader import RunReader, StoredRun, StoredSweep, _is_failure
 
 ROOT = Path(__file__).parents[2]
 BASE, OTHER, PRIMARY = "preempt-evict", "other", "e2e_rmst_s"
@@ -117,6 +118,13 @@ def test_one_trace_under_eight_seeds_is_one_pair():
     assert table_of(pairs(8)).find(PRIMARY, OTHER).verdict == "better"
 
 
+def test_a_recording_replayed_under_eight_seeds_is_one_pair():
+    """Token ids are drawn anew, so the hashes differ; arrivals and lengths are those of the file."""
+    table = table_of(pairs(8, trace_shape="one recording"))
+    assert (table.find(PRIMARY, OTHER).verdict, table.find(PRIMARY, OTHER).test.pairs) == ("too few runs", 1)
+    assert any("seeds 0, 1, 2, 3, 4, 5, 6, 7 have the same trace" in note for note in table.notes)
+
+
 def test_seeds_that_share_a_trace_are_averaged_into_one_pair():
     runs = pairs(10)
     for run in runs:
@@ -186,6 +194,20 @@ def test_a_run_stored_without_a_restricted_mean_gets_one(timeouts, expected):
     assert outcome(run, PRIMARY) == pytest.approx(expected, rel=0.02)
     run.params.clear()
     assert timeouts == 0 or outcome(run, PRIMARY) == np.inf
+
+
+@pytest.mark.parametrize(
+    ("error", "own", "answers"),
+    [
+        ("RuntimeError: the engine died", False, True),
+        ("EngineStartError: no GPU", False, False),
+        ("EngineStartError: CUDA out of memory", True, True),
+    ],
+)
+def test_a_strategy_answers_for_an_engine_that_its_own_settings_do_not_let_start(error, own, answers):
+    params = {"strategy.name": OTHER} | ({"strategy.engine.kv_offload_gib": "900"} if own else {})
+    tags, info = {"error": error}, SimpleNamespace(status="FAILED")
+    assert _is_failure(SimpleNamespace(info=info, data=SimpleNamespace(tags=tags, params=params))) == answers
 
 
 # Catastrophes

@@ -44,6 +44,15 @@ def test_azure_lengths_and_times(tmp_path) -> None:
     assert fast.requests[-1].arrival_s == pytest.approx(0.4514579)
 
 
+def test_a_recording_replayed_under_two_seeds_is_one_observation(tmp_path) -> None:
+    path = tmp_path / "azure.csv"
+    path.write_text(AZURE)
+    first, again = (freeze(from_file("azure", path), seed) for seed in (0, 1))
+    assert first.hash != again.hash and first.shape == again.shape
+    faster = freeze(from_file("azure", path, arrivals=ArrivalConfig(kind="replay", time_scale=0.5)), 0)
+    assert faster.shape != first.shape
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -30,7 +30,8 @@ def cells_of(sweep: StoredSweep, strategies: Sequence[str]) -> dict[Cell, list[S
 def checked_blocks(title: str, runs: Sequence[StoredRun], baseline: str) -> dict[str, Block]:
     """The runs of a cell by trace; raises ValueError if they must not be compared.
 
-    Seeds that have the same trace are repeats of one block, named "0=1=2".
+    Seeds that have the same trace, or traces that differ in token ids alone, are repeats of one block,
+    named "0=1=2".
     """
     hardware = sorted({run.tags.get("hardware", "unknown") for run in runs if not run.failed})
     if len(hardware) > 1:
@@ -47,7 +48,7 @@ def checked_blocks(title: str, runs: Sequence[StoredRun], baseline: str) -> dict
         if len(hashes) > 1:
             short = ", ".join(trace[:12] for trace in hashes)
             raise ValueError(f"{title}: mixed traces for seed {seed}: trace hashes {short}")
-        traces[hashes[0] or f"unknown of seed {seed}"].append(seed)
+        traces[members[0].observed or f"unknown of seed {seed}"].append(seed)
     if len(seeds) < 2:
         seed = next(iter(seeds))
         raise ValueError(f"{title}: a single seed ({seed}); a comparison needs several, 8 is a good number")

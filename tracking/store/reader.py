@@ -21,7 +21,7 @@ RESULT_FILES = ("requests.parquet", "steps.parquet", "events.jsonl", "run.json")
 
 # What may differ between runs of one cell: the strategy, the seed, and where and when it ran.
 NOT_OF_THE_CELL = (
-    "strategy.", "cluster.", "tracking.", "seed", "repeat", "objective", "figures", "experiment",
+    "strategy.", "cluster.", "tracking.", "capacity.", "seed", "repeat", "objective", "figures", "experiment",
     "run.attempts", "run.log_schedule", "run.until", "run.precision", "run.min_requests",
     "engine.python", "engine.start_timeout_s",
 )  # fmt: skip
@@ -58,6 +58,11 @@ class StoredRun:
     @property
     def trace_hash(self) -> str:
         return self.tags.get("trace_hash", "")
+
+    @property
+    def observed(self) -> str:
+        """What two seeds must not share to be two observations: the trace, whatever its token ids are."""
+        return self.tags.get("trace_shape") or self.trace_hash
 
     @property
     def cell(self) -> Cell:
@@ -281,8 +286,11 @@ def _load_title(settings: dict[str, str]) -> str:
 
 
 def _is_failure(run: Run) -> bool:
-    """An engine that never started, and an interrupted driver, say nothing about the strategy."""
-    return run.info.status == "FAILED" and not run.data.tags.get("error", "").startswith(NOT_THE_STRATEGY)
+    """An interrupted driver says nothing about the strategy, nor does an engine that never started, unless
+    the strategy has settings of its own for it."""
+    started = not run.data.tags.get("error", "").startswith(NOT_THE_STRATEGY)
+    own = any(key.startswith("strategy.engine.") for key in run.data.params)
+    return run.info.status == "FAILED" and (started or own)
 
 
 def _names(parent: Run, wanted: str) -> bool:

@@ -14,7 +14,8 @@ FILES_FOLDER = "files"
 
 @dataclass(frozen=True)
 class TraceFacts:
-    """What the store says of a trace. Counts are sums over its requests."""
+    """What the store says of a trace. Counts are sums over its requests; traces that differ in token ids
+    and declarations alone have one `shape`."""
 
     name: str
     seed: int
@@ -22,6 +23,7 @@ class TraceFacts:
     requests: int
     prompt_tokens: int
     output_tokens: int
+    shape: str = ""  # not known of what was spooled before there was one
 
 
 @dataclass(frozen=True)

@@ -82,6 +82,7 @@ class SweepStore:
             "bidkv.record": folder.name,
             "mlflow.parentRunId": record.sweep_id,
             "trace_hash": run.trace.hash,
+            "trace_shape": run.trace.shape,
         }
         created = self.client.create_run(
             self.experiment_id, run_name=run.name, tags=tags, start_time=record.started_ms

@@ -75,6 +75,7 @@ class SGLangAdapter:
                 self._leave(req)
         record = self._launched.popleft() if self._launched else None
         if record is not None:
+            self._session.log.flush()
             self._session.pace.ended(record, self._clock())
             if self._session.steps:
                 self._session.steps.finish(record)
