@@ -30,6 +30,9 @@ class RequestState:
     true_output_tokens: int | None = None  # oracle policies only
     session: str | None = None
     turn: int | None = None  # in its session, from 0
+    # Its first tokens that host memory holds too: after a preemption they are loaded back, not computed again
+    # (unless the device still has them). None = no host memory.
+    host_tokens: int | None = None
 
     @property
     def completion(self) -> float:
@@ -53,6 +56,12 @@ class PoolState:
     seconds_per_step: float = 0.03  # smoothed over the steps that did something
     shortfall_tokens: int = 0  # what the allocation that failed still needs; 0 outside a choice of victims
     prefix_caching: bool = False
+    compute_s_per_token: float = (
+        5e-5  # of computing a prompt again; smoothed over steps that were mostly prompts
+    )
+    load_s_per_token: float | None = (
+        None  # of loading it from host memory; None = none, or nothing loaded yet
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +75,6 @@ class FinishedRequest:
     preemptions: int = 0
     recomputed_tokens: int = 0  # computed again after preemptions
     preempted_seconds: float = 0.0  # waited after preemptions
-    restored_tokens: int = 0  # found again in the prefix cache after preemptions
+    restored_tokens: int = 0  # found again in the prefix cache or in host memory after preemptions
     arrival: float = 0.0
     finished: float = 0.0

@@ -121,3 +121,15 @@ def test_the_pace_is_that_of_overlapping_steps_that_did_something() -> None:
     pace.began(steps[2], 9.0)  # after a pause, which is no step
     pace.ended(steps[2], 10.5)
     assert pool.seconds_per_step == pytest.approx(0.5 + Pace.WEIGHT * 1.0)
+
+
+def test_the_price_of_a_token_is_learnt_from_steps_with_many_prompt_tokens() -> None:
+    pool = PoolState()
+    pace, before = Pace(pool), pool.compute_s_per_token
+    for number, (seconds, tokens) in enumerate([(0.01, 0), (0.02, 100), (0.1, 1000)]):
+        step = object()
+        pace.began(step, float(number), tokens)
+        pace.ended(step, number + seconds)
+        if tokens < Pace.MANY:
+            assert pool.compute_s_per_token == before
+    assert pool.compute_s_per_token == pytest.approx(before + Pace.PROMPT_WEIGHT * (1e-4 - before))

@@ -5,7 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from sim_bench import compose_job, preemptions, random_trace, run, tiny_hardware, variant
+from sim_bench import compose_job, compose_shape, preemptions, random_trace, run, tiny_hardware, variant
+
+from bidkv import create_default_registry
+from bidkv.strategies.base import Strategy
+from ray_jobs.engines.sim.calibration import Calibration
 
 
 def totals(outcome):
@@ -41,6 +45,40 @@ def test_a_slow_link_costs_time_and_no_tokens(pressed):
     fast, slow = pressed(2000), pressed(2000, bandwidth=1e6)
     assert slow.duration_s > fast.duration_s
     assert sum(log.output_tokens for log in slow.logs) == sum(log.output_tokens for log in fast.logs)
+
+
+def test_policies_see_what_a_victim_gets_back_and_at_which_price(tiny_parts, tmp_path, monkeypatch):
+    seen = []
+    policy = type(create_default_registry().get("lcf").victim)
+    select = policy.select
+
+    def watched(self, candidates, now):
+        seen.extend((state.host_tokens, state.prompt_tokens, self_pool()) for state in candidates)
+        return select(self, candidates, now)
+
+    pools = []
+    bind = Strategy.bind
+    monkeypatch.setattr(Strategy, "bind", lambda self, pool: (pools.append(pool), bind(self, pool))[1])
+    monkeypatch.setattr(policy, "select", watched)
+
+    def self_pool():
+        return pools[-1].load_s_per_token
+
+    trace = random_trace(3, 60, rate=400.0, shared=64)
+    hardware = replace(tiny_hardware(), host_bandwidth=1e9)
+    parts = variant(tiny_parts, blocks=40, host_blocks=2000)
+    run(parts, trace, tmp_path, strategy="lcf", shortcuts=False, hardware=hardware)
+    host = [tokens for tokens, _, _ in seen]
+    assert max(host) >= 16 and min(host) == 0
+    assert all(tokens % 16 == 0 and tokens <= prompt for tokens, prompt, _ in seen), (
+        "whole blocks of the prompt"
+    )
+    shape = compose_shape()
+    price = shape.kv_bytes_per_token / (1e9 * Calibration().host_efficiency)
+    assert seen[-1][2] == pytest.approx(price, rel=0.3)
+    seen.clear()
+    run(variant(tiny_parts, blocks=40), trace, tmp_path, strategy="lcf", name="without")
+    assert seen and {(tokens, price) for tokens, _, price in seen} == {(None, None)}
 
 
 def test_the_same_run_twice_is_the_same(pressed):

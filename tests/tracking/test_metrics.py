@@ -230,3 +230,13 @@ def test_an_interval_within_a_run_is_as_wide_as_the_means_of_its_stretches_diffe
     assert batch_half_width(neighbours_alike) > 3 * batch_half_width(10 + draw.normal(0, 3, 400))
     assert batch_half_width(np.arange(1, 401)) > 0.2, "a queue that grows"
     assert np.isnan(batch_half_width(np.ones(79))) and np.isnan(batch_half_width(np.zeros(100)))
+
+
+def test_restored_tokens_are_of_engines_with_host_memory_alone():
+    rows = [
+        row(0, restored_tokens=32, restored_resume_tokens=16),
+        row(1, restored_tokens=0, restored_resume_tokens=0),
+    ]
+    for host_memory, expected in ((True, 48.0), (False, None)):
+        events = [{"type": "run_start", "host_memory": host_memory}]
+        assert compute_metrics(run_of(rows, events), SLO).get("tokens_restored") == expected

@@ -180,7 +180,7 @@ def finished_request(record: Mapping[str, Any]) -> FinishedRequest:
         preemptions=record["preemptions"],
         recomputed_tokens=record["recomputed"],
         preempted_seconds=record["preempted_s"],
-        restored_tokens=record["cached_resume"],
+        restored_tokens=record["cached_resume"] + record["restored_resume"],
         arrival=record["arrival_t"],
         finished=record["finish_t"],
     )

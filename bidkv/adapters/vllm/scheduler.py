@@ -27,7 +27,7 @@ from bidkv.adapters.vllm.blocks import KVBlocks
 from bidkv.adapters.vllm.configure import adapter_config
 from bidkv.adapters.vllm.gate import Gate
 from bidkv.adapters.vllm.layout import TESTED, check_class, check_scheduler
-from bidkv.adapters.vllm.loads import ended_transfers, started_transfers, watch_loads
+from bidkv.adapters.vllm.loads import HostMemory, ended_transfers, started_transfers
 from bidkv.adapters.vllm.logs import log_as_vllm
 from bidkv.adapters.vllm.mark import Mark
 from bidkv.adapters.vllm.metrics import make_meter
@@ -74,8 +74,9 @@ class BidKVSchedulerMixin:
         self._bidkv_blocks.keep_count()
         self._bidkv_stock_allocate = self.kv_cache_manager.allocate_slots
         self.kv_cache_manager.allocate_slots = self._bidkv_allocate
-        if getattr(self, "connector", None) is not None:
-            watch_loads(self.connector, self._bidkv_account)
+        connector = getattr(self, "connector", None)
+        size = self._bidkv_blocks.block_size
+        self._bidkv_host = HostMemory(connector, self._bidkv_account, size) if connector is not None else None
         self._bidkv_session = Session(
             control,
             facts=self._bidkv_facts,
@@ -111,9 +112,9 @@ class BidKVSchedulerMixin:
             output = super().schedule(*args, **kwargs)
         finally:
             self._bidkv_withdraw()
-        self._bidkv_observe(output, t, start)
+        prompt_tokens = self._bidkv_observe(output, t, start)
         if output.num_scheduled_tokens:
-            session.pace.began(output, t)
+            session.pace.began(output, t, prompt_tokens)
         return output
 
     def update_from_output(
@@ -123,6 +124,8 @@ class BidKVSchedulerMixin:
         if session.steps and self._bidkv_logs_transfers:
             ended = ended_transfers(model_runner_output, self._bidkv_randomized_ids)
             session.steps.note(scheduler_output, ended)
+        if self._bidkv_host is not None:
+            self._bidkv_host.ended(model_runner_output, session.pool)
         outputs = super().update_from_output(scheduler_output, model_runner_output, *args, **kwargs)
         self._bidkv_session.pace.ended(scheduler_output, self._bidkv_clock())
         self._bidkv_session.log.flush()
@@ -203,6 +206,9 @@ class BidKVSchedulerMixin:
         index = running.index(requester)
         seen = Snapshot(running, self._bidkv_accounts, self._bidkv_blocks)
         states, left_out = seen.states, None
+        if self._bidkv_host is not None:
+            for request, state in zip(running, states, strict=True):
+                state.host_tokens = self._bidkv_host.held(request.request_id)
         session.pool.shortfall_tokens = self._bidkv_blocks.block_size
         event: dict[str, Any] = {"requester": states[index].request_id, "score": None, "select_ns": 0}
         chosen = running[-1]
@@ -235,7 +241,7 @@ class BidKVSchedulerMixin:
 
     @property
     def _bidkv_logs_transfers(self) -> bool:
-        return self._bidkv_session.settings.log_schedule and getattr(self, "connector", None) is not None
+        return self._bidkv_session.settings.log_schedule and self._bidkv_host is not None
 
     @property
     def _bidkv_step(self) -> int:
@@ -281,6 +287,7 @@ class BidKVSchedulerMixin:
             "num_blocks": self._bidkv_blocks.usable,
             "max_num_seqs": self.max_num_running_reqs,
             "prefix_caching": self._bidkv_blocks.prefix_caching,
+            "host_memory": self._bidkv_host is not None,
         }
 
     def _bidkv_settings_changed(self) -> None:
@@ -307,8 +314,8 @@ class BidKVSchedulerMixin:
 
     # -- what a step did -----------------------------------------------------------------------
 
-    def _bidkv_observe(self, output: Any, t: float, start_ns: int) -> None:
-        """Counts the tokens of a step that was just scheduled, and opens its record."""
+    def _bidkv_observe(self, output: Any, t: float, start_ns: int) -> int:
+        """Counts the tokens of a step that was just scheduled, and opens its record; how many are of prompts."""
         end_ns = perf_counter_ns()
         session, scheduled = self._bidkv_session, output.num_scheduled_tokens
         counts = count_tokens(scheduled, self.requests, self._bidkv_account, t)
@@ -323,6 +330,7 @@ class BidKVSchedulerMixin:
                 output, record, lambda: {accounts[i].state.request_id: n for i, n in scheduled.items()}
             )
         session.log.counters["observe_ns"] += perf_counter_ns() - end_ns
+        return counts["prefill_tokens"]
 
 
 class BidKVScheduler(BidKVSchedulerMixin, Scheduler):

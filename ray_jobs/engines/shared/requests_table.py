@@ -11,7 +11,7 @@ import pandas as pd
 from ray_jobs.engines.shared.load import RequestLog
 from tracking.result import REQUEST_COLUMNS
 
-COUNTS = ("cached", "executed", "recomputed", "preemptions", "preempted_s")
+COUNTS = ("cached", "executed", "recomputed", "restored", "restored_resume", "preemptions", "preempted_s")
 NOT_SEEN = dict.fromkeys(COUNTS, 0) | {"resume_delays": []}
 NOT_KNOWN = dict.fromkeys(COUNTS, math.nan) | {"resume_delays": []}
 
@@ -50,6 +50,8 @@ def requests_table(logs: Iterable[RequestLog], events: Iterable[dict[str, Any]] 
                 "resume_delay_s": max(seen["resume_delays"], default=math.nan),
                 "session": request.session,
                 "turn": request.turn if request.session else math.nan,
+                "restored_tokens": seen["restored"],
+                "restored_resume_tokens": seen["restored_resume"],
             }
         )
     return pd.DataFrame(rows, columns=list(REQUEST_COLUMNS))

@@ -63,6 +63,14 @@ def resurrection_ratio(run: RunView) -> float:
     return 1 - share_of(run.recorded["recomputed_tokens"].sum(), run.freed_of_recorded)
 
 
+@metric("tokens", "none", RECORDS)
+def tokens_restored(run: RunView) -> float:
+    """tokens whose KV was loaded from host memory, not computed; absent without host memory"""
+    start = next((event for event in run.result.events if event["type"] == "run_start"), {})
+    loaded = run.column("restored_tokens") + run.column("restored_resume_tokens")
+    return float(np.nansum(loaded)) if start.get("host_memory") else np.nan
+
+
 @metric("s", "lower", RECORDS, "time preempted")
 def preempted_s_mean(run: RunView) -> float:
     """mean time a request spent preempted"""
