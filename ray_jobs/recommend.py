@@ -27,24 +27,35 @@ ConfigStore.instance().store(name="recommend_schema", node=RecommendConfig)
 def main(config: DictConfig) -> None:
     with exit_on_bad_input():
         settings: RecommendConfig = OmegaConf.to_object(config)
-        # Only here: every worker process imports this file, and needs none of these.
-        from ray_jobs.advise.advise import advise
-        from ray_jobs.advise.answer import answer, write_json
-        from ray_jobs.advise.loads import resolved
-        from ray_jobs.advise.progress import AdviceProgress
-        from ray_jobs.advise.real import check_real, confirm_real
-        from ray_jobs.advise.render import print_answer
+        recommend(settings, Console(stderr=True))
 
-        console = Console(stderr=True)
-        check_real(settings)
-        settings = replace(settings, workload=resolved(settings, console))
-        with AdviceProgress(console, settings.budget_s) as progress:
-            advice = advise(settings, progress)
-        real = confirm_real(settings, advice, console)
-        found = answer(settings, advice, real)
-        if settings.out:
-            write_json(found, settings.out)
-    print_answer(found, settings.format)
+
+def recommend(config: RecommendConfig, console: Console) -> None:
+    """Prints the answer to stdout, what happens meanwhile to `console`.
+
+    Raises ValueError if workload or engine cannot be simulated, or cannot be run with confirm=real.
+    """
+    # Imported here: the worker processes import this file as well, and need none of these.
+    from ray_jobs.advise.advise import advise
+    from ray_jobs.advise.answer import answer, write_json
+    from ray_jobs.advise.progress import AdviceProgress
+    from ray_jobs.advise.render import print_answer
+
+    real = config.confirm == "real"
+    if real:
+        from ray_jobs.advise.real import check_real, confirm_real
+
+        check_real(config)
+    if config.workload.rate is None:
+        from ray_jobs.advise.loads import with_rate
+
+        config = replace(config, workload=with_rate(config, console))
+    with AdviceProgress(console, config.budget_s) as progress:
+        advice = advise(config, progress)
+    found = answer(config, advice, confirm_real(config, advice, console) if real else None)
+    if config.out:
+        write_json(found, config.out)
+    print_answer(found, config.format)
 
 
 def cli() -> None:

@@ -8,17 +8,13 @@ from rich.console import Console
 
 from ray_jobs.advise.config import RecommendConfig
 from ray_jobs.advise.lab import simulated
+from ray_jobs.drive.capacity import resolve_loads
+from ray_jobs.drive.config import BenchConfig
 from ray_jobs.workload.config import WorkloadConfig
 
 
-def resolved(config: RecommendConfig, console: Console) -> WorkloadConfig:
-    """The workload with its rate. Looking for a capacity takes minutes, which are not of the budget; it is
-    kept in `capacity.folder` for the next time."""
-    if config.workload.rate is not None:
-        return config.workload
-    from ray_jobs.drive.capacity import resolve_loads  # brings Ray
-    from ray_jobs.drive.config import BenchConfig
-
+def with_rate(config: RecommendConfig, console: Console) -> WorkloadConfig:
+    """Looking for a capacity takes minutes, which are not of the budget; it is kept in `capacity.folder`."""
     job = BenchConfig(
         config.strategy, config.workload, simulated(config.engine, config.engine.sim.wall_timeout_s),
         config.run, cluster=config.cluster, capacity=config.capacity,

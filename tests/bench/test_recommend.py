@@ -168,7 +168,7 @@ def test_a_candidate_that_fails_loses_and_stock_that_fails_is_an_error():
 
 
 def test_time_that_runs_out_is_said():
-    lab = MadeUpLab(configured(*QUICK), {"lcf_guard": 0.8})
+    lab = MadeUpLab(configured(*QUICK), {"lcf-guard": 0.8})
     lab.deadline_after = 30
     found = answer(lab.config, advised(lab))
     assert found["recommendation"] == KEEP
@@ -199,7 +199,7 @@ def test_the_space_holds_every_combination_once_and_neighbours_differ_in_one():
     assert not any("max_num_batched_tokens" in point.label for point in whole.all())
 
 
-@pytest.mark.parametrize("strategy", ["stock", "backfill_16"])
+@pytest.mark.parametrize("strategy", ["stock", "backfill-16"])
 def test_the_command_is_one_that_vllm_understands(strategy):
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.utils.argparse_utils import FlexibleArgumentParser
