@@ -7,10 +7,10 @@ import re
 import shlex
 
 from bidkv import create_default_registry
-from bidkv.adapters.vllm.configure import STRATEGY_VARIABLE
 from ray_jobs.engines.config import EngineConfig
 from ray_jobs.engines.job import StrategyConfig
 
+SERVER = ("python", "-m", "bidkv.adapters.vllm.serve")
 ORIGIN = re.compile(r"config\.json of ([\w.-]+/[\w.-]+)")
 
 
@@ -25,8 +25,7 @@ def serving_command(engine: EngineConfig, strategy: StrategyConfig, model: str |
     if strategy.kill_switch:
         return shlex.join(["vllm", "serve", name, *flags])
     own = strategy_flags(strategy)
-    command = ["python", "-m", "bidkv.adapters.vllm.serve", "--model", name, *own, *flags]
-    return f"{STRATEGY_VARIABLE}={shlex.quote(strategy.name)} {shlex.join(command)}"
+    return shlex.join([*SERVER, "--strategy", strategy.name, *own, "--model", name, *flags])
 
 
 def model_name(engine: EngineConfig) -> str:

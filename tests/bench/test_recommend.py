@@ -118,7 +118,7 @@ def test_the_best_pair_of_settings_is_found_and_told_in_fresh_numbers():
     assert ratio["low"] <= 0.8 <= ratio["high"] and ratio["high"] - ratio["low"] < 0.05
     assert found["highest_rate"]["recommended"] > found["highest_rate"]["stock"]
     assert "--watermark 0.05" in found["command"] and "--max-num-seqs 64" in found["command"]
-    assert found["command"].startswith("BIDKV_STRATEGY=backfill ")
+    assert "--strategy backfill " in found["command"]
     assert json.loads(as_json(found))["recommendation"] == best
 
 
@@ -214,9 +214,10 @@ def test_the_command_is_one_that_vllm_understands(strategy):
         assert words[:3] == ["vllm", "serve", "meta-llama/Llama-3.1-8B"]
         flags = words[3:]
     else:
-        assert words[:4] == ["BIDKV_STRATEGY=backfill", "python", "-m", "bidkv.adapters.vllm.serve"]
-        own, flags = serve._parser().parse_known_args(words[4:])
-        assert own.model == "meta-llama/Llama-3.1-8B" and own.bidkv_admission_params == {"depth": 16}
+        assert words[:3] == ["python", "-m", "bidkv.adapters.vllm.serve"]
+        own, flags = serve._parser().parse_known_args(words[3:])
+        assert (own.strategy, own.model) == ("backfill", "meta-llama/Llama-3.1-8B")
+        assert own.bidkv_admission_params == {"depth": 16}
     parsed = AsyncEngineArgs.add_cli_args(FlexibleArgumentParser()).parse_args(flags)
     assert (parsed.watermark, parsed.max_num_seqs, parsed.num_gpu_blocks_override) == (0.02, 32, 600)
     assert parsed.enable_prefix_caching is False
