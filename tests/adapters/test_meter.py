@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from bidkv.adapters.shared.events import RunLog
 from bidkv.adapters.shared.meter import LIVE_METRICS, SOURCES, Meter
 from bidkv.adapters.shared.settings import AdapterSettings
+from bidkv.adapters.vllm.metrics import FOLDER_VARIABLE, VLLM_VARIABLE, make_meter
 
 prometheus = pytest.importorskip("prometheus_client")
 from prometheus_client.multiprocess import MultiProcessCollector  # noqa: E402
@@ -125,6 +130,46 @@ def test_engines_stand_side_by_side(tmp_path: Path) -> None:
     for engine in "01":
         Meter(tmp_path, {"model_name": "tiny", "engine": engine}).preempted(preemption())
     assert [value(tmp_path, "bidkv_preemptions_total", source="strategy", engine=e) for e in "01"] == [1, 1]
+
+
+CONFIG = SimpleNamespace(
+    model_config=SimpleNamespace(served_model_name="tiny"),
+    parallel_config=SimpleNamespace(data_parallel_index=1),
+)
+
+
+def test_an_engine_writes_where_its_server_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, vllms = tmp_path / "ours", tmp_path / "vllms"
+    monkeypatch.delenv(VLLM_VARIABLE, raising=False)
+    monkeypatch.delenv(FOLDER_VARIABLE, raising=False)
+    assert make_meter(CONFIG) is None  # no server, no meter
+    monkeypatch.setenv(FOLDER_VARIABLE, str(ours))
+    assert make_meter(CONFIG) is None  # the server is on another machine
+    for folder, variable in ((ours, FOLDER_VARIABLE), (vllms, VLLM_VARIABLE)):  # vLLM's, where it has one
+        folder.mkdir()
+        monkeypatch.setenv(variable, str(folder))
+        make_meter(CONFIG).preempted(preemption())
+        assert value(folder, "bidkv_preemptions_total", source="strategy", engine="1", model_name="tiny") == 1
+
+
+def test_the_server_shows_its_engines_and_removes_its_folder() -> None:
+    script = """
+import os, prometheus_client
+from types import SimpleNamespace as N
+from bidkv.adapters.vllm.metrics import FOLDER_VARIABLE, make_meter, show_meters
+show_meters(); first = os.environ[FOLDER_VARIABLE]; show_meters()
+assert os.environ[FOLDER_VARIABLE] == first
+make_meter(N(model_config=N(served_model_name="m"), parallel_config=N(data_parallel_index=0))).strategy_error()
+text = prometheus_client.generate_latest().decode()
+assert text.count('bidkv_strategy_errors_total{engine="0",model_name="m"} 1.0') == 1, text
+print(first)
+"""
+    variables = {k: v for k, v in os.environ.items() if k not in (FOLDER_VARIABLE, VLLM_VARIABLE)}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=variables, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert "bidkv-metrics-" in done.stdout and not Path(done.stdout.strip()).exists()
 
 
 def test_the_dashboard_asks_for_metrics_that_are_there(tmp_path: Path) -> None:
