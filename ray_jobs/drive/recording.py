@@ -48,6 +48,8 @@ class Recorder:
         block = run.tags["block"]
         ideal = self.ideals[block] = self.ideals.get(block) or IdealTimes.of(result)
         metrics, flags = compute_metrics(result, slo, ideal), run_flags(result)
+        if "calibration" in environment:
+            flags["calibration"] = environment["calibration"]
         status = "FINISHED"
         if result.status == "failed":
             status, flags = "FAILED", flags | {"error": result.error or "the engine says so"}

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from tracking.evidence.simulated import guessed
 from tracking.metrics.catalogue import METRICS
 from tracking.metrics.metric import Metric
 from tracking.reporting.rows import name_width
@@ -64,6 +65,9 @@ def _table(group: str, strategies: dict[str, list[Row]], columns: dict[str, str]
         title=Text(f"{group}: {means}; seconds, unless it says ms"), title_justify="left", title_style="dim", header_style="bold",
         box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False,
     )  # fmt: skip
+    guesses = sorted({found for some in strategies.values() for run in some if (found := guessed(run.flags))})
+    if guesses:
+        table.caption, table.caption_justify = Text("; ".join(guesses), style="yellow"), "left"
     table.add_column("strategy", overflow="fold", min_width=name_width(list(strategies)))
     shown = [
         name for name in columns if any(name in run.metrics for some in strategies.values() for run in some)

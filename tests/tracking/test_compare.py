@@ -11,6 +11,7 @@ import pytest
 from synthetic import make_run
 from synthetic_store import log_sweep
 
+from ray_jobs.drive.summary import Row, summary_text
 from tracking.config import COMPARED, CompareConfig
 from tracking.evidence.comparison import compare
 from tracking.evidence.config import GuardrailRule
@@ -55,6 +56,18 @@ def test_a_slower_strategy_is_worse_and_its_ratio_is_right():
     assert (row.strategy, row.verdict, row.test.pairs) == ("other", "worse", 8)
     assert row.test.ratio.low < 1.2 < row.test.ratio.high
     assert table.title == "mixed at 4 req/s"
+
+
+def test_a_table_says_where_a_device_was_never_measured():
+    guess = "h100 (measured with llama-3.1-8b on H100-SXM, not with this model and device)"
+    for calibration, notes in ((guess, 1), ("h100", 0), (None, 0)):
+        tags = {"calibration": calibration} if calibration else {}
+        (table,) = compare(sweep_of(pairs(8, **tags)), BASE, ["e2e_mean_s"])
+        assert [note for note in table.notes if "guess" in note] == [
+            f"simulated times are a guess: {guess}"
+        ] * notes
+        text = summary_text([Row("l4", "lcf", {"e2e_mean_s": 1.0}, tags)])
+        assert (guess in " ".join(text.split())) == bool(notes)
 
 
 def test_repeats_of_a_seed_are_one_block():

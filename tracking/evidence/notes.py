@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tracking.evidence.blocks import ONE_TRACE, runs_of
 from tracking.evidence.outcomes import Block, failed_share
+from tracking.evidence.simulated import guessed
 from tracking.evidence.statistics import pairs_needed
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ def notes_on(table: Table, metrics: Sequence[str]) -> list[str]:
         *_on_traces(blocks),
         *_on_seeds(table, blocks),
         *_on_saturation(blocks),
+        *sorted({note for run in table.runs if (note := guessed(run.tags))}),
         *(note for name in (table.baseline, *table.strategies) for note in _on_runs(name, blocks)),
         *_on_metrics(table, metrics),
         *_on_commits(table),
