@@ -45,7 +45,10 @@ class SweepProgress:
         self._bar.update(self._task, current=name)
 
     def engine_starts(self, name: str) -> None:
-        self._bar.update(self._task, current=f"{name}: the engine starts (vLLM takes half a minute)")
+        text = f"{name}: the engine starts (vLLM takes half a minute)"
+        self._bar.update(self._task, current=text)
+        if not self._console.is_terminal:
+            self._line(text)
 
     def engine_is_up(self, name: str, seconds: float) -> None:
         self._line(f"{name}: the engine was up after {seconds:.0f} s")
