@@ -8,7 +8,7 @@ from bidkv.errors import BidValidationError
 from bidkv.request import FinishedRequest, PoolState, RequestState
 from bidkv.strategies.base import AdmissionPolicy, Strategy
 from bidkv.strategies.lcf_guard import GuardedLeastComputedFirst
-from bidkv.strategies.lengths import LearnedLengths, check_at_least
+from bidkv.strategies.lengths import LearnedLengths, Lengths, check_at_least
 
 
 class Backfill(AdmissionPolicy):
@@ -30,7 +30,7 @@ class Backfill(AdmissionPolicy):
             raise BidValidationError(f"{self.name}: headroom must be below 1, got {headroom}")
         self.backfill, self.max_overtaken = depth, max_overtaken
         self.headroom, self.growth = headroom, growth
-        self.lengths = LearnedLengths()
+        self.lengths: Lengths = LearnedLengths()
 
     def key(self, request: RequestState, now: float = 0.0) -> tuple[float, ...]:
         return (request.arrival,)

@@ -82,6 +82,11 @@ class VictimPolicy(Policy):
     def select(self, candidates: Sequence[RequestState], now: float) -> RequestState:
         """The victim. `candidates` is not empty and in admission order, last admitted last."""
 
+    @property
+    def batches(self) -> bool:
+        """Whether the policy looks at a shortfall as a whole: engines then ask `select_batch` for its next victim."""
+        return type(self).select_batch is not VictimPolicy.select_batch
+
     def select_batch(
         self, candidates: Sequence[RequestState], needed_tokens: int, now: float
     ) -> list[RequestState]:

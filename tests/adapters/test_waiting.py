@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import random
 from itertools import count
 
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bidkv.adapters.shared.pace import Pace
-from bidkv.adapters.shared.waiting import WaitingLine
+from bidkv.adapters.shared.waiting import Entry, WaitingLine
 from bidkv.request import PoolState
 
 
@@ -105,6 +106,42 @@ def test_nobody_is_overtaken_more_often_than_allowed(seed: int, allowed: int, ba
                 overtaken[earlier] += 1
             inside.remove(taken)
     assert max(overtaken.values()) <= max(1, allowed)
+
+
+@pytest.mark.parametrize("size", [2**8, 2**14])
+@pytest.mark.parametrize("backfill", [0, 4])
+def test_joining_and_leaving_cost_log_n(size: int, backfill: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted in comparisons and looks at a key: a clock would measure the machine."""
+    compared, keyed = count(), count()
+
+    def less(self: Entry[str], other: Entry[str]) -> bool:
+        next(compared)
+        return self.order < other.order
+
+    def key(name: str) -> tuple[float, ...]:
+        next(keyed)
+        return (keys[name],)
+
+    monkeypatch.setattr(Entry, "__lt__", less)
+    random_ = random.Random(1)
+    keys = {f"r{number}": random_.random() for number in range(size + 2000)}
+    waiting = WaitingLine(key, lambda name: keys[name] < 0.5, backfill, max_overtaken=40)
+    names = iter(keys)
+    for _ in range(size):
+        name = next(names)
+        waiting.join(name, 0.0, name)
+    before = next(compared)
+    for number in range(1000):
+        joined, cancelled = next(names), next(names)
+        for name in (joined, cancelled):
+            waiting.join(name, 0.0, name)
+        waiting.leave([cancelled])
+        waiting.first()
+        waiting.take()
+        assert len(waiting) == size, number
+    a_move = (next(compared) - before) / 1000
+    assert a_move <= 4 * (2 + backfill) * math.log2(size)  # 16,384 wait: a linear one compares 16,384
+    assert next(keyed) == size + 2000
 
 
 def test_the_pace_is_that_of_overlapping_steps_that_did_something() -> None:

@@ -92,7 +92,7 @@ def test_token_seconds_learns_what_the_declared_length_hides() -> None:
 
 
 def test_oracles_need_the_truth() -> None:
-    for name in ("boost_oracle", "token-seconds_oracle"):
+    for name in ("boost_oracle", "token-seconds_oracle", "bidkv2_oracle"):
         policy = admission(name)
         assert policy.oracle
         long, short = waiting("l", 10, 20, true_output_tokens=20), waiting("s", 10, 500, true_output_tokens=5)
@@ -247,3 +247,14 @@ def test_backfill_leaves_room_for_what_the_running_ones_will_add() -> None:
     pool = replace(POOL, free_tokens=300, needed_tokens=200)
     assert policy.admits(waiting("a"), running, pool)
     assert not policy.admits(waiting("a"), running, replace(pool, needed_tokens=201))
+
+
+def test_backfill_oracle_starts_whoever_the_true_peak_has_room_for() -> None:
+    policy = admission("backfill_oracle", headroom=0.0)
+    running = [replace(waiting("r", 4000, 4000, true_output_tokens=1000), output_tokens=500)]
+    # 4,500 and 4,800 tokens now; both have grown by 300 when the newcomer ends: 9,900 of 10,000
+    newcomer = waiting("a", 4800, 4000, true_output_tokens=300)
+    assert policy.admits(newcomer, running, POOL)
+    assert not policy.admits(replace(newcomer, true_output_tokens=351), running, POOL)
+    with pytest.raises(BidValidationError, match="true_output_tokens of request 'b' is not known"):
+        policy.admits(waiting("b"), running, POOL)

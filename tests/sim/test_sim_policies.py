@@ -6,12 +6,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from sim_bench import preemptions, random_trace, variant
+from sim_bench import BLOCK, preemptions, random_trace, variant
 from sim_bench import run as run_strategy
 
 from bidkv.adapters.shared.settings import AdapterSettings
 from bidkv.strategies.backfill import Backfill
 from bidkv.strategies.boost import Boost
+from bidkv.strategies.residual_cost import ResidualCost
 from ray_jobs.engines.sim.simulate import Outcome, simulate
 
 
@@ -78,6 +79,26 @@ def test_backfill_passes_and_stops_where_it_should(tiny_parts, tmp_path, sim):
 
     assert overtaken(depth=16) > 6
     assert 0 < overtaken(depth=16, max_overtaken=3) <= 3
+
+
+def test_a_policy_of_batches_is_told_what_a_whole_chunk_lacks(tiny_parts, tmp_path, sim, monkeypatch):
+    asked: list[tuple[int, str]] = []
+    choose = ResidualCost.select_batch
+
+    def select_batch(self, candidates, needed_tokens, now):
+        victims = choose(self, candidates, needed_tokens, now)
+        asked.append((needed_tokens, victims[0].request_id))
+        assert self.pool.shortfall_tokens == needed_tokens
+        return victims
+
+    monkeypatch.setattr(ResidualCost, "select_batch", select_batch)
+    parts = variant(tiny_parts, blocks=60, batched_tokens=64, scheduler_reserve_full_isl=False)
+    trace = random_trace(7, 60, prompt=(8, 300))
+    outcome = run(parts, trace, tmp_path, sim, strategy="residual-cost")
+    assert [event["victim"] for event in preemptions(outcome)] == [victim for _, victim in asked]
+    needs = {needed for needed, _ in asked}
+    assert BLOCK in needs and max(needs) > BLOCK and all(needed % BLOCK == 0 for needed in needs)
+    assert not outcome.events[-1]["degraded"]
 
 
 @pytest.mark.parametrize("broken", [(Backfill, "admits"), (Backfill, "observe"), (Boost, "arrived")])

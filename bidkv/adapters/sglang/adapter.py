@@ -174,7 +174,7 @@ class SGLangAdapter:
             return engine_order
         start = perf_counter_ns()
         try:
-            retraction.pick(self._session.strategy.victim)
+            retraction.pick(self._session.strategy.victim, self._session.pool)
         except Exception as error:  # a third party's code; SGLang chooses instead
             self._session.log.strategy_error(error)
         order = retraction.order(engine_order)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter_ns
 from typing import Any
 
 from bidkv.adapters.sglang.pool import KVPool
 from bidkv.adapters.shared.victims import CandidateRow, candidate_rows, pick_victim
-from bidkv.request import RequestState
+from bidkv.request import PoolState, RequestState
 from bidkv.strategies.base import VictimPolicy
 from bidkv.strategies.bidkv_radix import radix_disruption
 from bidkv.utility import compute_utility
@@ -51,20 +51,23 @@ class Retraction:
         pool.measure(self._states, batch.reqs)
         self.hook_ns += perf_counter_ns() - start
 
-    def pick(self, policy: VictimPolicy) -> None:
+    def pick(self, policy: VictimPolicy, state: PoolState) -> None:
         """Picks victims until the rest fits, by the count that SGLang itself goes by.
 
-        What a policy raises passes through; the picks it made before stand.
+        `state` is told what is short before each. What a policy raises passes through; the picks it made
+        before stand.
         """
         index = {req.rid: i for i, req in enumerate(self.batch.reqs)}
         alive = list(self._states.values())
         reclaimable = self._pool.reclaimable_tokens()
+        short = self._required(alive, index) - reclaimable
         while len(alive) > 1:  # SGLang never retracts the last one
-            victim = self._pick_one(policy, alive)
+            state.shortfall_tokens = max(0, short)
+            victim = self._pick_one(policy, alive, short)
             alive.remove(victim)
             reclaimable += victim.private_blocks * self._pool.page_size
-            kept = [index[state.request_id] for state in alive]
-            if self.batch.new_tokens_required_next_decode(kept) <= reclaimable:
+            short = self._required(alive, index) - reclaimable
+            if short <= 0:
                 break
             self._pool.retire(victim, self._states)
 
@@ -93,8 +96,12 @@ class Retraction:
             events[0]["hook_ns"] = self.hook_ns
         return events
 
-    def _pick_one(self, policy: VictimPolicy, alive: list[RequestState]) -> RequestState:
-        pick = pick_victim(policy, alive, self._clock())
+    def _required(self, alive: Sequence[RequestState], index: Mapping[str, int]) -> int:
+        """Tokens that SGLang says the next step of these takes."""
+        return self.batch.new_tokens_required_next_decode([index[state.request_id] for state in alive])
+
+    def _pick_one(self, policy: VictimPolicy, alive: list[RequestState], short: int) -> RequestState:
+        pick = pick_victim(policy, alive, self._clock(), short)
         victim = pick.victim
         choice = Choice(victim, "strategy", self._describe(alive), pick.score, pick.select_ns)
         self._choices[victim.request_id] = choice

@@ -23,10 +23,18 @@ class Pick:
     select_ns: int
 
 
-def pick_victim(policy: VictimPolicy, candidates: Sequence[RequestState], now: float) -> Pick:
-    """Asks the policy; what it raises passes through, as does `check_victim`'s `BidValidationError`."""
+def pick_victim(
+    policy: VictimPolicy, candidates: Sequence[RequestState], now: float, needed_tokens: int
+) -> Pick:
+    """Asks the policy for its next victim while `needed_tokens` KV tokens are short.
+
+    What it raises passes through, as does `check_victim`'s `BidValidationError`.
+    """
     start = perf_counter_ns()
-    victim = policy.select(candidates, now)
+    if policy.batches and needed_tokens > 0:
+        victim = policy.select_batch(candidates, needed_tokens, now)[0]
+    else:
+        victim = policy.select(candidates, now)
     select_ns = perf_counter_ns() - start
     check_victim(policy, victim, candidates)
     return Pick(victim, score_of(policy, victim, now), select_ns)

@@ -73,6 +73,17 @@ class KVBlocks:
         ]
         return count - sum([block.ref_cnt > 0 for group in hits for block in group])
 
+    def shortfall(self, request: Any, new_tokens: int) -> int:
+        """Blocks that are not free and that a running request lacks for `new_tokens` more; at least one."""
+        tokens = request.num_computed_tokens + new_tokens
+        lacking = sum(
+            [
+                -(-tokens // size) - len(group.req_to_blocks.get(request.request_id, ()))
+                for group, size in zip(self._groups, self._group_block_sizes, strict=True)
+            ]
+        )
+        return max(1, lacking - self.free())
+
     def cached_free(self) -> int | None:
         """Free blocks whose content can still be hit; None on steps where a large pool is not scanned."""
         if not self.prefix_caching:

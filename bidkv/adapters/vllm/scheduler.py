@@ -189,7 +189,7 @@ class BidKVSchedulerMixin:
                 self._bidkv_had_turn.add(request.request_id)
             else:
                 self._bidkv_withdraw()
-                self._bidkv_choose(request)
+                self._bidkv_choose(request, args[0] if args else kwargs["num_new_tokens"])
             return blocks
         if self._bidkv_gate.open_to(request):
             blocks = self._bidkv_stock_allocate(request, *args, **kwargs)
@@ -200,7 +200,7 @@ class BidKVSchedulerMixin:
         self._bidkv_refused = True
         return None
 
-    def _bidkv_choose(self, requester: Request) -> None:
+    def _bidkv_choose(self, requester: Request, new_tokens: int) -> None:
         start = perf_counter_ns()
         session, running = self._bidkv_session, self.running
         index = running.index(requester)
@@ -209,7 +209,8 @@ class BidKVSchedulerMixin:
         if self._bidkv_host is not None:
             for request, state in zip(running, states, strict=True):
                 state.host_tokens = self._bidkv_host.held(request.request_id)
-        session.pool.shortfall_tokens = self._bidkv_blocks.block_size
+        short = self._bidkv_blocks.shortfall(requester, new_tokens) * self._bidkv_blocks.block_size
+        session.pool.shortfall_tokens = short
         event: dict[str, Any] = {"requester": states[index].request_id, "score": None, "select_ns": 0}
         chosen = running[-1]
         if session.settings.kill_switch:
@@ -218,7 +219,7 @@ class BidKVSchedulerMixin:
             policy = session.strategy.victim
             try:
                 eligible = eligible_victims(states, index, policy)
-                pick = pick_victim(policy, eligible, self._bidkv_clock())
+                pick = pick_victim(policy, eligible, self._bidkv_clock(), short)
                 event |= {"source": "strategy", "score": pick.score, "select_ns": pick.select_ns}
                 chosen = running[[*map(id, states)].index(id(pick.victim))]
                 self._bidkv_mark.set(chosen)
