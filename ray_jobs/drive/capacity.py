@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ray_jobs.drive.capacity_search import Bisection, Probe, evenly_mixed, measure, saturated, spread
-from ray_jobs.drive.config import BenchConfig
+from ray_jobs.drive.config import BenchConfig, CapacityConfig
 from ray_jobs.drive.pilot import Run, Say, engine_facts, find
 from ray_jobs.drive.plan import digest
 from ray_jobs.workload.freeze import freeze_trace
@@ -18,7 +18,9 @@ from ray_jobs.workload.sources import has_file
 from ray_jobs.workload.trace import Trace
 from tracking.errors import require
 
-MIN_REQUESTS, REQUESTS_A_SEAT = 1500, 6
+REQUESTS_A_SEAT = 6
+# The fewest requests in a run and the precision, in a simulation and of a real engine, whose runs take their time.
+SIMULATED, REAL = (1500, 0.02), (300, 0.1)
 NOT_OF_THE_MIX = (
     "name", "load", "loads", "rate", "capacity", "arrivals", "num_requests", "warmup_requests", "warmup_s",
 )  # fmt: skip
@@ -67,7 +69,7 @@ def find_capacities(jobs: Sequence[BenchConfig], say: Say) -> dict[str, Capacity
 
 async def search(job: BenchConfig, run: Run, say: Say) -> Capacity:
     """At most `capacity.max_runs` runs of the workload's requests. Raises ValueError if they do not suffice."""
-    limits, trace = job.capacity, probe_trace(job)
+    limits, trace = limits_of(job), probe_trace(job)
     base = (
         job.run if job.engine.kind != "vllm_sim" else replace(job.run, timeout_s=1e7, request_timeout_s=1e7)
     )
@@ -92,12 +94,21 @@ async def search(job: BenchConfig, run: Run, say: Say) -> Capacity:
     return Capacity(float(f"{bisection.stable:.4g}"), guess, tuple(bisection.probes))
 
 
+def limits_of(job: BenchConfig) -> CapacityConfig:
+    """The job's own, with numbers for what is left to the kind of engine."""
+    fewest, precision = SIMULATED if job.engine.kind == "vllm_sim" else REAL
+    given = job.capacity
+    return replace(
+        given,
+        requests=given.requests or max(fewest, REQUESTS_A_SEAT * job.engine.max_num_seqs),
+        precision=given.precision or precision,
+    )
+
+
 def probe_trace(job: BenchConfig) -> Trace:
     """The requests of a capacity run; their arrivals are set anew for each rate."""
-    workload, settings = job.workload, job.capacity
-    count = workload.num_requests
-    if not has_file(workload.source.kind):
-        count = settings.requests or max(MIN_REQUESTS, REQUESTS_A_SEAT * job.engine.max_num_seqs)
+    workload, settings = job.workload, limits_of(job)
+    count = workload.num_requests if has_file(workload.source.kind) else settings.requests
     requests = replace(
         workload, load="100%", capacity=1.0, num_requests=count, warmup_requests=0, warmup_s=0.0
     )  # fmt: skip
@@ -111,7 +122,7 @@ def key_of(job: BenchConfig) -> str:
     mix = {key: value for key, value in workload.items() if key not in NOT_OF_THE_MIX}
     if has_file(job.workload.source.kind):
         mix["num_requests"] = job.workload.num_requests
-    search = {key: value for key, value in asdict(job.capacity).items() if key != "folder"}
+    search = {key: value for key, value in asdict(limits_of(job)).items() if key != "folder"}
     engine, version, machine = engine_facts(job)
     return digest([mix, engine, version, search, machine])
 

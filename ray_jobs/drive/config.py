@@ -31,17 +31,19 @@ class ClusterConfig:
 class CapacityConfig:
     """How the capacity of an engine under a workload is found: see ray_jobs/drive/capacity.py."""
 
-    precision: float = 0.02  # the capacity is between the rate found and this much more
+    # The capacity is between the rate found and this much more; null = 0.02, of a real engine 0.1.
+    precision: float | None = None
     max_runs: int = 12
-    requests: int | None = (
-        None  # in each run; null = six times engine.max_num_seqs, but at least 1500. A file's
-    )
-    # requests are always those of the workload
+    # In each run; null = six times engine.max_num_seqs, but at least 1500 (of a real engine 300). A file's requests
+    # are always those of the workload.
+    requests: int | None = None
     seed: int = 0  # of the requests
     folder: str = "outputs/capacity"  # what was found before
 
     def __post_init__(self) -> None:
-        require(0.001 <= self.precision <= 0.2, "capacity.precision", self.precision, "from 0.001 to 0.2")
+        if self.precision is not None:
+            allowed = 0.001 <= self.precision <= 0.2
+            require(allowed, "capacity.precision", self.precision, "from 0.001 to 0.2, or null")
         require(self.max_runs >= 4, "capacity.max_runs", self.max_runs, ">= 4")
         if self.requests is not None:
             require(self.requests >= 50, "capacity.requests", self.requests, ">= 50 or null")

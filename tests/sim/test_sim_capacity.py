@@ -122,3 +122,18 @@ def test_a_replay_is_stretched_to_its_share(tmp_path):
     assert (len(times) - 1) / times[-1] == pytest.approx(10.0)
     recorded = np.array([r.arrival_s for r in saved.requests])
     assert np.allclose(times / times[-1], recorded / recorded[-1])
+
+
+def test_a_real_engine_is_asked_in_few_and_short_runs():
+    real = compose_job(*WORKLOAD, "workload.load=95%", "engine=vllm_cpu")
+    simulated = compose_job(*WORKLOAD, "workload.load=95%")
+    assert found.limits_of(real).precision == 0.1 > found.limits_of(simulated).precision == 0.02
+    assert len(found.probe_trace(real).requests) == 300 < len(found.probe_trace(simulated).requests)
+    bisection = Bisection(7.0, found.limits_of(real).precision)
+    while (rate := bisection.next_rate()) is not None:
+        bisection.add(Probe(rate, 0.0, 0.0, growth=1.0 if rate > 6.5 else 0.0))
+    assert len(bisection.probes) <= 3
+    assert (
+        found.limits_of(compose_job(*WORKLOAD, "engine=vllm_cpu", "capacity.precision=0.05")).precision
+        == 0.05
+    )
