@@ -48,17 +48,29 @@ def _parser() -> argparse.ArgumentParser:
         help=f"one of those below, or FILE.py:CLASS; without it, what {STRATEGY_VARIABLE} says",
     )  # fmt: skip
     parser.add_argument("--model", help="goes to vllm serve, which wants it in front")
-    parser.add_argument("--bidkv-admission", help="replaces the strategy's admission order")
-    parser.add_argument("--bidkv-victim", help="replaces the strategy's victim policy")
-    parser.add_argument("--bidkv-params", type=_json_object, default={}, help="JSON for the victim policy")
+    parser.add_argument("--bidkv-admission", metavar="NAME", help="replaces the strategy's admission order")
+    parser.add_argument("--bidkv-victim", metavar="NAME", help="replaces the strategy's victim policy")
     parser.add_argument(
-        "--bidkv-admission-params", type=_json_object, default={}, help="JSON for the admission"
+        "--bidkv-params", type=_json_object, default={}, metavar="JSON", help="for the victim policy"
     )
-    parser.add_argument("--bidkv-seed", type=int, default=0)
-    parser.add_argument("--bidkv-events", help="JSON Lines file for preemptions and finished requests")
-    parser.add_argument("--bidkv-steps", help="JSON Lines file with one record per engine step")
-    parser.add_argument("--bidkv-control", help="control file to switch a running server")
-    parser.add_argument("--additional-config", type=_json_object, default={}, help="merged with bidkv's own")
+    parser.add_argument(
+        "--bidkv-admission-params",
+        type=_json_object,
+        default={},
+        metavar="JSON",
+        help="for the admission policy",
+    )
+    parser.add_argument("--bidkv-seed", type=int, default=0, metavar="N", help="for policies that draw")
+    parser.add_argument(
+        "--bidkv-events", metavar="FILE", help="JSON Lines file for preemptions and finished requests"
+    )
+    parser.add_argument(
+        "--bidkv-steps", metavar="FILE", help="JSON Lines file with one record per engine step"
+    )
+    parser.add_argument("--bidkv-control", metavar="FILE", help="control file to switch a running server")
+    parser.add_argument(
+        "--additional-config", type=_json_object, default={}, metavar="JSON", help="merged with bidkv's own"
+    )
     return parser
 
 
