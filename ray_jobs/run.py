@@ -48,6 +48,7 @@ def cli() -> None:
     trying = sys.argv[1:2] == ["try"]
     if not trying and not any(argument.startswith(("-", "hydra.mode")) for argument in sys.argv[1:]):
         sys.argv.append("--multirun")  # before Hydra has read that from the configuration, it refuses commas
+    os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"  # a bar for every small file
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and we print one line instead of its several
     try:
         with exit_on_bad_input():

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+import re
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 
 import hydra
 import pandas as pd
@@ -15,17 +15,19 @@ from rich.console import Console
 from rich.progress import track
 
 from tracking.cli import CONF, exit_on_bad_input, run_command
+from tracking.compare import compare_sweep
 from tracking.config import ReportConfig
-from tracking.evidence.comparison import Comparison, Table, compare
+from tracking.evidence.baseline import default_baseline
+from tracking.evidence.comparison import Table
 from tracking.plots.overhead import selector_times
 from tracking.reporting.answer import log_answer
-from tracking.reporting.figures import sweep_figure
-from tracking.reporting.headline import headline
-from tracking.reporting.page import Grid, Note, Page, Picture, Section
-from tracking.reporting.render import CALLED, EXPLORATORY
+from tracking.reporting.definitions import strategies_section
+from tracking.reporting.headline import headline, overall
+from tracking.reporting.page import Page, Section
 from tracking.reporting.sections import (
     by_strategy,
     cell_parts,
+    environment_of,
     environment_section,
     metrics_section,
     overhead_section,
@@ -33,25 +35,19 @@ from tracking.reporting.sections import (
     timeline_section,
     verdict_parts,
 )
+from tracking.reporting.summary import FEW, summary_section
+from tracking.store.address import page_of
 from tracking.store.reader import RunReader, StoredRun, StoredSweep, cell_titles
 
-HEADLINE = {
-    "ttft_mean_s": "mean TTFT ↓",
-    "e2e_rmst_s": "mean E2E ↓",
-    "throughput_tok_s": "tokens/s ↑",
-    "slo_attainment": "within SLO ↑",
-    "executed_tax": "executed tax ↓",
-    "preemptions_max": "most preempt. ↓",
-}
+LARGE = 3  # workloads and loads; a page with more has its figures as PNG, and some for the hardest load only
 
 ConfigStore.instance().store(name="report_schema", node=ReportConfig)
 
 
 def compare_if_possible(sweep: StoredSweep, config: ReportConfig) -> tuple[list[Table], str | None]:
     """The comparisons of a sweep; or none, and why there cannot be any."""
-    rules, strategies = config.guardrails.rules, config.strategies
     try:
-        return compare(sweep, config.baseline, config.metrics, rules, strategies, config), None
+        return compare_sweep(sweep, config), None
     except ValueError as error:
         return [], str(error)
 
@@ -64,12 +60,17 @@ def build_page(sweep: StoredSweep, config: ReportConfig, tables: list[Table], re
     runs = [run for run in sweep.runs if not config.strategies or run.strategy in config.strategies]
     if not runs:
         raise ValueError(f"sweep {sweep.name}: no finished run to report")
-    chosen = _chosen_run(runs, config)
+    baseline = config.baseline or default_baseline(sweep.strategies)
+    chosen = _chosen_run(runs, config, baseline)
     cells = defaultdict(list)
     for run in runs:
         cells[run.cell].append(run)
     titles = cell_titles(cells)
-    sections = [_summary(sweep, runs, titles, tables, refusal)]
+    hardest = max(cells, key=lambda cell: sum(run.metrics.get("preemptions", 0) for run in cells[cell]))
+    sections = [
+        summary_section(sweep, runs, titles, tables, refusal),
+        strategies_section(by_strategy(runs, baseline)),
+    ]
     times: dict[str, list[pd.DataFrame]] = defaultdict(list)
     environments = []
     terminal = Console(stderr=True)
@@ -79,87 +80,39 @@ def build_page(sweep: StoredSweep, config: ReportConfig, tables: list[Table], re
     for number, (cell, members) in enumerate(bar, 1):
         section = Section(titles[cell])
         for table in (table for table in tables if table.title == titles[cell]):
-            section.parts += verdict_parts(table, f"{number}-{table.state.replace(' ', '-')}")
-        section.parts += cell_parts(titles[cell], str(number), by_strategy(members, config.baseline))
+            section.parts += verdict_parts(
+                table, f"{number}-{table.state.replace(' ', '-')}", len(tables) > FEW
+            )
+        whole = len(cells) <= LARGE or cell == hardest
+        section.parts += cell_parts(titles[cell], str(number), by_strategy(members, baseline), whole)
         sections.append(section)
         for run in members:
             times[run.strategy].append(selector_times(run.result))
-            environments.append(run.result.environment)
+            environments.append(environment_of(run))
             run.release()
+        for picture in section.pictures:
+            picture.draw(vector=len(cells) <= LARGE)
     sections += [
         rates_section(runs),
-        overhead_section(by_strategy(runs, config.baseline), times),
+        overhead_section(by_strategy(runs, baseline), times),
         timeline_section(chosen),
         environment_section(runs, environments, chosen, titles),
         metrics_section(),
     ]
     strategies = len({run.strategy for run in runs})
-    subtitle = (
-        f"sweep {sweep.sweep_id}: {len(runs)} runs of {strategies} strategies, baseline {config.baseline}"
-    )
-    return Page(f"BidKV report: {sweep.name}", subtitle, [section for section in sections if section])
+    subtitle = f"sweep {sweep.sweep_id}: {len(runs)} runs of {strategies} strategies, baseline {baseline}"
+    shown = [section for section in sections if section and section.parts]
+    return Page(f"BidKV report: {sweep.name}", subtitle, shown, vector=len(cells) <= LARGE)
 
 
-def _summary(
-    sweep: StoredSweep, runs: list[StoredRun], titles: dict, tables: list[Table], refusal: str | None
-) -> Section:
-    """What a reader should take away, in words and one figure."""
-    parts: list = [Note(f"No verdict: {refusal}.", strong=True)] if refusal else []
-    parts += [Note(f"{table.title}: {headline(table)}.") for table in tables]
-    failed = {run.name for run in sweep.failed}
-    for what, names in (
-        ("Failed, counts as the worst result of its seed", [n for n in sweep.unfinished if n in failed]),
-        ("Not finished, left out", [n for n in sweep.unfinished if n not in failed]),
-    ):
-        if names:
-            parts.append(Note(f"{what}: {', '.join(names)}.", strong=True))
-    if tables:
-        metrics = [name for name in HEADLINE if any(c.metric == name for t in tables for c in t.comparisons)]
-        header = ["workload", "strategy", *(HEADLINE[name] for name in metrics), "guardrails"]
-        rows = [row for table in tables for row in summary_rows(table, metrics)]
-        caption = f"Verdict and ratio against {tables[0].baseline}. All metrics and intervals are below."
-        parts.append(Grid(header, rows, caption, range(2, 2 + len(metrics))))
-    rows = [SimpleNamespace(group=titles[r.cell], strategy=r.strategy, metrics=r.metrics) for r in runs]
-    caption = "Bars are means over runs, dots are runs."
-    return Section("In short", [*parts, Picture("sweep", sweep_figure(rows), caption)])
-
-
-def summary_rows(table: Table, metrics: Sequence[str]) -> list[list[str]]:
-    """A row for each strategy: its verdict in each of `metrics`, and how the guardrails stand."""
-    rows = []
-    for strategy in table.strategies:
-        found = {c.metric: _in_short(c) for c in table.comparisons if c.strategy == strategy}
-        checks = Counter(check.status for check in table.guardrails if check.strategy == strategy)
-        name = table.title + (f" ({table.state})" if table.state != "ok" else "")
-        rows.append(
-            [
-                name if strategy == table.strategies[0] else "",
-                strategy,
-                *(found.get(metric, "-") for metric in metrics),
-                ", ".join(f"{count} {status}" for status, count in checks.items()) or "-",
-            ]
-        )
-    return rows
-
-
-def _in_short(comparison: Comparison) -> str:
-    """The verdict, shortened, and the ratio."""
-    ratio = comparison.test.ratio
-    words = {"no difference shown": "no diff.", "too few runs": "too few", "no pressure": "-"}
-    word = words.get(comparison.verdict, comparison.verdict)
-    if comparison.exploratory and word in CALLED:
-        word += EXPLORATORY
-    return f"{word} {ratio.value:.2f}x" if ratio else word
-
-
-def _chosen_run(runs: list[StoredRun], config: ReportConfig) -> StoredRun:
+def _chosen_run(runs: list[StoredRun], config: ReportConfig, baseline: str) -> StoredRun:
     """The run asked for, or the baseline's run (failing that, any) with the most preemptions."""
     if config.run is not None:
         found = next((run for run in runs if run.run_id.startswith(config.run)), None)
         if found is None:
             raise ValueError(f"run={config.run!r}: not a finished run of the sweep")
         return found
-    return max(runs, key=lambda r: (r.strategy == config.baseline, r.metrics.get("preemptions", 0)))
+    return max(runs, key=lambda r: (r.strategy == baseline, r.metrics.get("preemptions", 0)))
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="report")
@@ -171,13 +124,33 @@ def main(config: DictConfig) -> None:
         sweep = reader.sweeps(settings.sweep)
         tables, refusal = compare_if_possible(sweep, settings)
         page = build_page(sweep, settings, tables, refusal)
-    folder = Path(settings.folder)
-    for path in page.write(folder):
-        print(path)
+    folder = Path(settings.folder) / folder_name(sweep)
+    for sentence in sentences(tables, refusal):
+        print(sentence)
+    html, markdown = page.write(folder)
     reader.client.log_artifacts(sweep.sweep_id, str(folder), "report")
     if tables:
         log_answer(reader.client, sweep.sweep_id, tables)
-    print(f"also in MLflow: run {sweep.sweep_id}, artifacts, report/")
+    print(f"\nreport   {html.resolve().as_uri()}\n         {markdown}")
+    if any(picture.name == "frontier" for section in page.sections for picture in section.pictures):
+        print(f"figure   {folder / 'figures' / 'frontier.png'}")
+    print(
+        f"browse   {page_of(settings.tracking.uri, reader.experiment_id, sweep.sweep_id)}, artifacts, report/"
+    )
+
+
+def sentences(tables: Sequence[Table], refusal: str | None) -> list[str]:
+    """What the report opens with: the answer over all loads, or that of each."""
+    if refusal:
+        return [f"no verdict: {refusal}"]
+    over_all = overall(tables)
+    return [over_all] if over_all else [f"{table.title}: {headline(table)}" for table in tables]
+
+
+def folder_name(sweep: StoredSweep) -> str:
+    """The sweep's name as a folder, ended by the beginning of its id: "sim_quick-5x8-dd0a798d"."""
+    name = sweep.name.replace("\N{MULTIPLICATION SIGN}", "x").removesuffix(sweep.sweep_id[:8])
+    return "-".join([*re.findall(r"[\w.]+", name, re.ASCII), sweep.sweep_id[:8]])
 
 
 def cli() -> None:

@@ -12,7 +12,7 @@ COLOURS = (BLACK, BLUE, SKY, RED, GREEN, OLIVE, ORANGE, PINK, WINE, GREY, INDIGO
 
 # In this order; those of one colour are seldom in one sweep, and differ in mark and line.
 KNOWN = {
-    "stock": BLACK, "preempt-evict": BLACK, "sglang_default": BLACK, "stock-again": BLACK,
+    "stock-unmodified": GREY, "stock": BLACK, "preempt-evict": BLACK, "sglang_default": BLACK, "stock-again": BLACK,
     "stock-watermark-0.02": BROWN, "stock-watermark-0.05": INDIGO, "watermark": INDIGO, "stock-no-reserve": GREY,
     "stock-seqs-16": PINK, "stock-seqs-128": WINE, "stock-offload": SKY,
     "lcf": GREEN, "lcf-guard": SKY, "cost-aware": BLUE, "residual-cost": BROWN, "least-progress": OLIVE,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from ray_jobs.drive.config import BenchConfig
 from ray_jobs.drive.sweep import SweepOutcome
 from tracking.evidence.baseline import default_baseline
-from tracking.store.address import page_of
+from tracking.store.address import page_of, table_of
 from tracking.store.config import TrackingConfig
 
 
@@ -32,11 +32,15 @@ def next_steps(
         more = "a verdict needs two strategies and several seeds: strategy=stock,lcf-guard 'seed=range(8)'"
         steps.append(("compare", f"python -m tracking.compare {overrides}" if comparable else more))
         steps.append(("report", f"python -m tracking.report {overrides}"))
+    here = page_of(tracking.uri, outcome.experiment_id, outcome.sweep_id)
     if tracking.uri.startswith(("http://", "https://")):
-        steps.append(("browse", page_of(tracking.uri, outcome.experiment_id, outcome.sweep_id)))
+        steps.append(("browse", here))
     else:
-        steps.append(("browse", f"mlflow ui --backend-store-uri {shlex.quote(tracking.uri)}"))
-        steps.append(("", page_of(tracking.uri, outcome.experiment_id, outcome.sweep_id)))
+        steps += [
+            ("browse", f"mlflow ui --backend-store-uri {shlex.quote(tracking.uri)}"),
+            ("", f"this sweep {here}"),
+        ]
+    steps.append(("", f"all runs   {table_of(tracking.uri, outcome.experiment_id)}"))
     if outcome.failed:
         steps.append(("failed", "; ".join(outcome.failed)))
     if outcome.waiting:

@@ -3,45 +3,19 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
-from pathlib import Path
 
-import pytest
-from synthetic_store import log_sweep
+from report_command import report
 
 from tracking.config import ReportConfig
 from tracking.metrics.catalogue import METRICS
 from tracking.report import build_page, compare_if_possible
 from tracking.store.reader import RunReader
 
-ROOT = Path(__file__).parents[2]
-
-
-def report(*overrides: str) -> subprocess.CompletedProcess:
-    arguments = [sys.executable, "-m", "tracking.report", *overrides]
-    return subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=180)
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("report-store")
-    return log_sweep(folder, seeds=range(2), rates=(3.0, 8.0), requests=60, name="two-loads")
-
-
-@pytest.fixture(scope="module")
-def page(store, tmp_path_factory):
-    tracking, _ = store
-    folder = tmp_path_factory.mktemp("page")
-    done = report(f"tracking.uri={tracking.uri}", "sweep=two-loads", f"folder={folder}")
-    assert done.returncode == 0, done.stderr
-    return folder
-
 
 def test_the_page_is_self_contained_and_has_every_section(page):
     html = (page / "report.html").read_text()
     assert not re.search(r'(?:src|href)="(?!data:|#)', html)
-    for title in ("In short", "mixed at 3 req/s", "mixed at 8 req/s", "Over the load", "Selector overhead",
+    for title in ("In short", "Strategies", "mixed at 3 req/s", "mixed at 8 req/s", "Over the load", "Selector overhead",
                   "One run, request by request", "Environment", "Metrics"):  # fmt: skip
         assert f">{title}</h2>" in html
     assert html.count('<img src="data:image/svg+xml;base64,') >= 9
@@ -57,24 +31,24 @@ def test_the_markdown_shows_figures_that_are_there(page):
     assert all((page / name).read_bytes()[:4] == b"\x89PNG" for name in names)
 
 
-def test_the_environment_names_versions_traces_and_configuration(store, page):
-    tracking, _ = store
+def test_the_environment_names_versions_traces_and_configuration(two_loads, page):
+    tracking, _ = two_loads
     html = (page / "report.html").read_text()
     for run in RunReader(tracking.uri, tracking.experiment).sweep("latest").runs:
         assert run.trace_hash in html
     assert "git_commit" in html and "engine.num_blocks: &#39;600&#39;" in html
 
 
-def test_the_page_is_an_artifact_of_the_sweep(store, page):
-    tracking, sweep_id = store
+def test_the_page_is_an_artifact_of_the_sweep(two_loads, page):
+    tracking, sweep_id = two_loads
     client = RunReader(tracking.uri, tracking.experiment).client
     assert {"report/report.html", "report/report.md", "report/figures"} <= {
         file.path for file in client.list_artifacts(sweep_id, "report")
     }
 
 
-def test_a_single_seed_has_a_page_without_a_verdict(store):
-    tracking, _ = store
+def test_a_single_seed_has_a_page_without_a_verdict(two_loads):
+    tracking, _ = two_loads
     sweep = RunReader(tracking.uri, tracking.experiment).sweep("latest")
     sweep.runs = [run for run in sweep.runs if run.seed == "0" and run.rate == 8.0]
     config = ReportConfig(baseline="preempt-evict")
@@ -84,8 +58,8 @@ def test_a_single_seed_has_a_page_without_a_verdict(store):
     assert {"mixed at 8 req/s", "Environment"} <= {section.title for section in page.sections}
 
 
-def test_bad_input_writes_nothing(store, tmp_path):
-    tracking, _ = store
+def test_bad_input_writes_nothing(two_loads, tmp_path):
+    tracking, _ = two_loads
     done = report(f"tracking.uri={tracking.uri}", f"folder={tmp_path}/out", "run=zzz")
     assert done.returncode == 2
     assert "run='zzz'" in done.stderr and len(done.stderr.strip().splitlines()) == 1

@@ -12,6 +12,8 @@ from matplotlib.ticker import MaxNLocator
 from tracking.metrics.catalogue import METRICS
 from tracking.plots.style import FAINT, INK, look, new_figure, strategy_styles
 
+FROM_THE_TOP = ("slo_attainment", "completion_rate")
+
 Values = Mapping[str, Sequence[Mapping[str, float]]]  # strategy -> the metrics of its runs
 
 
@@ -42,8 +44,35 @@ def summary_figure(groups: Mapping[str, Values], metrics: Mapping[str, str]) -> 
             row.suptitle(group, x=0.01, ha="left", fontsize=11, fontweight="bold")
             axes = row.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
             for ax, (metric, label) in zip(axes, metrics.items(), strict=True):
-                draw_bars(ax, values, metric, label)
+                (draw_dots if metric in FROM_THE_TOP else draw_bars)(ax, values, metric, label)
         return figure
+
+
+def draw_dots(ax: Axes, values: Values, metric: str, label: str) -> None:
+    """As `draw_bars`, for a share near 100 %: marks on an axis that ends there, so that 95 is told from 98."""
+    styles = strategy_styles(values)
+    lowest = 100.0
+    for row, (name, runs) in enumerate(values.items()):
+        found = _of(runs, metric, 100)
+        if not len(found):
+            ax.text(0, row, " -", va="center", fontsize=9, transform=ax.get_yaxis_transform())
+            continue
+        if len(found) > 1:
+            ax.plot(found, np.full(len(found), row), "o", ms=3.2, mfc="white", mec=INK, mew=0.7)
+        ax.plot(found.mean(), row, styles[name]["marker"], color=styles[name]["color"], ms=7)
+        ax.annotate(
+            f"{found.mean():.3g}", (1.0, row), xycoords=ax.get_yaxis_transform(), xytext=(3, 0),
+            textcoords="offset points", va="center", fontsize=9, color=INK,
+        )  # fmt: skip
+        lowest = min(lowest, found.min())
+    ax.set_xlim(*share_limits(lowest))
+    _rows_of(ax, values, label)
+
+
+def share_limits(lowest: float) -> tuple[float, float]:
+    """Ends of an axis of percents that shows `lowest` and 100."""
+    room = max(100.0 - lowest, 1.0)
+    return max(-2.0, lowest - 0.12 * room), 100.0 + 0.06 * room
 
 
 def draw_bars(ax: Axes, values: Values, metric: str, label: str) -> None:
@@ -65,7 +94,11 @@ def draw_bars(ax: Axes, values: Values, metric: str, label: str) -> None:
         widest = max(widest, end, ax.dataLim.x1)
     if METRICS[metric].unit == "preemptions":
         ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-    ax.set_xlim(0, 1.22 * widest or 1)
+    ax.set_xlim(0, 1.3 * widest or 1)
+    _rows_of(ax, values, label)
+
+
+def _rows_of(ax: Axes, values: Values, label: str) -> None:
     ax.set_yticks(range(len(values)), list(values))
     ax.set_ylim(len(values) - 0.45, -0.55)
     ax.set_xlabel(label, fontsize=9)

@@ -5,24 +5,23 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
 
 from tracking.evidence.comparison import Comparison, Table
 from tracking.metrics.catalogue import metric_title
+from tracking.plots.ratios import FARTHEST, clipped, ratio_axis, reach_of
 from tracking.plots.style import INK, look, new_figure, say_empty
 
 LOOKS = {
     "better": ("#0072B2", "o"),
     "worse": ("#D55E00", "s"),
     "different": ("#CC79A7", "D"),
-    "equivalent": ("#8a8a8a", "o"),
+    "equivalent": ("#8a8a8a", "P"),
     "no difference shown": ("#8a8a8a", "o"),
     "too few runs": ("#bdbdbd", "o"),
     "no pressure": ("#bdbdbd", "o"),
 }
-FARTHEST = 4.0  # ratios beyond it sit at the edge with their value beside them
 FAR_OUT = 1e6  # for an interval that ends at 0 or infinity; off every axis
-TICKS = (1.02, 1.05, 1.1, 1.2, 1.5, 2)
+NOT_CALLED = ("interval leaves out 1, not significant after correction", "#5a5a5a", "D")
 ACROSS = 3  # panels side by side
 
 
@@ -43,14 +42,22 @@ def forest_figure(table: Table) -> Figure:
         if not metrics:
             say_empty(axes[0], "no metric is positive in every run")
             return figure
-        _set_ticks(axes[0], rows)
-        used = {row.verdict for row in rows}
+        reach = reach_of(
+            x for row in rows for x in (row.test.ratio.low, row.test.ratio.high, row.test.ratio.value)
+        )
+        for ax in axes[: len(table.strategies)]:
+            ratio_axis(ax.xaxis, reach, reach)
+            ax.tick_params(axis="x", labelbottom=True)  # under every column, also of panels with others below
+        used = {_look(row) for row in rows}
+        known = [*((word, *look_of) for word, look_of in LOOKS.items()), NOT_CALLED]
         handles = [
-            axes[0].plot([], [], marker, color=colour, label=word)[0]
-            for word, (colour, marker) in LOOKS.items()
-            if word in used
+            axes[0].plot(
+                [], [], marker, color=colour, mfc="white" if word == NOT_CALLED[0] else colour, label=word
+            )[0]
+            for word, colour, marker in known
+            if (word, colour, marker) in used
         ]
-        figure.legend(handles=handles, loc="outside upper right", ncols=len(handles))
+        figure.legend(handles=handles, loc="outside upper right", ncols=min(4, len(handles)))
         figure.supxlabel(f"ratio to {table.baseline}, 95 % interval", fontsize=10)
         return figure
 
@@ -59,18 +66,18 @@ def _draw(ax: Axes, rows: list[Comparison], metrics: list[str]) -> None:
     ax.axvline(1, color=INK, linewidth=0.8)
     for row in rows:
         y, ratio = metrics.index(row.metric), row.test.ratio
-        colour, marker = LOOKS[row.verdict]
+        word, colour, marker = _look(row)
         if not np.isnan(ratio.low):
             ends = np.clip([ratio.low, ratio.high], 1 / FAR_OUT, FAR_OUT)
             ax.plot(ends, [y, y], color=colour, linewidth=1.8, solid_capstyle="butt")
-        ax.plot(np.clip(ratio.value, 1 / FARTHEST, FARTHEST), y, marker, color=colour, markersize=5)
+        face = "white" if word == NOT_CALLED[0] else colour
+        ax.plot(clipped(ratio.value), y, marker, color=colour, markerfacecolor=face, markersize=5)
         if not 1 / FARTHEST <= ratio.value <= FARTHEST:
             _write_value(ax, ratio.value, y)
     ax.set_yticks(range(len(metrics)), [metric_title(metric) for metric in metrics], fontsize=9)
     ax.set_ylim(len(metrics) - 0.4, -0.6)
     ax.grid(axis="x", color="#e8e8e8")
     ax.tick_params(axis="y", length=0)
-    ax.set_xscale("log")
 
 
 def _write_value(ax: Axes, ratio: float, y: int) -> None:
@@ -80,14 +87,8 @@ def _write_value(ax: Axes, ratio: float, y: int) -> None:
     ax.annotate(f"{ratio:.3g}x", (edge, y), ha=side, va="bottom", fontsize=8, **offset)
 
 
-def _set_ticks(ax: Axes, rows: list[Comparison]) -> None:
-    """A log axis around 1 with round ratios, the same for all panels (they share x)."""
-    ends = [x for row in rows for x in (row.test.ratio.low, row.test.ratio.high, row.test.ratio.value)]
-    with np.errstate(divide="ignore"):  # a ratio of 0 or inf: one of the two failed
-        farthest = np.nanmax(np.abs(np.log(ends)))
-    reach = float(np.clip(1.08 * farthest, np.log(1.05), np.log(FARTHEST)))
-    ax.set_xlim(np.exp(-reach), np.exp(reach))
-    step = next((step for step in TICKS if np.log(step) >= reach / 2.2), TICKS[-1])
-    ticks = [1 / step, 1.0, step]
-    ax.set_xticks(ticks, [f"{tick:.3g}" for tick in ticks])
-    ax.xaxis.set_minor_locator(NullLocator())
+def _look(row: Comparison) -> tuple[str, str, str]:
+    """Word of the legend, colour and mark."""
+    if row.verdict in ("no difference shown", "too few runs") and row.test.excludes_equal:
+        return NOT_CALLED
+    return row.verdict, *LOOKS[row.verdict]

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from tracking.plots.bars import share_limits
 from tracking.plots.style import INK, label_line_ends, look, new_figure, plain_log, strategy_styles
 
 COLUMNS = ("strategy", "rate", "throughput_tok_s", "e2e_mean_s", "slo_attainment", "saturated")
@@ -31,7 +32,8 @@ def rates_figure(rows: Sequence[dict], title: str = "") -> Figure:
         _draw(
             slo, table.assign(slo_attainment=100 * table["slo_attainment"]), "rate", "slo_attainment", styles
         )
-        slo.set(xlabel="offered rate, requests/s", ylabel="requests within the SLO, %", ylim=(-2, 104))
+        slo.set(xlabel="offered rate, requests/s", ylabel="requests within the SLO, %")
+        slo.set_ylim(share_limits(100 * float(table["slo_attainment"].min())))
         rates = sorted(table["rate"].unique())
         slo.set_xticks(rates, [f"{rate:g}" for rate in rates])
         _label(slo, table, styles)

@@ -33,6 +33,8 @@ def calibration_figure(costs: Mapping[str, pd.DataFrame], title: str = "") -> Fi
                 _draw(ax, table, cost, styles[name]["color"])
                 if line == 0:
                     ax.set_title(name)
+                else:
+                    ax.tick_params(axis="x", labelbottom=True)  # also where another strategy stands below
                 if i % columns == 0:
                     ax.set_ylabel(label)
         figure.supxlabel("predicted disruption δ (no unit)", fontsize=10)

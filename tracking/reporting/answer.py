@@ -13,7 +13,7 @@ from mlflow.entities import Metric, RunTag
 from tracking.evidence.comparison import Table
 from tracking.evidence.outcomes import outcome
 from tracking.evidence.pooled import COLUMNS, strategy_p99
-from tracking.reporting.headline import headline
+from tracking.reporting.headline import headline, overall
 
 DESCRIPTION = "mlflow.note.content"  # the tag that MLflow shows as a run's description
 BATCH_LIMIT = 1000  # metrics a request, MLflow's own limit
@@ -25,7 +25,11 @@ def log_answer(client: MlflowClient, sweep_id: str, tables: Sequence[Table]) -> 
 
     Metrics are named "workload and load/strategy/metric"; ends of intervals have ".low" and ".high".
     """
-    text = "\n\n".join(f"**{table.title}**, against {table.baseline}: {headline(table)}." for table in tables)
+    lead = overall(tables)
+    text = f"{lead}.\n\n" if lead else ""
+    text += "\n\n".join(
+        f"**{table.title}**, against {table.baseline}: {headline(table)}." for table in tables
+    )
     tags = [RunTag(DESCRIPTION, text)]
     for table in tables:
         for check in table.guardrails:

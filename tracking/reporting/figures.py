@@ -9,16 +9,20 @@ from matplotlib.figure import Figure
 
 from tracking.plots.bars import preemption_figure, summary_figure
 from tracking.plots.cdf import cdf_figure
+from tracking.plots.classes import classes_figure
 from tracking.plots.forest import forest_figure
+from tracking.plots.frontier import frontier_figure
 from tracking.plots.kv import kv_figure
 from tracking.plots.overhead import overhead_figure
 from tracking.plots.overview import run_figure
 from tracking.plots.rates import rates_figure
+from tracking.plots.regimes import regime_figure
 from tracking.plots.surrogate import calibration_figure
 
 __all__ = [
-    "calibration_figure", "cdf_figure", "forest_figure", "kv_figure", "overhead_figure", "preemption_figure",
-    "rates_figure", "run_figure", "summary_figure", "sweep_figure",
+    "calibration_figure", "cdf_figure", "classes_figure", "forest_figure", "frontier_figure", "kv_figure",
+    "overhead_figure", "preemption_figure", "rates_figure", "regime_figure", "run_figure", "summary_figure",
+    "sweep_figure",
 ]  # fmt: skip
 
 SWEEP_METRICS = {

@@ -112,13 +112,11 @@ def _winner(table: Table, row: Comparison) -> str:
     parts = [f"{row.strategy}: {short_name(row.metric)} {effect(row.test, row.metric)}"]
     checks = table.guards(row.strategy)
     for status in ("unsure", "not measured"):
-        names = [
-            short_name(check.metric) + (f" ({times(check.ratio)})" if check.ratio else "")
-            for check in checks
-            if check.status == status
-        ]
-        if names:
-            parts.append(f"{_joined(names)} {status}")
+        some = [check for check in checks if check.status == status]
+        if some:
+            sizes = ", ".join(times(check.ratio) for check in some if check.ratio)
+            names = _joined([short_name(check.metric) for check in some])
+            parts.append(f"{names} {status}" + (f" ({sizes})" if sizes else ""))
     if any(check.status == "held" for check in checks):
         parts.append("other guardrails held" if len(parts) > 1 else "guardrails held")
     return ", ".join(parts)

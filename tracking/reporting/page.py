@@ -17,7 +17,8 @@ from PIL import Image
 
 from tracking.plots.style import look
 
-SVG_LIMIT = 400_000  # bytes; a page with dozens of larger ones is slow to open
+SVG_LIMIT = 150_000  # bytes; a page with dozens of larger ones is slow to open
+PNG_COLOURS = 256  # a palette: a third of the size, and a figure has few colours
 
 
 def png(figure: Figure) -> bytes:
@@ -26,7 +27,8 @@ def png(figure: Figure) -> bytes:
     canvas = FigureCanvasAgg(figure)
     with look():  # ticks are made when they are drawn, and look as it is said then
         canvas.draw()
-    Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").save(buffer, "png")
+    image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    image.quantize(PNG_COLOURS, dither=Image.Dither.NONE).save(buffer, "png")
     return buffer.getvalue()
 
 
@@ -43,7 +45,7 @@ class Picture:
     """A figure with a file name (no suffix) and a caption that says how to read it."""
 
     name: str
-    figure: Figure
+    figure: Figure | None
     caption: str = ""
     kind: str = "picture"
 
@@ -51,32 +53,45 @@ class Picture:
     def png(self) -> bytes:
         return png(self.figure)
 
-    @property
-    def uri(self) -> str:
-        """The figure as a data URI, so that ids of several SVGs on a page cannot clash; PNG if it is large."""
-        kind, data = "svg+xml", svg(self.figure)
-        if len(data) > SVG_LIMIT:
-            kind, data = "png", self.png
-        return f"data:image/{kind};base64," + base64.b64encode(data).decode()
+    @cached_property
+    def svg(self) -> bytes:
+        return svg(self.figure)
+
+    def draw(self, vector: bool = True) -> None:
+        """Makes the files and forgets the figure, which keeps what it was drawn from."""
+        if vector:
+            _ = self.svg
+        _ = self.png
+        self.figure = None
+
+    def uri(self, vector: bool) -> str:
+        """The figure as a data URI, so that ids of several SVGs on a page cannot clash; PNG if that is smaller
+        by far, or unless `vector`."""
+        if vector and len(self.svg) <= SVG_LIMIT:
+            return "data:image/svg+xml;base64," + base64.b64encode(self.svg).decode()
+        return "data:image/png;base64," + base64.b64encode(self.png).decode()
 
 
 @dataclass
 class Grid:
-    """A table of strings. `word_columns` hold verdicts, which the page colours by first word."""
+    """A table of strings. `word_columns` hold verdicts, which the page colours by first word; one that is
+    `folded` opens at a click, and on paper."""
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     caption: str = ""
     word_columns: Sequence[int] = ()
+    folded: bool = False
     kind: str = "grid"
 
 
 @dataclass
 class Note:
-    """A sentence; `strong` ones are warnings."""
+    """A sentence; `strong` ones are warnings, a `lead` is the answer."""
 
     text: str
     strong: bool = False
+    lead: bool = False
     kind: str = "note"
 
 
@@ -97,6 +112,10 @@ class Section:
     parts: list[Picture | Grid | Note | Listing] = field(default_factory=list)
 
     @property
+    def pictures(self) -> list[Picture]:
+        return [part for part in self.parts if isinstance(part, Picture)]
+
+    @property
     def anchor(self) -> str:
         return "".join(c if c.isalnum() else "-" for c in self.title.lower())
 
@@ -108,15 +127,15 @@ class Page:
     title: str
     subtitle: str
     sections: list[Section]
+    vector: bool = True  # figures in the HTML are SVG where that is not large
 
     def write(self, folder: Path) -> list[Path]:
         """Writes report.html, report.md and, for the latter, figures/*.png; returns the first two."""
         figures = folder / "figures"
         figures.mkdir(parents=True, exist_ok=True)
         for section in self.sections:
-            for part in section.parts:
-                if isinstance(part, Picture):
-                    (figures / f"{part.name}.png").write_bytes(part.png)
+            for picture in section.pictures:
+                (figures / f"{picture.name}.png").write_bytes(picture.png)
         templates = Environment(
             loader=PackageLoader("tracking.reporting"),
             autoescape=lambda name: ".html" in name,

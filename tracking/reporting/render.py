@@ -8,12 +8,11 @@ from rich.console import Group
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from tracking.evidence.classes import ClassResult
 from tracking.evidence.comparison import Comparison, Table
 from tracking.evidence.guardrails import GuardrailCheck
 from tracking.evidence.statistics import Interval
 from tracking.metrics.catalogue import METRICS, metric_title
-from tracking.reporting.words import change, size
+from tracking.reporting.words import size
 
 HEADER = (
     "metric", "strategy", "verdict", "ratio [95 %]", "difference [95 %]", "p (Holm)", "baseline", "mean",
@@ -21,7 +20,6 @@ HEADER = (
 )  # fmt: skip
 VERDICT_COLUMN = HEADER.index("verdict")
 GUARDRAIL_HEADER = ("guardrail", "strategy", "status", "limit", "ratio [95 %]", "from")
-CLASS_HEADER = ("strategy", "class", "mean E2E [95 %]", "pairs", "missed by the baseline", "missed")
 COLOURS = {
     "better": "green", "worse": "red", "different": "blue", "equivalent": "dim", "no difference shown": "dim",
     "too few runs": "yellow", "no pressure": "dim",
@@ -101,12 +99,6 @@ def guardrail_cells(check: GuardrailCheck) -> tuple[str, ...]:
     """The cells under GUARDRAIL_HEADER."""
     ratio = interval(check.ratio, 3) if check.ratio else "-"
     return check.metric, check.strategy, check.status, check.limit, ratio, check.how
-
-
-def class_cells(result: ClassResult) -> tuple[str, ...]:
-    """The cells under CLASS_HEADER."""
-    missed = [f"{share:.1%}" for share in result.missed] if result.missed else ["-", "-"]
-    return result.strategy, result.kind, change(result.ratio), str(result.pairs), *missed
 
 
 def rich_tables(table: Table) -> Group:

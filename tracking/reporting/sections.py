@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from tracking.evidence.classes import who_pays
 from tracking.evidence.comparison import Table
 from tracking.evidence.surrogate import COSTS, PREDICTORS, preemption_costs, rank_correlation
 from tracking.metrics.catalogue import METRICS
@@ -25,18 +24,20 @@ from tracking.reporting.figures import (
 )
 from tracking.reporting.page import Grid, Listing, Note, Picture, Section
 from tracking.reporting.render import (
-    CLASS_HEADER,
     GUARDRAIL_HEADER,
     HEADER,
     VERDICT_COLUMN,
-    class_cells,
     comparison_cells,
     guardrail_cells,
     number,
     title,
 )
+from tracking.reporting.summary import classes_parts
 from tracking.store.reader import StoredRun
 from tracking.strategies import in_order
+
+UNFOLDED = 24  # rows of a table that stand open
+NAMES_OF_FACTS = {"git_commit": "commit (git_commit)"}
 
 ByStrategy = Mapping[str, Sequence[StoredRun]]
 
@@ -47,39 +48,37 @@ def by_strategy(runs: Sequence[StoredRun], first: str) -> dict[str, list[StoredR
     return {name: [run for run in runs if run.strategy == name] for name in names}
 
 
-def verdict_parts(table: Table, name: str) -> list:
-    """The verdict table, guardrails, notes and forest plot of one comparison."""
+def verdict_parts(table: Table, name: str, classes: bool = False) -> list:
+    """The forest plot, guardrails and, folded, every comparison of one table; `classes`: also who pays."""
     parts: list = [Note(note, strong=True) for note in table.notes]
-    rows, shown = [], None
-    for row in table.comparisons:
-        metric, *cells = comparison_cells(row)
-        rows.append(["" if row.metric == shown else metric, *cells])
-        shown = row.metric
-    caption = (
-        f"{title(table)}. ↓ lower is better, ↑ higher is better. The verdict reads the ratio where there is "
-        "one (every value positive), else the difference."
-    )
-    parts.append(Grid(HEADER, rows, caption, (VERDICT_COLUMN,)))
-    if table.guardrails:
-        cells = [guardrail_cells(check) for check in table.guardrails]
-        parts.append(
-            Grid(GUARDRAIL_HEADER, cells, "Guardrails, declared before the runs.", (VERDICT_COLUMN,))
-        )
-    classes = who_pays(table)
-    if classes:
-        caption = "Who pays: mean E2E of each class against the baseline, and the share of missed deadlines."
-        parts.append(Grid(CLASS_HEADER, [class_cells(result) for result in classes], caption))
     if table.state != "no pressure" and len(table.seeds) > 1:
         caption = (
             f"{title(table)}: ratio over paired blocks. The arrow at a metric points to its better side; an "
             "interval that crosses 1 shows no difference."
         )
         parts.append(Picture(f"{name}-verdicts", forest_figure(table), caption))
+    if classes:
+        parts += classes_parts(table, f"{name}-paid")
+    if table.guardrails:
+        cells = [guardrail_cells(check) for check in table.guardrails]
+        caption = f"Guardrails, declared before the runs: {len(cells)} checks."
+        folded = len(cells) > UNFOLDED
+        parts.append(Grid(GUARDRAIL_HEADER, cells, caption, (VERDICT_COLUMN,), folded))
+    rows, shown = [], None
+    for row in table.comparisons:
+        metric, *cells = comparison_cells(row)
+        rows.append(["" if row.metric == shown else metric, *cells])
+        shown = row.metric
+    caption = (
+        f"All {len(rows)} comparisons: {title(table)}. ↓ lower is better, ↑ higher is better. The verdict reads the "
+        "ratio where there is one (every value positive), else the difference."
+    )
+    parts.append(Grid(HEADER, rows, caption, (VERDICT_COLUMN,), len(rows) > UNFOLDED))
     return parts
 
 
-def cell_parts(label: str, name: str, runs: ByStrategy) -> list:
-    """Latencies, preemptions, KV usage and calibration of one workload and load."""
+def cell_parts(label: str, name: str, runs: ByStrategy, whole: bool = True) -> list:
+    """Latencies and preemptions of one workload and load; if `whole`, also KV usage and calibration."""
     results = {strategy: [run.result for run in some] for strategy, some in runs.items()}
     params = next(iter(runs.values()))[0].params
     limits = {
@@ -91,8 +90,8 @@ def cell_parts(label: str, name: str, runs: ByStrategy) -> list:
         Picture(
             f"{name}-latencies",
             cdf_figure(results, limits, f"{label}: latencies"),
-            "Distribution over the requests of all runs. A curve that ends below 1 has requests that never "
-            "got there; the dashed line is the SLO.",
+            "Above, the distribution over the requests of all runs: a curve that ends below 1 has requests that "
+            "never got there. Below, the share that takes longer, on a log axis. The dashed line is the SLO.",
         ),
         Picture(
             f"{name}-preemptions",
@@ -102,12 +101,16 @@ def cell_parts(label: str, name: str, runs: ByStrategy) -> list:
             "Bars are means over runs, dots are runs. Nominal tax counts all tokens discarded by preemption; "
             "executed tax only those computed again, after what the prefix cache gave back.",
         ),
+    ]
+    if not whole:
+        return parts
+    parts.append(
         Picture(
             f"{name}-kv",
             kv_figure(same_seed, f"{label}: KV cache, seed {seed}"),
             "Blocks held by running requests, not those that are cached but free. Ticks are preemptions.",
-        ),
-    ]
+        )
+    )
     costs = {s: pd.concat([preemption_costs(result) for result in some]) for s, some in results.items()}
     return parts + calibration_parts(label, name, {s: table for s, table in costs.items() if len(table)})
 
@@ -188,6 +191,14 @@ def timeline_section(run: StoredRun) -> Section:
     return Section("One run, request by request", [Picture("timeline", run_figure(run.result), caption)])
 
 
+def environment_of(run: StoredRun) -> dict[str, str]:
+    """What the run's machine says of itself, and its KV pool."""
+    start = next((event for event in run.result.events if event["type"] == "run_start"), {})
+    blocks, size = start.get("num_blocks"), start.get("block_size")
+    pool = f"{blocks} blocks of {size} tokens, {blocks * size:,} tokens" if blocks and size else "unknown"
+    return {"KV pool": pool, **run.result.environment}
+
+
 def environment_section(
     runs: Sequence[StoredRun], environments: Sequence[Mapping], chosen: StoredRun, titles: Mapping
 ) -> Section:
@@ -199,6 +210,7 @@ def environment_section(
     for environment in environments:
         for key, value in environment.items():
             facts.setdefault(key, set()).add(str(value))
+    facts = {NAMES_OF_FACTS.get(key, key): values for key, values in facts.items()}
     rows = [[key, "; ".join(sorted(values))] for key, values in facts.items()]
     traces = sorted({(titles[run.cell], int(run.seed), run.trace_hash) for run in runs})
     config = yaml.safe_dump(dict(sorted(chosen.params.items())), sort_keys=False)
@@ -207,7 +219,10 @@ def environment_section(
         [
             Grid(["what", "value"], rows),
             Grid(
-                ["workload", "seed", "trace hash"], [[t, str(s), h] for t, s, h in traces], "Frozen traces."
+                ["workload", "seed", "trace hash"],
+                [[t, str(s), h] for t, s, h in traces],
+                f"{len(traces)} frozen traces.",
+                folded=len(traces) > UNFOLDED,
             ),
             Listing(f"Configuration of run {chosen.run_id} ({chosen.name})", config),
         ],
@@ -217,4 +232,5 @@ def environment_section(
 def metrics_section() -> Section:
     """The definitions behind the numbers."""
     rows = [[m.name, m.unit, m.better, m.source, m.doc] for m in METRICS.values()]
-    return Section("Metrics", [Grid(["name", "unit", "better", "source", "what it is"], rows)])
+    header = ["name", "unit", "better", "source", "what it is"]
+    return Section("Metrics", [Grid(header, rows, f"Definitions of all {len(rows)} metrics.", folded=True)])

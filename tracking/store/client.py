@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import requests
 from mlflow.exceptions import MlflowException
@@ -16,6 +17,15 @@ SQLITE = "sqlite:///"
 def sqlite_file(uri: str) -> Path | None:
     """The file of a store in SQLite; None for any other store."""
     return Path(uri.removeprefix(SQLITE)) if uri.startswith(SQLITE) else None
+
+
+def artifact_folder(uri: str) -> Path | None:
+    """The folder behind a run's artifact URI if it is on this machine, else None."""
+    address = urlsplit(uri)
+    if address.scheme not in ("", "file") or address.netloc not in ("", "localhost"):
+        return None
+    folder = Path(unquote(address.path) if address.scheme else uri)
+    return folder if folder.is_dir() else None
 
 
 def check_store(uri: str) -> None:

@@ -11,11 +11,12 @@ from pathlib import Path
 import pandas as pd
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
+from pyarrow.parquet import read_schema
 
 from tracking.metrics.measure import measured_requests
 from tracking.metrics.stored import from_store
 from tracking.result import RunResult
-from tracking.store.client import open_client, sqlite_file
+from tracking.store.client import artifact_folder, open_client, sqlite_file
 
 RESULT_FILES = ("requests.parquet", "steps.parquet", "events.jsonl", "run.json")  # what RunResult.save writes
 
@@ -212,16 +213,22 @@ class RunReader:
     def _stored(self, run: Run) -> StoredRun:
         run_id = run.info.run_id
 
+        here = artifact_folder(run.info.artifact_uri)
+
         def load_result() -> RunResult:
+            if here is not None:
+                return RunResult.load(here)
             with tempfile.TemporaryDirectory() as folder:
                 for name in RESULT_FILES:
                     self.client.download_artifacts(run_id, name, folder)
                 return RunResult.load(Path(folder))
 
         def load_requests() -> pd.DataFrame:
+            if here is not None and (here / "requests.parquet").is_file():
+                return _without_gaps(here / "requests.parquet")
             with tempfile.TemporaryDirectory() as folder:
                 try:
-                    return pd.read_parquet(self.client.download_artifacts(run_id, "requests.parquet", folder))
+                    return _without_gaps(self.client.download_artifacts(run_id, "requests.parquet", folder))
                 except (MlflowException, OSError) as error:
                     raise ValueError(
                         f"run {run.info.run_name}: no request table in the store: {error}"
@@ -283,6 +290,11 @@ def _load_title(settings: dict[str, str]) -> str:
     elif kind == "replay":
         load = f"replay x{1 / float(settings['workload.arrivals.time_scale']):g}"
     return f"{settings['workload']} at {load}"
+
+
+def _without_gaps(file: str | Path) -> pd.DataFrame:
+    """A request table without the list of gaps in each row, which is most of it."""
+    return pd.read_parquet(file, columns=[name for name in read_schema(file).names if name != "itl_s"])
 
 
 def _is_failure(run: Run) -> bool:

@@ -15,6 +15,7 @@ from mlflow.exceptions import MlflowException
 
 from tracking.metrics.stored import to_store
 from tracking.store.client import open_client, sqlite_file
+from tracking.store.columns import choose_columns
 from tracking.store.config import TrackingConfig
 from tracking.store.lease import HEARTBEAT_S, Lease
 from tracking.store.record import Record, TraceFacts, files_of
@@ -38,6 +39,7 @@ class SweepStore:
         self.client = open_client(config.uri)
         try:
             self.experiment_id = self._experiment()
+            choose_columns(self.client, self.experiment_id)
         except MlflowException as error:
             raise ValueError(f"tracking.uri={config.uri!r}: {' '.join(error.message.split())}") from None
 
