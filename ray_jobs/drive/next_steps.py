@@ -21,6 +21,8 @@ def next_steps(
     steps: list[tuple[str, str]] = []
     if outcome.figure:
         steps.append(("figure", outcome.figure))
+    if outcome.frontier:
+        steps.append(("", outcome.frontier))
     if labels and not outcome.waiting:
         chosen = [
             "sweep=" + outcome.sweep_id[:8],

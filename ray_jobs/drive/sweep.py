@@ -49,6 +49,7 @@ class SweepOutcome:
     failed: list[str] = field(default_factory=list)
     reused: int = 0
     figure: str | None = None  # path of the sweep's figure
+    frontier: str | None = None  # path of the figure of mean against p99, if there is a verdict
     waiting: int = 0  # records that the store does not have yet
 
 

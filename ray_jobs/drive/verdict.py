@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from ray_jobs.drive.config import BenchConfig
 from ray_jobs.drive.sweep import SweepOutcome
 from tracking.compare import compare_from_store
 from tracking.config import declared_comparison
 from tracking.evidence.comparison import Table
 from tracking.reporting.answer import log_answer
+from tracking.reporting.figures import frontier_figure
+from tracking.reporting.page import png
+from tracking.reporting.summary import hardest, pressed_tables
 from tracking.store.reader import RunReader
 from tracking.store.upload import STORE_ERRORS
 
@@ -21,9 +26,14 @@ def sweep_answer(
     config = declared_comparison(job.tracking, outcome.sweep_id, baseline)
     try:
         _, tables = compare_from_store(config)
-        log_answer(
-            RunReader(config.tracking.uri, config.tracking.experiment).client, outcome.sweep_id, tables
-        )
+        client = RunReader(config.tracking.uri, config.tracking.experiment).client
+        log_answer(client, outcome.sweep_id, tables)
+        pressed = pressed_tables(tables)
+        if pressed:
+            path = Path(job.figures) / f"{outcome.sweep_id[:8]}-frontier.png"
+            path.write_bytes(png(frontier_figure(hardest(pressed))))
+            client.log_artifact(outcome.sweep_id, str(path))
+            outcome.frontier = str(path)
     except STORE_ERRORS as error:
         return [], " ".join(str(error).split())
     return tables, None

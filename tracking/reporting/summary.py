@@ -33,7 +33,7 @@ def summary_section(
     sentence = overall(tables)
     if sentence:
         parts.append(Note(f"{sentence}.", lead=True))
-    pressed = [table for table in tables if table.state != "no pressure"]
+    pressed = pressed_tables(tables)
     few = len(tables) <= FEW
     if few:
         parts += [Note(f"{table.title}: {headline(table)}.", lead=sentence is None) for table in tables]
@@ -45,7 +45,7 @@ def summary_section(
         )
         if len(pressed) > PANELS:
             caption += f" The {PANELS} loads with the longest mean E2E; the map below has all."
-        parts.append(Picture("frontier", frontier_figure(_hardest(pressed)), caption))
+        parts.append(Picture("frontier", frontier_figure(hardest(pressed)), caption))
     if len(pressed) >= FEWEST:
         caption = (
             f"Change of {short_name(tables[0].primary)} in percent, coloured by verdict; a red frame: a guardrail is "
@@ -74,6 +74,11 @@ def summary_section(
             Picture("sweep", sweep_figure(rows), "Bars and marks are means over runs, dots are runs.")
         )
     return Section("In short", parts)
+
+
+def pressed_tables(tables: Sequence[Table]) -> list[Table]:
+    """Those in which somebody was preempted."""
+    return [table for table in tables if table.state != "no pressure"]
 
 
 def classes_parts(table: Table, name: str) -> list:
@@ -153,7 +158,7 @@ def _missed(result) -> str:
     return f"{result.missed[0]:.1%}, {result.missed[1]:.1%}" if result and result.missed else "-"
 
 
-def _hardest(tables: Sequence[Table]) -> list[Table]:
+def hardest(tables: Sequence[Table]) -> list[Table]:
     """At most PANELS, those in which the baseline's requests take longest, in the order given."""
 
     def level(table: Table) -> float:
