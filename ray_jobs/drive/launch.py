@@ -19,7 +19,10 @@ from ray_jobs.drive.summary import NARROW, summary_tables
 from ray_jobs.drive.sweep import Sweep, SweepOutcome
 from ray_jobs.drive.verdict import sweep_answer
 from tracking.cli import exit_on_bad_input
+from tracking.reporting.headline import headline
 from tracking.reporting.rows import first_screen, opening
+
+SCREENS = 4  # workloads and loads that are printed in full
 
 
 def run_sweep(jobs: Sequence[BenchConfig], baseline: str | None = None) -> SweepOutcome:
@@ -49,10 +52,14 @@ def run_sweep(jobs: Sequence[BenchConfig], baseline: str | None = None) -> Sweep
     if refusal:
         console.print(f"no verdict: {refusal}\n", style="bold", markup=False, highlight=False)
     console.print(opening(tables), end="")
-    for table in tables:
-        console.print(first_screen(table))
-    for means in summary_tables(outcome.rows):
-        console.print(means)
+    if len(tables) <= SCREENS:
+        for table in tables:
+            console.print(first_screen(table))
+        for means in summary_tables(outcome.rows):
+            console.print(means)
+    else:  # the rest is a command away
+        for table in tables:
+            console.print(f"{table.title}: {headline(table)}", markup=False, highlight=False)
     for what, text in next_steps(outcome, jobs, baseline):
         console.print(f"{what:<8} {text}", markup=False, highlight=False, soft_wrap=True)
     if outcome.failed or outcome.waiting:

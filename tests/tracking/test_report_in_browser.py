@@ -15,7 +15,7 @@ FAULTS = """() => {
   const edge = document.documentElement.clientWidth;
   if (document.documentElement.scrollWidth > edge) faults.push(`page: ${document.documentElement.scrollWidth} wide, ${edge} shown`);
   for (const table of document.querySelectorAll("table")) {
-    const name = "table " + (table.caption?.innerText || table.tHead.innerText).slice(0, 60);
+    const name = "table " + (table.caption?.innerText || table.tHead.innerText).trim().slice(0, 60);
     if (!table.tBodies[0]?.rows.length) faults.push(name + ": no row");
     if (!table.offsetWidth) faults.push(name + ": not shown");
     if (table.getBoundingClientRect().right > edge + 1) faults.push(name + ": cut on the right");
