@@ -8,7 +8,7 @@ from bidkv.request import PoolState, RequestState
 from bidkv.strategies.backfill import Backfill
 from bidkv.strategies.base import Strategy
 from bidkv.strategies.lengths import TrueLengths
-from bidkv.strategies.peak_gate import peak_tokens
+from bidkv.strategies.peak_gate import forecast
 from bidkv.strategies.srpt_oracle import SrptOracle
 
 
@@ -23,12 +23,9 @@ class BackfillOracle(Backfill):
         self.lengths = TrueLengths()
 
     def admits(self, request: RequestState, running: Sequence[RequestState], pool: PoolState) -> bool:
-        held = [self._held_and_remaining(other) for other in (*running, request)]
-        return peak_tokens(held) <= (1 - self.headroom) * pool.capacity_tokens
-
-    def _held_and_remaining(self, request: RequestState) -> tuple[float, float]:
-        tokens = request.prompt_tokens + request.output_tokens
-        return tokens, self.lengths.mean(request) - request.output_tokens
+        return (
+            forecast(request, running, pool, self.lengths.mean) <= (1 - self.headroom) * pool.capacity_tokens
+        )
 
 
 class BackfillOracleStrategy(Strategy):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from bidkv.errors import BidValidationError
 from bidkv.request import FinishedRequest, PoolState, RequestState
@@ -21,6 +21,24 @@ def peak_tokens(held_and_remaining: Iterable[tuple[float, float]]) -> float:
         held += now
         peak = max(peak, held + number * left)
     return peak
+
+
+def forecast(
+    request: RequestState,
+    running: Sequence[RequestState],
+    pool: PoolState,
+    length: Callable[[RequestState], float],
+) -> float:
+    """The peak in KV tokens if `request` starts beside `running`; `length` says how long an output will be.
+
+    What requests share is held once: each counts with the same share of its tokens, so that their sum is
+    what the pool has given out.
+    """
+    tokens = [other.prompt_tokens + other.output_tokens for other in running]
+    share = (pool.capacity_tokens - pool.free_tokens) / max(1, sum(tokens))
+    held = [share * count for count in tokens] + [pool.needed_tokens]
+    left = [length(other) - other.output_tokens for other in (*running, request)]
+    return peak_tokens(zip(held, left, strict=True))
 
 
 class PeakGate(AdmissionPolicy):
@@ -44,15 +62,11 @@ class PeakGate(AdmissionPolicy):
         return (request.arrival,)
 
     def admits(self, request: RequestState, running: Sequence[RequestState], pool: PoolState) -> bool:
-        held = [self._held_and_remaining(other) for other in (*running, request)]
-        return peak_tokens(held) <= self.limit * pool.capacity_tokens
+        peak = forecast(request, running, pool, lambda other: self.lengths.quantile(other, self.share))
+        return peak <= self.limit * pool.capacity_tokens
 
     def observe(self, finished: FinishedRequest) -> None:
         self.lengths.observe(finished)
-
-    def _held_and_remaining(self, request: RequestState) -> tuple[float, float]:
-        tokens = request.prompt_tokens + request.output_tokens
-        return tokens, self.lengths.quantile(request, self.share) - request.output_tokens
 
 
 class PeakGateStrategy(Strategy):

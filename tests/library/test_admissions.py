@@ -254,7 +254,12 @@ def test_backfill_oracle_starts_whoever_the_true_peak_has_room_for() -> None:
     running = [replace(waiting("r", 4000, 4000, true_output_tokens=1000), output_tokens=500)]
     # 4,500 and 4,800 tokens now; both have grown by 300 when the newcomer ends: 9,900 of 10,000
     newcomer = waiting("a", 4800, 4000, true_output_tokens=300)
-    assert policy.admits(newcomer, running, POOL)
-    assert not policy.admits(replace(newcomer, true_output_tokens=351), running, POOL)
+    pool = replace(POOL, free_tokens=5500, needed_tokens=4800)
+    assert policy.admits(newcomer, running, pool)
+    longer = replace(newcomer, true_output_tokens=351)
+    assert not policy.admits(longer, running, pool)
+    assert policy.admits(
+        longer, running, replace(pool, needed_tokens=4700)
+    )  # it shares 100 tokens of its prompt
     with pytest.raises(BidValidationError, match="true_output_tokens of request 'b' is not known"):
-        policy.admits(waiting("b"), running, POOL)
+        policy.admits(waiting("b"), running, pool)
