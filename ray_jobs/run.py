@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from dataclasses import replace
 
 import hydra
 from hydra.core.config_store import ConfigStore
@@ -20,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from ray_jobs import try_policy
 from ray_jobs.drive.config import BenchConfig
 from ray_jobs.drive.launch import run_sweep
+from ray_jobs.drive.search import objective_of
 from tracking.cli import CONF, exit_on_bad_input
 
 INTERRUPTED = 130
@@ -29,15 +31,16 @@ ConfigStore.instance().store(name="bench_schema", node=BenchConfig)
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
-def main(config: DictConfig) -> BenchConfig | float | None:
-    """Plans one run of a sweep, or (single run, optimising sweeper) runs it and returns `objective`."""
+def main(config: DictConfig) -> BenchConfig | float | list[float] | None:
+    """Plans one run of a sweep, or (single run, optimising sweeper) runs it and returns its `objective`."""
     with exit_on_bad_input():
         job: BenchConfig = OmegaConf.to_object(config)
     settings = HydraConfig.get()
     if settings.mode == RunMode.MULTIRUN and settings.sweeper._target_ == BASIC_SWEEPER:
         return job  # ray_jobs.drive.callback.SweepCallback collects it
-    outcome = run_sweep([job])
-    return outcome.rows[0].metrics.get(job.objective) if outcome.rows else None
+    seeds = job.objective_seeds or [job.seed]
+    outcome = run_sweep([replace(job, seed=seed) for seed in seeds])
+    return objective_of(job.objective, [row.metrics for row in outcome.rows])
 
 
 def cli() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import traceback
+from pathlib import Path
 from typing import Any
 
 from hydra.core.utils import JobReturn
@@ -13,6 +14,7 @@ from rich.console import Console
 
 from ray_jobs.drive.config import BenchConfig
 from ray_jobs.drive.launch import run_sweep
+from ray_jobs.drive.search import found_lines, objectives
 from ray_jobs.drive.secrets import refuse_secrets
 from tracking.cli import exit_on_bad_input
 
@@ -41,6 +43,8 @@ class SweepCallback(Callback):
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Hydra turns an exception of a callback into a warning, so failures leave as exit codes."""
         if not self.jobs:
+            for line in found_lines(Path(config.hydra.sweep.dir), objectives(config.objective)):
+                self.console.print(line, highlight=False, markup=False, soft_wrap=True)
             return
         try:
             run_sweep(self.jobs)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass, field
+from typing import Any
 
+from ray_jobs.drive.search import objectives
 from ray_jobs.engines.job import JobConfig
 from tracking.errors import require, require_one_of
 from tracking.metrics.catalogue import METRICS
@@ -59,11 +61,15 @@ class BenchConfig(JobConfig):
     capacity: CapacityConfig = field(default_factory=CapacityConfig)
     experiment: str | None = None  # its name, for the record
     figures: str = "outputs/figures"  # folder of the sweeps' figures
-    objective: str = "e2e_mean_s"  # the metric `main` returns to an optimising sweeper
+    objective: Any = (
+        "e2e_mean_s"  # the metric that `main` returns to an optimising sweeper, or a list of them
+    )
+    objective_seeds: list[int] = field(default_factory=list)  # it gets their mean; none = that of `seed`
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_one_of("objective", self.objective, METRICS)
+        for metric in objectives(self.objective):
+            require_one_of("objective", metric, METRICS)
         python = self.engine.python
         if python is not None and self.cluster.address is None:  # a cluster's nodes have their own files
             require(

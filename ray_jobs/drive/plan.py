@@ -14,7 +14,15 @@ from ray_jobs.workload.trace import Trace
 from tracking.errors import require
 from tracking.store.record import RunFacts, TraceFacts
 
-NOT_PART_OF_A_RUN = ("cluster", "tracking", "capacity", "figures", "objective", "experiment")
+NOT_PART_OF_A_RUN = (
+    "cluster",
+    "tracking",
+    "capacity",
+    "figures",
+    "objective",
+    "objective_seeds",
+    "experiment",
+)
 
 
 @dataclass
