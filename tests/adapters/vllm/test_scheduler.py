@@ -14,7 +14,7 @@ import pytest
 from conftest import make_load
 
 from bidkv.adapters.shared.control import write_control
-from bidkv.adapters.shared.events import read_events
+from bidkv.adapters.shared.events import JsonLines, read_events
 from bidkv.adapters.vllm.blocks import KVBlocks
 from bidkv.adapters.vllm.configure import AdapterConfig, adapter_config
 from bidkv.errors import BidValidationError, UnknownNameError
@@ -191,6 +191,44 @@ def test_the_ledger_of_shared_blocks_agrees_with_counting_anew(
     assert seen["shared"] > 100 and seen["private"] > 100
     ledger = machine.scheduler._bidkv_blocks.shared
     assert not ledger.counts and not ledger._holders
+
+
+def test_a_preemption_walks_no_blocks_and_writes_nothing_while_the_step_waits(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both took milliseconds at 256 running requests."""
+    walked, written_inside, inside = [], [], [False]
+    schedule, write = bench.create_scheduler, JsonLines.write
+
+    def create(*args: Any, **kwargs: Any) -> Any:
+        scheduler = schedule(*args, **kwargs)
+        stock = scheduler.schedule
+
+        def step() -> Any:
+            inside[0] = True
+            try:
+                return stock()
+            finally:
+                inside[0] = False
+
+        scheduler.schedule = step
+        return scheduler
+
+    def noted(self: JsonLines, record: Any) -> None:
+        written_inside.extend([record["type"]] * inside[0])
+        write(self, record)
+
+    monkeypatch.setattr(bench, "create_scheduler", create)
+    monkeypatch.setattr(JsonLines, "write", noted)
+    monkeypatch.setattr(KVBlocks, "_count", lambda self, name: walked.append(name))
+    settings = {"strategy": "cost-aware", "events_path": str(tmp_path / "events.jsonl")}
+    machine = bench.SchedulerBench(tiny_model, settings, prefix_caching=True)
+    for index, request in enumerate(make_load(30, shared_prefix=64)):
+        machine.add(f"r{index}", request["prompt"], request["output"])
+    machine.run()
+    machine.scheduler.shutdown()
+    assert len(of_type(read_events(tmp_path / "events.jsonl"), "preempt")) >= 10
+    assert not walked and not written_inside
 
 
 @pytest.mark.parametrize("guarded", [True, False])
