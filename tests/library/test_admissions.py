@@ -11,7 +11,7 @@ from bidkv import BidValidationError, RequestState, create_default_registry
 from bidkv.request import FinishedRequest, PoolState
 from bidkv.strategies.boost import BoostRate, boosted, decay_rate
 from bidkv.strategies.lengths import DeclaredLengths, LearnedLengths
-from bidkv.strategies.peak_gate import peak_tokens
+from bidkv.strategies.peak_gate import forecast, peak_tokens
 
 POOL = PoolState(capacity_tokens=10_000, free_tokens=10_000, seconds_per_step=0.01)
 sizes = st.floats(1e-6, 100)
@@ -249,17 +249,25 @@ def test_backfill_leaves_room_for_what_the_running_ones_will_add() -> None:
     assert not policy.admits(waiting("a"), running, replace(pool, needed_tokens=201))
 
 
-def test_backfill_oracle_starts_whoever_the_true_peak_has_room_for() -> None:
-    policy = admission("backfill_oracle", headroom=0.0)
-    running = [replace(waiting("r", 4000, 4000, true_output_tokens=1000), output_tokens=500)]
-    # 4,500 and 4,800 tokens now; both have grown by 300 when the newcomer ends: 9,900 of 10,000
-    newcomer = waiting("a", 4800, 4000, true_output_tokens=300)
+def test_the_forecast_peak_counts_what_requests_share_once() -> None:
+    running = [replace(waiting("r", 4000, 4000), output_tokens=500)]
     pool = replace(POOL, free_tokens=5500, needed_tokens=4800)
-    assert policy.admits(newcomer, running, pool)
-    longer = replace(newcomer, true_output_tokens=351)
-    assert not policy.admits(longer, running, pool)
-    assert policy.admits(
-        longer, running, replace(pool, needed_tokens=4700)
-    )  # it shares 100 tokens of its prompt
+    lengths = {"r": 1000, "a": 300}
+
+    def peak(pool: PoolState) -> float:
+        return forecast(waiting("a", 4800), running, pool, lambda request: lengths[request.request_id])
+
+    assert peak(pool) == 9900  # 4,500 and 4,800 tokens now; both have grown by 300 when the newcomer ends
+    assert peak(replace(pool, needed_tokens=4000)) == 9100  # 800 of its prompt are in the cache
+    assert peak(replace(pool, free_tokens=6000)) == 9400  # 500 of the 4,500 are held by others, too
+
+
+@pytest.mark.parametrize("name", ["backfill_oracle", "bidkv2_oracle"])
+def test_an_oracle_leaves_room_for_what_the_running_ones_will_really_add(name: str) -> None:
+    policy = admission(name, growth=0.5)
+    running = [replace(waiting("r", 100, 4000, true_output_tokens=300), output_tokens=100)]
+    pool = replace(POOL, free_tokens=300, needed_tokens=200)
+    assert policy.admits(waiting("a"), running, pool)
+    assert not policy.admits(waiting("a"), running, replace(pool, needed_tokens=201))
     with pytest.raises(BidValidationError, match="true_output_tokens of request 'b' is not known"):
-        policy.admits(waiting("b"), running, pool)
+        policy.admits(waiting("a"), [waiting("b")], pool)
