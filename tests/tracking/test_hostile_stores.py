@@ -23,7 +23,7 @@ from tracking.evidence.comparison import Table, compare
 from tracking.evidence.config import EvidencePlan, GuardrailRule
 from tracking.evidence.outcomes import outcome
 from tracking.reporting.answer import log_answer
-from tracking.reporting.headline import headline
+from tracking.reporting.headline import headline, overall
 from tracking.reporting.machine import as_csv
 from tracking.reporting.rows import first_screen
 from tracking.result import RunResult
@@ -373,6 +373,27 @@ def test_the_sentence_names_the_winner_and_what_a_faster_one_breaks():
     text = headline(table_of(runs))
     known = r"other: mean E2E −\d\.\d % \[−.*, −.*\], guardrails held; token-seconds is faster but breaks p99 E2E \(2\.6×\)"
     assert re.fullmatch(known, text), text
+
+
+def test_a_sentence_over_several_loads_counts_where_each_strategy_is_better():
+    def loads(count: int, seeds: int = 9) -> list:
+        """`other` is better in all but the last, where it is worse; `costly` is better and breaks p99."""
+        tables = []
+        for load in range(count):
+            runs = pairs(seeds, factor=0.92 if load < count - 1 else 1.2)
+            for seed in range(seeds):
+                level = runs[2 * seed].metrics[PRIMARY]
+                runs.append(stored("costly", seed, 0.7 * level, metrics={"e2e_p99_s": 10.4 * level}))
+            tables.append(table_of(runs))
+        return tables
+
+    text = overall(loads(3))
+    assert re.match(
+        r"other: better in 2 of 3 loads, guardrails not broken, mean E2E −\d\.\d %.*, worse in 1; ", text
+    ), text
+    assert "faster but with a guardrail broken: costly (3)" in text
+    assert overall(loads(1)) is None
+    assert overall(loads(2, seeds=3)).startswith("too few runs to say what is better than preempt-evict")
 
 
 @pytest.mark.parametrize("width", [80, 100])

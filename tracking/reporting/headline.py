@@ -57,6 +57,9 @@ def overall(tables: Sequence[Table]) -> str | None:
     scores = [_Score.of(pressed, name) for name in in_order(name for t in pressed for name in t.strategies)]
     scores = sorted((score for score in scores if score), key=_Score.rank)
     best = [score for score in scores if score.clean]
+    rows = [row for table in pressed for name in table.strategies if (row := table.find(table.primary, name))]
+    if rows and all(row.verdict == "too few runs" for row in rows):
+        return f"{_nobody(pressed[0], rows)} in any of {len(pressed)} loads"
     where, metric = f"{len(pressed)} loads", short_name(pressed[0].primary)
     clauses = [
         f"none is better than {pressed[0].baseline} in {metric} in any of {where} with its guardrails kept"
