@@ -73,7 +73,9 @@ def test_a_scheduler_without_the_names_is_refused_in_one_line() -> None:
     text = str(caught.value)
     assert "\n" not in text and "vllm 7.0 (tested: 0.26.0" in text
     assert "Scheduler._preempt_request is missing" in text
-    assert "Scheduler.update_from_output does not take self, scheduler_output first" in text
+    assert (
+        "Scheduler.update_from_output does not take self, scheduler_output, model_runner_output first" in text
+    )
     assert "no loop that allocates and preempts" in text
 
     manager = SimpleNamespace(allocate_slots=1, enable_caching=True, coordinator=None, block_pool=None)
