@@ -24,15 +24,19 @@ $(VENV)/.ready: pyproject.toml
 bench: env
 	$(PY) -m ray_jobs.run
 
+# Two workers: one for the tests that start a real engine, so that no two hold their memory at once, one for the rest.
+WORKERS ?= 2
+SHARED_OUT := -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+
 test: env
-	$(PY) -m pytest
+	$(PY) -m pytest $(SHARED_OUT)
 
 # No engine, no Ray, no installing.
 FAST := tests/library tests/workload tests/tracking $(wildcard tests/adapters/test_*.py) tests/bench/test_plan.py \
   tests/bench/test_bad_values.py tests/packaging/test_snippets.py tests/packaging/test_small_machine.py
 
 test-fast: env
-	$(PY) -m pytest $(FAST)
+	$(PY) -m pytest $(SHARED_OUT) $(FAST)
 
 # SGLang pins other releases than vLLM: an environment of its own, in which Ray starts SGLang's actors.
 env-sglang: $(VENV)-sglang/.ready

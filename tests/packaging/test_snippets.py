@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from importlib import import_module
@@ -112,6 +113,8 @@ def compose_first(name: str, words: list[str]) -> None:
         config.hydra.runtime.cwd = str(ROOT)
         HydraConfig.instance().set_config(config)
         del config["hydra"]
+    if name == "config" and config.engine.python:
+        config.engine.python = sys.executable  # `make env-sglang` makes the one that is named
     if not flags.keys() & {"--cfg", "--help", "--config-dir"}:  # there, a package of one's own may be missing
         OmegaConf.to_object(config)
 

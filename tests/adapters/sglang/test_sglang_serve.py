@@ -23,7 +23,7 @@ from bidkv.adapters.shared.control import write_control
 from bidkv.adapters.shared.events import read_events
 from bidkv.adapters.shared.settings import AdapterSettings
 
-START_S = 120.0
+START_S = 300.0
 
 
 def serve(variables: dict[str, str], *flags: str, stdout: Any = subprocess.PIPE) -> subprocess.Popen[str]:
@@ -76,6 +76,7 @@ def test_the_server_answers_under_the_strategy(tiny_model: Path, tmp_path: Path)
         process = serve({CONTROL_VARIABLE: str(control)}, *flags.split(), stdout=log)
         try:
             answer = ask_until_up(process, Path(log.name), port, {"input_ids": [5, 6, 7, 8], "rid": "first"})
+            wait_for_record(events, "first")
         finally:
             os.killpg(process.pid, signal.SIGTERM)
             process.wait(timeout=60)
@@ -99,8 +100,16 @@ def ask_until_up(
         if process.poll() is not None:
             pytest.fail(f"the server ended: {log.read_text()[-2000:]}")
         try:
-            with urllib.request.urlopen(request, timeout=30) as response:
+            with urllib.request.urlopen(request, timeout=START_S) as response:
                 return json.load(response)
         except (urllib.error.URLError, ConnectionError):
             time.sleep(0.5)
     pytest.fail("the server did not come up")
+
+
+def wait_for_record(events: Path, request_id: str) -> None:
+    """The scheduler writes a request's record after its answer, which may be read before that."""
+    deadline = time.monotonic() + 60
+    while not any(r["type"] == "request" and r["id"] == request_id for r in read_events(events)):
+        assert time.monotonic() < deadline, f"no record of {request_id} in {events}"
+        time.sleep(0.1)

@@ -15,6 +15,7 @@ from ray_jobs.engines.shared.tiny_model import make_tiny_llama
 
 sys.path.insert(0, str(Path(__file__).parent))
 os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"  # else every engine waits for the same core
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
 ROOT = Path(__file__).parents[3]
 
