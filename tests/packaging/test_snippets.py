@@ -134,3 +134,16 @@ def test_the_image_is_made_with_the_readmes_commands() -> None:
     steps = re.findall(r"^(?:RUN|CMD) (.*)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
     known = {command.strip() for line in TYPED for command in line.split("&&")}
     assert steps and set(steps) <= known
+
+
+def test_the_layouts_picture_shows_what_is_there() -> None:
+    (picture,) = (block for block in blocks("text") if block.startswith("ray_jobs/"))
+    rooms = re.findall(r"^(ray_jobs|tracking|bidkv)/(.*?)(?=^\S+/ |\Z)", picture, re.DOTALL | re.MULTILINE)
+    assert [room for room, _ in rooms] == ["ray_jobs", "tracking", "bidkv"], (
+        "as the first contract of the imports"
+    )
+    for room, inside in rooms:
+        drawn = {name.split("/")[0] for name in re.findall(r"([a-z_]+(?:/[a-z]+)*)/", inside)}
+        packages = {path.parent.name for path in (ROOT / room).glob("*/__init__.py")}
+        nested = {path.parent.name for path in (ROOT / room).glob("*/*/__init__.py")}
+        assert packages <= drawn <= packages | nested, room
