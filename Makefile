@@ -26,7 +26,7 @@ bench: env
 
 # Two workers: one for the tests that start a real engine, so that no two hold their memory at once, one for the rest.
 WORKERS ?= 2
-SHARED_OUT := -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+SHARED_OUT := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test: env
 	$(PY) -m pytest $(SHARED_OUT)

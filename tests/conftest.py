@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test needs a hub, and none may wait for one
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist's own reads the groups
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Shares tests out to the workers of `make test`, first those that start real engines, one after another.
-
-    The others stay together by file, so that what a file's tests share is made once.
-    """
-    for item in items if config.pluginmanager.hasplugin("xdist") else ():
-        group = "engines" if starts_an_engine(item) else item.path.stem
-        item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: not starts_an_engine(item))  # the longest group; stable
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """First the tests of files that start real engines: one worker's whole share of `make test`."""
+    items.sort(key=lambda item: not starts_engines(item.path))  # stable
 
 
-def starts_an_engine(item: pytest.Item) -> bool:
-    return any(item.get_closest_marker(name) for name in ("engine", "e2e"))
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Files that start real engines go to one worker, so that no two engines hold their memory at once."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class EnginesTogether(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return "engines" if starts_engines(config.rootpath / file) else file
+
+    return EnginesTogether(config, log)
+
+
+@cache
+def starts_engines(file: Path) -> bool:
+    """Whether a test of `file` is marked so: the scheduler of tests knows no more of them than their names."""
+    return any(f"mark.{name}" in file.read_text() for name in ("engine", "e2e"))
 
 
 @pytest.fixture(scope="session")
