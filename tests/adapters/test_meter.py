@@ -166,7 +166,7 @@ print(first)
 """
     variables = {k: v for k, v in os.environ.items() if k not in (FOLDER_VARIABLE, VLLM_VARIABLE)}
     done = subprocess.run(
-        [sys.executable, "-c", script], env=variables, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", script], env=variables, capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stderr
     assert "bidkv-metrics-" in done.stdout and not Path(done.stdout.strip()).exists()

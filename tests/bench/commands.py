@@ -24,7 +24,7 @@ def bench_command(folder: Path, *overrides: str) -> list[str]:
     return [sys.executable, "-m", "ray_jobs.run", *outputs, *overrides]
 
 
-def bench(folder: Path, *overrides: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+def bench(folder: Path, *overrides: str, timeout: float = 600) -> subprocess.CompletedProcess[str]:
     command = bench_command(folder, *overrides)
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout)
 

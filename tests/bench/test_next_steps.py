@@ -63,6 +63,6 @@ def test_the_printed_compare_command_works(swept):
     line = next(line for line in text.splitlines() if line.startswith("compare"))
     python, *arguments = shlex.split(line.removeprefix("compare"))
     assert python == "python" and "baseline=lcf-guard" in arguments
-    done = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert "against lcf-guard" in done.stdout and max(map(len, done.stdout.splitlines())) <= 80

@@ -40,7 +40,7 @@ def head(tmp_path_factory):
     ]  # fmt: skip
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
     try:
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 600
         while time.monotonic() < deadline:
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", port)) == 0:
@@ -62,7 +62,7 @@ def test_the_benchmark_runs_as_a_ray_job(head, tmp_path):
         "workload.num_requests=40", "strategy=preempt-evict,lcf",
     )  # fmt: skip
     command = ["ray", "job", "submit", "--address", address, "--working-dir", ".", "--", "python", *arguments]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "succeeded" in done.stdout + done.stderr
     runs = stored(tmp_path, "run")

@@ -108,7 +108,7 @@ def test_an_interrupted_sweep_goes_on_where_it_stopped(tmp_path):
     first = process.stdout.readline()
     assert "preempt-evict seed=0 mixed 30 req/s" in first
     process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=600)
     assert process.returncode == 130, errors
     assert errors.strip().splitlines()[-1].startswith("interrupted")
     statuses = {run.info.status for run in stored(tmp_path, "run") + stored(tmp_path, "sweep")}
@@ -184,7 +184,7 @@ def test_two_at_once_a_store_that_is_away_and_what_brings_the_results(tmp_path):
     lock = sqlite3.connect(tmp_path / "mlflow.db", timeout=60)
     lock.execute("BEGIN EXCLUSIVE")  # nobody else reads or writes the store now
     process.send_signal(signal.SIGCONT)
-    output, errors = process.communicate(timeout=200)
+    output, errors = process.communicate(timeout=600)
     assert process.returncode == 1, errors
     assert "Traceback" not in errors
     assert "results are in" in output and "ray_jobs.upload" in output
@@ -192,7 +192,7 @@ def test_two_at_once_a_store_that_is_away_and_what_brings_the_results(tmp_path):
     lock.rollback()
     lock.close()
     command = [sys.executable, "-m", "ray_jobs.upload", f"spool={tmp_path}/spool"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     (sweep,) = stored(tmp_path, "sweep")
     assert sweep.info.status == "FINISHED"

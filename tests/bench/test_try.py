@@ -107,7 +107,7 @@ def test_the_command_runs_compares_and_says_it_in_a_sentence(file: Path) -> None
     small = ["workload.num_requests=40", "workload.warmup_requests=0", "seeds=2", "cluster.max_actors=1"]
     done = subprocess.run(
         [sys.executable, "-m", "ray_jobs.run", "try", "mine.py:Smallest", "baseline=preempt-evict", *small],
-        cwd=file.parent, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=300,
+        cwd=file.parent, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=600,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert "smallest h100_mixed 11 req/s seed=1: 100% of 40 requests ok" in done.stdout

@@ -40,5 +40,5 @@ def run_outside(
     """Runs a command in `folder` without PYTHONPATH, which may point at the checkout."""
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     return subprocess.run(
-        command, cwd=folder, env=environment | (variables or {}), capture_output=True, text=True, timeout=300
+        command, cwd=folder, env=environment | (variables or {}), capture_output=True, text=True, timeout=600
     )

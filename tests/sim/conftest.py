@@ -49,7 +49,7 @@ def record_engine(folder: Path, overrides: list[str], runs: list[dict[str, Any]]
         start_new_session=True,
     )
     try:
-        output, _ = process.communicate(timeout=400)
+        output, _ = process.communicate(timeout=600)
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

@@ -110,7 +110,7 @@ def test_held_out_steps_are_whole_stretches_of_the_run():
 def run_calibrate(*overrides: str) -> subprocess.CompletedProcess:
     return subprocess.run(
         [sys.executable, "-m", "ray_jobs.calibrate", *overrides],
-        cwd=CONF.parent, capture_output=True, text=True, timeout=120,
+        cwd=CONF.parent, capture_output=True, text=True, timeout=600,
     )  # fmt: skip
 
 

@@ -11,4 +11,4 @@ ROOT = Path(__file__).parents[2]
 
 def report(*overrides: str) -> subprocess.CompletedProcess[str]:
     arguments = [sys.executable, "-m", "tracking.report", *overrides]
-    return subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    return subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=600)

@@ -197,7 +197,7 @@ def store(tmp_path_factory):
 
 def command(*overrides: str) -> subprocess.CompletedProcess:
     arguments = [sys.executable, "-m", "tracking.compare", *overrides]
-    return subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    return subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=600)
 
 
 def test_a_policy_against_itself_shows_no_difference(store):

@@ -426,7 +426,7 @@ def store(tmp_path_factory):
 
 def command(store, *overrides: str) -> subprocess.CompletedProcess:
     arguments = [sys.executable, "-m", "tracking.compare", f"tracking.uri={store.uri}", f"baseline={BASE}"]
-    return subprocess.run([*arguments, *overrides], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    return subprocess.run([*arguments, *overrides], cwd=ROOT, capture_output=True, text=True, timeout=600)
 
 
 def test_failed_runs_are_read_from_the_store_and_lose(store):

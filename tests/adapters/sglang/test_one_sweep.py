@@ -32,7 +32,7 @@ def test_a_missing_interpreter_is_one_line_and_exit_code_2() -> None:
         "engine.python=/nowhere/python",
         "strategy=lcf",
     ]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
     assert "engine.python='/nowhere/python': must be an interpreter" in done.stderr
@@ -64,7 +64,7 @@ def test_one_sweep_compares_both_engines(tmp_path: Path) -> None:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     client = MlflowClient(store)

@@ -75,7 +75,7 @@ def engines(
         [sys.executable, str(script), str(folder / "plan.json"), str(folder / "result.json")],
         env=environment,
         cwd=folder,
-        timeout=400,
+        timeout=600,
         capture_output=True,
         text=True,
     )
