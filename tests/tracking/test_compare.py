@@ -243,6 +243,23 @@ def test_bad_input_is_one_line_and_exit_code_2(store, override, message):
     assert len(done.stderr.strip().splitlines()) == 1 and not done.stdout
 
 
+def test_a_cell_without_the_strategy_that_was_asked_for_is_left_out():
+    elsewhere = [run for run in pairs(8, workload="azure") if run.strategy == BASE]
+    (table,) = compare(sweep_of(pairs(8) + elsewhere), BASE, ["e2e_mean_s"], strategies=["other"])
+    assert table.title.startswith("mixed") and table.strategies == ["other"]
+
+
+def test_a_replay_at_a_share_of_the_capacity_is_named_by_its_rate():
+    replay = {
+        "workload.arrivals.kind": "replay",
+        "workload.arrivals.time_scale": "0.5",
+        "workload.load": "95%",
+    }
+    recorded = replay | {"workload.load": "medium"}
+    cells = [stored(BASE, 0, 1.0, params=params).cell for params in (replay, recorded)]
+    assert [cell_titles([cell])[cell] for cell in cells] == ["mixed at 4 req/s", "mixed at replay x2"]
+
+
 def test_what_the_store_does_not_have_is_said_with_what_it_has(store, tmp_path):
     with pytest.raises(ValueError, match="sweep='nothing': not found; newest first: latest, .*synthetic"):
         RunReader(store.uri, store.experiment).sweep("nothing")

@@ -101,6 +101,8 @@ def compare(
         blocks = checked_blocks(titles[cell], members, baseline)
         for state, chosen in by_state(blocks).items():
             present = [name for name in others if any(block.get(name) for block in chosen.values())]
+            if not present:  # this cell has none of the strategies that were asked for
+                continue
             same = [name for name in controls(members, baseline) if name in present]
             tables.append(Table(titles[cell], state, baseline, plan.primary, chosen, present, same))
     for table in tables:

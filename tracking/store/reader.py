@@ -282,12 +282,13 @@ def cell_titles(cells: Iterable[Cell]) -> dict[Cell, str]:
 
 
 def _load_title(settings: dict[str, str]) -> str:
-    """As the driver names a load: "mixed at 3.8 req/s", "mixed at 16 users", "azure at replay x2"."""
+    """As the driver names a load: "mixed at 3.8 req/s", "mixed at 16 users", "azure at replay x2"; a share of
+    the capacity is the rate it came to."""
     kind = settings.get("workload.arrivals.kind")
     load = f"{settings['rate']} {'sessions/s' if kind == 'sessions' else 'req/s'}"
     if kind == "closed_loop":
         load = f"{settings['workload.arrivals.users']} users"
-    elif kind == "replay":
+    elif kind == "replay" and not settings.get("workload.load", "").endswith("%"):
         load = f"replay x{1 / float(settings['workload.arrivals.time_scale']):g}"
     return f"{settings['workload']} at {load}"
 
