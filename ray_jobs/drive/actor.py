@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +45,12 @@ class EngineActor:
     async def scratch(self) -> str:
         return str(self.folder)
 
-    async def start(self, config: EngineConfig) -> dict[str, Any]:
-        """The engine's environment; raises EngineStartError with the reason the engine's log gives."""
+    async def start(self, config: EngineConfig, variables: Mapping[str, str]) -> dict[str, Any]:
+        """The engine's environment; raises EngineStartError with the reason the engine's log gives.
+
+        `variables` are set in this process first; the engine and its children have them too.
+        """
+        os.environ.update(variables)
         try:
             self.backend = make_backend(config, self.folder)
             return await self.backend.start()

@@ -39,8 +39,9 @@ class EngineHandle:
     async def start(self) -> None:
         """Raises StartFailed when the engine is not up within `engine.start_timeout_s`, or cannot be."""
         config = self.config
-        environment = {name: os.environ[name] for name in config.pass_env if name in os.environ}
-        runtime_env: dict[str, Any] = {"env_vars": environment | dict(config.env)}
+        # Not a part of `runtime_env`, which Ray writes into its logs and shows in its dashboard.
+        passed = {name: os.environ[name] for name in config.pass_env if name in os.environ}
+        runtime_env: dict[str, Any] = {"env_vars": dict(config.env)}
         if config.python:
             runtime_env["py_executable"] = config.python
         self._actor = (
@@ -59,7 +60,7 @@ class EngineHandle:
         try:
             async with asyncio.timeout(config.start_timeout_s):
                 self._folder = await self._actor.scratch.remote()
-                self.environment = await self._actor.start.remote(config)
+                self.environment = await self._actor.start.remote(config, passed)
         except (TimeoutError, EngineStartError, ray.exceptions.RayError) as error:
             await self.stop(ask=False)
             limit = f"not up within engine.start_timeout_s={config.start_timeout_s:g} s"

@@ -62,6 +62,8 @@ def run_sweep(jobs: Sequence[BenchConfig], baseline: str | None = None) -> Sweep
             console.print(f"{table.title}: {headline(table)}", markup=False, highlight=False)
     for what, text in next_steps(outcome, jobs, baseline):
         console.print(f"{what:<8} {text}", markup=False, highlight=False, soft_wrap=True)
-    if outcome.failed or outcome.waiting:
+    if outcome.taken_by is not None:
+        print(f"error: this sweep was taken over by {outcome.taken_by}", file=sys.stderr)
+    if outcome.failed or outcome.waiting or outcome.taken_by:
         sys.exit(1)
     return outcome

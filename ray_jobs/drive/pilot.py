@@ -17,6 +17,7 @@ import ray
 
 from ray_jobs.drive.cluster import connect
 from ray_jobs.drive.config import BenchConfig
+from ray_jobs.drive.kinds import DeviceKinds
 from ray_jobs.drive.place import check_fits, cluster_text, suitable_nodes
 from ray_jobs.drive.pool import EnginePool
 from ray_jobs.engines.job import RunConfig, StrategyConfig
@@ -73,7 +74,7 @@ async def _on_engine(
     """Starts the job's engine and searches on it."""
     check_fits(job.engine, sum(suitable_nodes(job.engine).values()), cluster_text())
     say(f"{job.workload.name} on {job.engine.kind}: starting the engine")
-    engine = await EnginePool().start(job.engine, None, say)
+    engine = await EnginePool().start(job.engine, "pilot", DeviceKinds(), say)
     number = 0
 
     async def run(trace: Trace, limits: RunConfig) -> RunResult:

@@ -32,6 +32,7 @@ class PlannedRun:
     job: BenchConfig
     trace: Trace
     config_hash: str
+    cell: str = ""  # runs of one cell differ only in strategy, seed and repeat: they are compared
     block: int = 0
     position: int = 0
 
@@ -113,8 +114,10 @@ def plan_blocks(jobs: Sequence[BenchConfig]) -> list[list[PlannedRun]]:
             del settings["run"][key]
         if job.engine.adapter:
             del settings["engine"]["adapter"]
-        run = PlannedRun(job, trace, digest([settings, trace.hash]))
-        block = digest([{k: v for k, v in settings.items() if k != "strategy"}, trace.hash])
+        alike = {k: v for k, v in settings.items() if k != "strategy"}
+        cell = digest({k: v for k, v in alike.items() if k not in ("seed", "repeat")})
+        run = PlannedRun(job, trace, digest([settings, trace.hash]), cell)
+        block = digest([alike, trace.hash])
         twin = next((r for r in blocks.get(block, []) if r.config_hash == run.config_hash), None)
         require(
             twin is None, "strategy", job.strategy.label,

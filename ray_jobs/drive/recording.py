@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import threading
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from tracking.store.upload import upload_waiting
 
 TABLE_COLUMNS_LEFT_OUT = ["itl_s"]  # a list a row; requests.parquet has it
 ENGINES_EACH = 16  # engines whose results one recorder keeps up with
+TRIES = 2  # of a call whose actor died; what it does twice has the effect of once
 LONGEST_PAUSE_S = 30.0  # between two tries of an upload
 
 
@@ -36,7 +38,7 @@ class Recorder:
     def __init__(self, sweep_id: str, tracking: TrackingConfig, ideals: dict[str, IdealTimes | None]):
         self.spool = Spool(tracking.spool, sweep_id)
         self.sweep_id = sweep_id
-        self.ideals = ideals  # by block, those of its first run with step records
+        self.ideals = dict(ideals)  # by block, those of its first run with step records
 
     def keep(
         self, result: RunResult, environment: dict[str, Any], run: RunFacts, slo: SloConfig, started_ms: int
@@ -45,21 +47,33 @@ class Recorder:
         result.environment = environment
         result.request_timeout_s = run.config["run"]["request_timeout_s"]
         check_complete(result)
-        block = run.tags["block"]
-        ideal = self.ideals[block] = self.ideals.get(block) or IdealTimes.of(result)
+        ideal = self._ideal(run.tags["block"], result)
         metrics, flags = compute_metrics(result, slo, ideal), run_flags(result)
         if "calibration" in environment:
             flags["calibration"] = environment["calibration"]
-        status = "FINISHED"
+        files, status = result_files(result, run.config), "FINISHED"
+        try:
+            files["timeline.png"] = png(run_figure(result))
+        except Exception as error:  # a run is not lost because its figure cannot be drawn
+            flags["figure_error"] = f"{type(error).__name__}: {error}"
         if result.status == "failed":
             status, flags = "FAILED", flags | {"error": result.error or "the engine says so"}
         self.spool.put(
             Record(
                 self.sweep_id, status, started_ms, now_ms(), run, flags | environment_tags(result),
-                metrics, result_files(result, run.config), ["requests.json", CLASSES_FILE],
+                metrics, files, ["requests.json", CLASSES_FILE],
             )
         )  # fmt: skip
         return flags.get("error"), metrics, flags
+
+    def _ideal(self, block: str, result: RunResult) -> IdealTimes | None:
+        """Those of the block; also kept beside the records, for a recorder that starts anew."""
+        if self.ideals.get(block) is None:
+            ideal = IdealTimes.of(result)
+            if ideal is not None:
+                ideal = IdealTimes(**self.spool.note(f"ideal.{block}", asdict(ideal)))
+            self.ideals[block] = ideal
+        return self.ideals[block]
 
     def fail(self, run: RunFacts, reason: str, traceback: str, log: bytes, started_ms: int) -> None:
         """Spools the record of a run that left no result: why, and what the engine said."""
@@ -95,12 +109,14 @@ class Uploader:
 
 
 def start_here(cls: type, *arguments: Any) -> Any:
-    """An actor of `cls` on the driver's own node, where the spool is."""
+    """An actor of `cls` on the driver's own node, where the spool is. If it dies, another one does its work again."""
     node = ray.get_runtime_context().get_node_id()
     # MLflow would try a server that is away for minutes before it says so.
     environment = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
     options = {
         "num_cpus": 0,
+        "max_restarts": -1,
+        "max_task_retries": TRIES,
         "scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False),
         "runtime_env": {"env_vars": environment},
     }
@@ -120,13 +136,12 @@ def environment_tags(result: RunResult) -> dict[str, str]:
 
 
 def result_files(result: RunResult, config: dict[str, Any]) -> dict[str, bytes]:
-    """The artifacts of a run by name."""
+    """The artifacts of a run by name, without its figure."""
     files = saved_files(result)
     table = result.requests.drop(columns=TABLE_COLUMNS_LEFT_OUT)
     files["requests.json"] = table.to_json(orient="split", index=False, date_format="iso").encode()
     files[CLASSES_FILE] = classes_json(class_metrics(result)).encode()
     files["config.yaml"] = yaml.safe_dump(config, sort_keys=False).encode()
-    files["timeline.png"] = png(run_figure(result))
     return files
 
 

@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import ray
+from mlflow.exceptions import MlflowException
 
 from ray_jobs.drive.actor import failure_reason
 from ray_jobs.drive.cluster import connect, engines_that_fit
 from ray_jobs.drive.handle import EngineHandle
+from ray_jobs.drive.kinds import DeviceKinds
 from ray_jobs.drive.plan import PlannedRun, digest, load_name, sweep_name
 from ray_jobs.drive.pool import EnginePool
 from ray_jobs.drive.progress import SweepProgress
@@ -23,11 +25,11 @@ from ray_jobs.drive.recording import ENGINES_EACH, Recorder, Uploader, now_ms, s
 from ray_jobs.drive.summary import Row, summary_text
 from ray_jobs.drive.traces import SharedTraces
 from tracking.metrics.ideal import IdealTimes
-from tracking.metrics.stored import from_store
 from tracking.reporting.figures import sweep_figure
 from tracking.reporting.page import png
-from tracking.store.client import check_store
-from tracking.store.record import Record
+from tracking.store.client import check_store, refused
+from tracking.store.lease import Lease
+from tracking.store.record import Finished, Record
 from tracking.store.spool import Spool
 from tracking.store.upload import upload_waiting
 from tracking.store.writer import SweepStore, git_commit
@@ -51,6 +53,7 @@ class SweepOutcome:
     figure: str | None = None  # path of the sweep's figure
     frontier: str | None = None  # path of the figure of mean against p99, if there is a verdict
     waiting: int = 0  # records that the store does not have yet
+    taken_by: Lease | None = None  # another process, which goes on with the sweep
 
 
 class Sweep:
@@ -64,31 +67,35 @@ class Sweep:
         self.engines = EnginePool()
         self.traces = SharedTraces(block[0].trace for block in self.blocks)
         self.ideals: dict[str, IdealTimes | None] = {}  # of blocks of which runs are reused
+        self.kinds = DeviceKinds()
+        self.recordings: set[asyncio.Task] = set()
         self.started_ms = now_ms()
         self.commit = git_commit()
 
     def prepare(self) -> None:
         """Joins the cluster and opens the store. Raises ValueError, ConnectionError or OSError."""
-        check_store(self.job.tracking.uri)
+        check_store(self.job.tracking)
         connect(self.job.cluster)
         try:
             self.actors = min(engines_that_fit([run.job for run in self.runs]), len(self.blocks))
             self.store = SweepStore(self.job.tracking)
-            finished = self.store.open(self._hash(), self._name(), {"git_commit": self.commit})
+            self.store.open(self._hash(), self._name(), {"git_commit": self.commit})
             self.outcome = SweepOutcome(self.store.sweep_id, self.store.experiment_id)
             self.spool = Spool(self.job.tracking.spool, self.store.sweep_id)
-            if self.spool.pending():  # left by a driver that died
-                upload_waiting(self.spool, self.job.tracking)
-                finished = self.store.finished()
+            self.spool.drop_end()
             self.spool.open(self.job.tracking)
-            self._reuse(finished)
+            waiting = self.spool.finished()  # before the store is asked: what leaves here is there
+            self._reuse(self.store.finished() | waiting)
+        except MlflowException as error:
+            ray.shutdown()
+            raise refused(self.job.tracking.uri, error) from None
         except BaseException:
             ray.shutdown()
             raise
 
     def run(self) -> SweepOutcome:
         """Runs what is left to do; the parent run is closed whatever happens."""
-        lease = self.store.beat()
+        self.heartbeat = self.store.beat()
         status, patience = "KILLED", INTERRUPTED_PATIENCE_S
         try:
             self.uploader = start_here(Uploader, self.store.sweep_id, self.job.tracking)
@@ -97,10 +104,12 @@ class Sweep:
             patience = self.job.tracking.patience_s
         finally:
             try:
-                self._end(status)
+                self.outcome.taken_by = self.heartbeat.taken_by
+                if self.outcome.taken_by is None:  # else its end is not ours to tell
+                    self._end(status)
                 asyncio.run(self._wait_for_store(patience))
             finally:
-                lease.set()
+                self.heartbeat.stop()
                 self.spool.close()
                 ray.shutdown()
         return self.outcome
@@ -111,8 +120,8 @@ class Sweep:
     def _name(self) -> str:
         return sweep_name(self.runs)
 
-    def _reuse(self, finished: dict) -> None:
-        """Takes over the results of an interrupted sweep."""
+    def _reuse(self, finished: dict[str, Finished]) -> None:
+        """Takes over the results of an interrupted sweep, in the store or still on their way."""
         for block in self.blocks:
             trace = block[0].trace
             for run in list(block):
@@ -120,8 +129,8 @@ class Sweep:
                 if done is not None:
                     block.remove(run)
                     self.outcome.reused += 1
-                    self.ideals[str(run.block)] = IdealTimes.stored(done.data.metrics)
-                    self.outcome.rows.append(_row(run, from_store(done.data.metrics), done.data.tags))
+                    self.ideals[str(run.block)] = IdealTimes.stored(done.metrics)
+                    self.outcome.rows.append(_row(run, done.metrics, done.tags))
                     self.progress.reused(run.name)
             if not block:
                 self.traces.left(trace)
@@ -135,21 +144,23 @@ class Sweep:
             start_here(Recorder, self.store.sweep_id, self.job.tracking, self.ideals) for _ in range(count)
         ]
         self.behind = asyncio.Semaphore(BEHIND * count)
-        async with asyncio.TaskGroup() as tasks:
-            watch = tasks.create_task(self._watch_uploads())
-            async with asyncio.TaskGroup() as self.recordings, asyncio.TaskGroup() as workers:
+        watch = asyncio.create_task(self._watch_uploads())
+        try:
+            async with asyncio.TaskGroup() as workers:
                 for _ in range(actors):
                     workers.create_task(self._work())
+        finally:  # interrupted as well: what was measured is kept
+            await asyncio.gather(*self.recordings)
             watch.cancel()
 
     async def _work(self) -> None:
         engine: EngineHandle | None = None
         try:
             while block := self._next_block(engine):
-                kind = None  # of the device: all runs of a block have the same
                 for run in block:
-                    engine = await self._attempts(run, engine, kind)
-                    kind = engine.device_kind if engine else kind
+                    if self.heartbeat.taken_by is not None:
+                        return
+                    engine = await self._attempts(run, engine)
                 self.traces.left(block[0].trace)
         finally:
             if engine is not None:
@@ -166,9 +177,7 @@ class Sweep:
         )
         return self.blocks.pop(next(fits, 0))
 
-    async def _attempts(
-        self, run: PlannedRun, engine: EngineHandle | None, kind: str | None
-    ) -> EngineHandle | None:
+    async def _attempts(self, run: PlannedRun, engine: EngineHandle | None) -> EngineHandle | None:
         """Tries a run up to `run.attempts` times, on a fresh engine after a failure."""
         for attempt in range(1, run.job.run.attempts + 1):
             if self.engines.hopeless(run.job.engine_used):
@@ -176,7 +185,7 @@ class Sweep:
             self.progress.started(run.name)
             started_ms = now_ms()
             try:
-                engine = await self._engine_for(run, engine, kind)
+                engine = await self._engine_for(run, engine)
                 started_ms = now_ms()
                 result = await engine.run(
                     self.traces.reference(run.trace), run.job, f"{run.config_hash}-{attempt}"
@@ -189,23 +198,28 @@ class Sweep:
                 engine = None
             else:
                 await self.behind.acquire()
-                self.recordings.create_task(self._keep(run, attempt, engine, result, started_ms))
+                keeping = asyncio.create_task(self._keep(run, attempt, engine, result, started_ms))
+                self.recordings.add(keeping)
+                keeping.add_done_callback(self.recordings.discard)
                 return engine
         self.outcome.failed.append(run.name)
         return None
 
-    async def _engine_for(
-        self, run: PlannedRun, engine: EngineHandle | None, kind: str | None
-    ) -> EngineHandle:
-        """The running engine if only the strategy changes, else a new one."""
+    async def _engine_for(self, run: PlannedRun, engine: EngineHandle | None) -> EngineHandle:
+        """The running engine if only the strategy changes, else a new one.
+
+        All runs of a cell are on devices of one kind, that of the cell's first engine.
+        """
+        config = run.job.engine_used
         if engine is not None:
-            if engine.config == run.job.engine_used:
+            if engine.config == config and self.kinds.suits(run.cell, engine.device_kind):
+                self.kinds.reuse(run.cell, engine.device_kind)
                 return engine
             await engine.stop()
         self.progress.engine_starts(run.name)
         since = time.monotonic()
         engine = await self.engines.start(
-            run.job.engine_used, kind, lambda text: self.progress.waiting(run.name, text)
+            config, run.cell, self.kinds, lambda text: self.progress.waiting(run.name, text)
         )
         self.progress.engine_is_up(run.name, time.monotonic() - since)
         return engine
@@ -220,9 +234,9 @@ class Sweep:
             error, metrics, flags = await recorder.keep.remote(
                 result, engine.environment, facts, run.job.slo, started_ms
             )
-        except Exception as error:  # the disk is full, or the recorder died: the run has no result then
+        except ray.exceptions.RayError as error:  # the disk is full, or the recorder died again and again
             self.outcome.failed.append(run.name)
-            self.progress.failed(run.name, attempt, failure_reason(error))
+            await self._failed(run, attempt, error, b"", started_ms)
         else:
             if error is not None:
                 self.outcome.failed.append(run.name)
@@ -250,13 +264,21 @@ class Sweep:
         """Shows what the results wait for while the sweep goes on."""
         while True:
             await asyncio.sleep(5.0)
-            self._show_waiting(*await self.uploader.state.remote())
+            self._show_waiting(*await self._upload_state())
+
+    async def _upload_state(self) -> tuple[int, str | None]:
+        """How many records wait for the store, and what for; without Ray they are uploaded right here."""
+        try:
+            return await self.uploader.state.remote()
+        except ray.exceptions.RayError:
+            error = await asyncio.to_thread(upload_waiting, self.spool, self.job.tracking)
+            return len(self.spool.pending()), error
 
     async def _wait_for_store(self, patience_s: float) -> None:
         """Until the store has every record, or for `patience_s` after the last one it took."""
         last, since = -1, time.monotonic()
         while True:
-            waiting, error = await self.uploader.state.remote()
+            waiting, error = await self._upload_state()
             self.outcome.waiting = waiting
             if waiting != last:
                 last, since = waiting, time.monotonic()

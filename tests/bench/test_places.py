@@ -12,8 +12,9 @@ from ray.cluster_utils import Cluster
 from ray_jobs.drive.cluster import engines_that_fit
 from ray_jobs.drive.config import BenchConfig, ClusterConfig
 from ray_jobs.drive.handle import EngineHandle, StartFailed
+from ray_jobs.drive.kinds import DeviceKinds
 from ray_jobs.drive.place import NoPlaceError, take_place
-from ray_jobs.drive.pool import EnginePool
+from ray_jobs.drive.pool import STARTS_TRIED, EnginePool
 from ray_jobs.engines.config import EngineConfig
 from ray_jobs.engines.job import StrategyConfig
 from ray_jobs.workload.config import SourceConfig, WorkloadConfig
@@ -80,15 +81,28 @@ def test_a_node_on_which_an_engine_does_not_start_is_left_out(two_nodes, monkeyp
     said = []
 
     async def scenario():
-        pool = EnginePool()
-        engine = await pool.start(ENGINE, None, said.append)
-        engine.place.leave()
-        again = await pool.start(ENGINE, "CPU", said.append)
-        assert engine.place.node == again.place.node != two_nodes
+        pool, kinds = EnginePool(), DeviceKinds()
+        for _ in range(3):
+            engine = await pool.start(ENGINE, "cell", kinds, said.append)
+            assert engine.place.node != two_nodes
+            engine.place.leave()
         assert not pool.hopeless(ENGINE)
-        again.place.leave()
-        assert tried.count(two_nodes) <= 1
+        assert tried.count(two_nodes) <= STARTS_TRIED == 2
+        kinds.reuse("another cell", "H100")
         with pytest.raises(NoPlaceError):
-            await pool.start(ENGINE, "H100", said.append)
+            await pool.start(ENGINE, "another cell", kinds, said.append)
 
     asyncio.run(scenario())
+
+
+def test_a_cell_stays_on_the_kind_of_device_on_which_it_began():
+    kinds = DeviceKinds()
+    kinds.take("a", "H100")
+    assert kinds.suits("a", "H100") and not kinds.suits("a", "A100") and kinds.suits("b", "A100")
+    kinds.failed("a")
+    assert kinds.suits("a", "A100")  # nothing came up there: another kind may do
+    kinds.take("a", "A100")
+    kinds.take("a", "A100")
+    kinds.started("a")
+    kinds.failed("a")
+    assert not kinds.suits("a", "H100")

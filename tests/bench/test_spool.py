@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import errno
+import multiprocessing
+import shutil
+import time
+from dataclasses import replace
 
 import psutil
 import pytest
 from mlflow.exceptions import MlflowException
 
+from tracking.store.client import open_client
 from tracking.store.config import TrackingConfig
 from tracking.store.lease import Lease
 from tracking.store.record import Record, RunFacts, TraceFacts
@@ -16,8 +21,17 @@ from tracking.store.upload import upload_waiting
 from tracking.store.writer import SweepStore
 
 
+@pytest.fixture(scope="module")
+def new_database(tmp_path_factory):
+    """A store with nothing in it: making its tables takes longer than any test here."""
+    file = tmp_path_factory.mktemp("store") / "mlflow.db"
+    open_client(f"sqlite:///{file}")
+    return file
+
+
 @pytest.fixture
-def tracking(tmp_path):
+def tracking(tmp_path, new_database):
+    shutil.copy(new_database, tmp_path)
     return TrackingConfig(
         f"sqlite:///{tmp_path}/mlflow.db", str(tmp_path / "artifacts"), spool=str(tmp_path / "spool")
     )
@@ -69,9 +83,38 @@ def test_an_upload_that_broke_off_is_done_again_and_counted_once(store, tracking
     with monkeypatch.context() as broken:
         broken.setattr("mlflow.tracking.MlflowClient.log_artifacts", away)
         assert "away" in upload_waiting(spool, tracking)
+        assert "away" in upload_waiting(spool, tracking)
     assert len(spool.pending()) == 1
     assert upload_waiting(spool, tracking) is None
-    assert sorted(run.info.status for run in children(store)) == ["FINISHED", "KILLED"]
+    assert sorted(run.info.status for run in children(store)) == ["FINISHED", "KILLED", "KILLED"]
+    assert list(store.finished()) == ["lcfseed=0"] and store.finished()["lcfseed=0"].metrics == {
+        "e2e_mean_s": 1.5
+    }
+
+
+def test_a_record_that_is_made_again_is_one_record(store, tracking):
+    spool = Spool(tracking.spool, store.sweep_id)
+    spool.open(tracking)
+    for _ in range(2):  # the recorder died after it had written it, and its call was tried again
+        spool.put(a_run(store.sweep_id))
+    assert len(spool.pending()) == 1
+    assert upload_waiting(spool, tracking) is None
+    spool.put(a_run(store.sweep_id))  # and here it died after the upload
+    assert upload_waiting(spool, tracking) is None
+    assert len(children(store)) == 1
+    assert spool.note("ideal.0", {"decode_s": 1.0}) == spool.note("ideal.0", None) == {"decode_s": 1.0}
+
+
+def test_what_waits_counts_as_done_and_an_old_end_does_not_end_what_goes_on(store, tracking):
+    spool = Spool(tracking.spool, store.sweep_id)
+    spool.open(tracking)
+    spool.put(a_run(store.sweep_id))
+    spool.put(a_run(store.sweep_id, "bidkv seed=0", status="FAILED"))
+    spool.put(Record(store.sweep_id, "KILLED", 1000, 3000))
+    assert list(spool.finished()) == ["lcfseed=0"]
+    assert spool.finished()["lcfseed=0"].tags == {"strategy": "lcf", "engine": "vllm"}
+    spool.drop_end()
+    assert len(spool.pending()) == 2
 
 
 def test_a_full_disk_leaves_no_half_record(store, tracking, monkeypatch):
@@ -90,14 +133,53 @@ def test_a_full_disk_leaves_no_half_record(store, tracking, monkeypatch):
 def test_the_lease_of_a_living_process_is_respected_and_that_of_a_dead_one_is_not(store, tracking):
     mine = Lease.mine()
     assert mine.alive() and Lease.of(mine.tags) == mine
-    assert not Lease(
-        mine.host, mine.pid, mine.created - 100, 0, 0
-    ).alive()  # the pid is somebody else's by now
-    assert not Lease("elsewhere", 1, 0, 0, 0).alive()
-    other = Lease(mine.host, 1, psutil.Process(1).create_time(), 0, 0)
+    assert not replace(mine, created=mine.created - 100).alive()  # the pid is somebody else's by now
+    elsewhere = replace(mine, machine="elsewhere", pid=1)  # nobody here can look for its process
+    assert elsewhere.alive() and not replace(elsewhere, heartbeat=0.0).alive()
+    other = replace(mine, pid=1, created=psutil.Process(1).create_time())
     store._tag(store.sweep_id, other.tags)
     with pytest.raises(ValueError, match="running already: process 1 on"):
         SweepStore(tracking).open("hash", "sweep", {})
+
+
+def test_who_was_taken_for_dead_notices_and_does_not_take_the_sweep_back(store):
+    heartbeat = store.beat()
+    heartbeat.look()
+    assert heartbeat.taken_by is None
+    thief = replace(Lease.mine(), machine="elsewhere", pid=7)
+    store._tag(store.sweep_id, thief.tags)
+    heartbeat.look()
+    heartbeat.stop()
+    assert heartbeat.taken_by == thief
+    assert Lease.of(store.client.get_run(store.sweep_id).data.tags) == thief
+
+
+def test_of_several_commands_at_once_one_has_the_sweep(tmp_path):
+    """On a store that is not there yet. Processes, since threads of one process share a lease."""
+    fresh = TrackingConfig(f"sqlite:///{tmp_path}/mlflow.db", str(tmp_path / "artifacts"))
+    context = multiprocessing.get_context("fork")
+    with context.Pool(3) as pool:
+        for interrupted in (False, True):
+            if interrupted:
+                pool.apply(interrupt, [fresh])
+            answers = pool.starmap(open_and_say, [(fresh, f"{interrupted}")] * 3, chunksize=1)
+            assert sum(answer == "mine" for answer in answers) == 1, answers
+            assert sum("running already: process" in answer for answer in answers) == 2, answers
+
+
+def interrupt(tracking):
+    store = SweepStore(tracking)
+    store.open("True", "sweep", {})
+    store.client.set_terminated(store.sweep_id, "KILLED")
+
+
+def open_and_say(tracking, sweep_hash):
+    try:
+        SweepStore(tracking).open(sweep_hash, "sweep", {})
+    except ValueError as error:
+        return str(error)
+    time.sleep(1.0)  # the process takes no other task while this one lasts: each opens once
+    return "mine"
 
 
 def test_artifacts_of_an_experiment_stay_in_one_place(store, tracking, tmp_path):

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import requests
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
+
+from tracking.store.config import TrackingConfig
 
 ANSWER_TIMEOUT_S = 10.0  # MLflow itself would try for minutes
 SQLITE = "sqlite:///"
@@ -28,33 +34,63 @@ def artifact_folder(uri: str) -> Path | None:
     return folder if folder.is_dir() else None
 
 
-def check_store(uri: str) -> None:
-    """Raises ConnectionError if no server answers at `uri`, ValueError if it is a file that cannot be written.
+def check_store(tracking: TrackingConfig) -> None:
+    """Raises ConnectionError if no server answers, ValueError if a folder of `tracking` cannot be written.
 
     Writes nothing itself.
     """
-    file = sqlite_file(uri)
+    file = sqlite_file(tracking.uri)
     if file is None:
-        _knock(uri)
-        return
-    folder = next(parent for parent in file.absolute().parents if parent.is_dir())
+        _knock(tracking.uri)
+    else:
+        _check_writable(
+            "tracking.uri", tracking.uri, file.absolute().parent
+        )  # SQLite makes files beside its own
+        if file.exists() and not os.access(file, os.R_OK | os.W_OK):
+            raise ValueError(f"tracking.uri={tracking.uri!r}: cannot be written: Permission denied")
+    _check_writable("tracking.spool", tracking.spool, Path(tracking.spool))
+    root = tracking.artifact_root
+    if root is not None and "://" not in root:
+        _check_writable("tracking.artifact_root", root, Path(root))
+
+
+def _check_writable(key: str, value: str, folder: Path) -> None:
+    """Raises ValueError unless files can be made in the folder, or it in the nearest one that there is."""
+    existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
     try:
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=".bidkv-"):
-            pass  # SQLite needs to make files beside its own
-        if file.exists():
-            with open(file, "r+b"):
-                pass
+        with tempfile.NamedTemporaryFile(dir=existing, prefix=".bidkv-"):
+            pass
     except OSError as error:
-        raise ValueError(f"tracking.uri={uri!r}: cannot be written: {error.strerror or error}") from None
+        raise ValueError(f"{key}={value!r}: cannot be written: {error.strerror or error}") from None
 
 
 def open_client(uri: str) -> MlflowClient:
     """Raises ConnectionError if no server answers at `uri`, ValueError if MLflow cannot use it."""
     _knock(uri)
     try:
-        return MlflowClient(uri)
+        with _alone(sqlite_file(uri)):
+            return MlflowClient(uri)
     except MlflowException as error:
-        raise ValueError(f"tracking.uri={uri!r}: {error.message.strip()}") from None
+        raise refused(uri, error) from None
+
+
+@contextmanager
+def _alone(file: Path | None) -> Iterator[None]:
+    """One process at a time makes the tables of a new SQLite store: two at once break each other's."""
+    if file is None or not file.absolute().parent.is_dir():
+        yield
+        return
+    folder = os.open(file.absolute().parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
+
+
+def refused(uri: str, error: MlflowException) -> ValueError:
+    """What MLflow says of the store, in one line."""
+    return ValueError(f"tracking.uri={uri!r}: {' '.join(error.message.split())[:300]}")
 
 
 def _knock(uri: str) -> None:

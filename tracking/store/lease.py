@@ -6,6 +6,7 @@ import os
 import platform
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 
@@ -19,6 +20,7 @@ class Lease:
     """The process that runs a sweep; times in seconds since the epoch."""
 
     host: str
+    machine: str  # the boot and the process numbers that `pid` is of: two containers may share a host's name
     pid: int
     created: float  # when the process was created: a pid alone may be somebody else's by now
     since: float
@@ -27,7 +29,7 @@ class Lease:
     @classmethod
     def mine(cls) -> Lease:
         now = time.time()
-        return cls(platform.node(), os.getpid(), psutil.Process().create_time(), now, now)
+        return cls(platform.node(), this_machine(), os.getpid(), psutil.Process().create_time(), now, now)
 
     @classmethod
     def of(cls, tags: dict[str, str]) -> Lease | None:
@@ -36,8 +38,9 @@ class Lease:
             values = {key: tags[PREFIX + key] for key in ("host", "pid", "created", "since", "heartbeat")}
         except KeyError:
             return None
-        numbers = {key: float(value) for key, value in values.items() if key not in ("host", "pid")}
-        return cls(values["host"], int(values["pid"]), **numbers)
+        numbers = {key: float(values[key]) for key in ("created", "since", "heartbeat")}
+        machine = tags.get(f"{PREFIX}machine", values["host"])
+        return cls(values["host"], machine, int(values["pid"]), **numbers)
 
     @property
     def tags(self) -> dict[str, str]:
@@ -45,17 +48,32 @@ class Lease:
 
     @property
     def is_mine(self) -> bool:
-        return (self.host, self.pid) == (platform.node(), os.getpid())
+        return (self.machine, self.pid) == (this_machine(), os.getpid())
+
+    def same_process(self, other: Lease) -> bool:
+        """Whether both are of one process."""
+        return (self.machine, self.pid, self.created) == (other.machine, other.pid, other.created)
 
     def alive(self) -> bool:
         """Whether the process still runs, as far as this machine can tell."""
-        if self.host != platform.node():
+        if self.machine != this_machine():
             return time.time() - self.heartbeat < EXPIRES_S
         try:
-            return abs(psutil.Process(self.pid).create_time() - self.created) < 1.0
+            process = psutil.Process(self.pid)
+            same = abs(process.create_time() - self.created) < 1.0
+            return same and process.status() != psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             return False
 
     def __str__(self) -> str:
         since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.since))
         return f"process {self.pid} on {self.host} since {since}"
+
+
+def this_machine() -> str:
+    """Names the boot and the process namespace of this process; the host's name where /proc does not tell."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return platform.node()

@@ -37,6 +37,14 @@ class RunFacts:
     trace: TraceFacts
 
 
+@dataclass(frozen=True)
+class Finished:
+    """What a finished run says of itself: its metrics (`math.inf` where they are censored) and tags."""
+
+    metrics: dict[str, float]
+    tags: dict[str, str]
+
+
 @dataclass
 class Record:
     """One entry for the store: a run with all it left, or (without `run`) the end of its sweep.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -11,9 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from tracking.store.config import TrackingConfig
-from tracking.store.record import Record
+from tracking.store.record import Finished, Record
 
 STORE_FILE = "store.json"  # which store a sweep's records are for
 LOCK_FILE = "lock"
@@ -37,14 +39,34 @@ class Spool:
         return TrackingConfig(**json.loads((self.folder / STORE_FILE).read_text()))
 
     def put(self, record: Record) -> None:
-        """Keeps a record: all of it or, if the disk is full (OSError), nothing."""
+        """Keeps a record: all of it or, if the disk is full (OSError), nothing. The same record again is one."""
+        name = self._name(record)
         draft = Path(tempfile.mkdtemp(prefix=DRAFT, dir=self.folder))
         try:
-            record.save(draft / "record")
-            name = record.run.config_hash if record.run else "sweep"
-            os.rename(draft / "record", self.folder / f"{record.ended_ms:014d}-{draft.name[-8:]}-{name}")
+            record.save(draft / name)
+            os.rename(draft / name, self.folder / name)
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY:  # else it is there already
+                raise
         finally:
             shutil.rmtree(draft, ignore_errors=True)
+
+    @staticmethod
+    def _name(record: Record) -> str:
+        """Sorts by time, and is the same when a recorder that died makes a record again."""
+        if record.run is None:
+            return f"{record.ended_ms:014d}-0-sweep"
+        return f"{record.started_ms:014d}-{record.run.tags.get('attempt', 1)}-{record.run.config_hash}"
+
+    def note(self, name: str, value: Any) -> Any:
+        """What was noted first under this name: `value` (plain data) unless there is something already."""
+        path = self.folder / f"{name}.json"
+        if not path.exists():
+            handle, draft = tempfile.mkstemp(dir=self.folder, prefix=DRAFT)
+            with os.fdopen(handle, "w") as file:
+                json.dump(value, file)
+            os.rename(draft, path)
+        return json.loads(path.read_text())
 
     def pending(self) -> list[Path]:
         """Folders of the records that wait, oldest first; the end of the sweep comes last."""
@@ -59,13 +81,29 @@ class Spool:
         if self.folder.is_dir() and not self.pending():
             shutil.rmtree(self.folder)
 
+    def finished(self) -> dict[str, Finished]:
+        """The runs whose results wait here, by config hash: they are done, wherever the store is."""
+        records = [record for folder in self.pending() if (record := _still_there(folder)) is not None]
+        return {
+            record.run.config_hash: Finished(record.metrics, record.run.tags | record.tags)
+            for record in records
+            if record.run is not None and record.status == "FINISHED"
+        }
+
+    def drop_end(self) -> None:
+        """Removes the end of a sweep that goes on now. Waits for a process that uploads."""
+        if self.folder.is_dir():
+            with self.uploading(wait=True):
+                for folder in self.folder.glob("*-sweep"):
+                    self.remove(folder)
+
     @contextmanager
-    def uploading(self) -> Iterator[bool]:
-        """True for the one process that may upload these records now, False if another does."""
+    def uploading(self, wait: bool = False) -> Iterator[bool]:
+        """True for the one process that may upload these records now, False if another does (and not `wait`)."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with open(self.folder / LOCK_FILE, "w") as lock:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             except BlockingIOError:
                 yield False
             else:
@@ -77,3 +115,11 @@ def waiting_spools(root: str | Path) -> list[Spool]:
     folder = Path(root)
     names = sorted(p.parent.name for p in folder.glob(f"*/{STORE_FILE}")) if folder.is_dir() else []
     return [spool for spool in (Spool(folder, name) for name in names) if spool.pending()]
+
+
+def _still_there(folder: Path) -> Record | None:
+    """A waiting record; None if it was uploaded meanwhile."""
+    try:
+        return Record.load(folder)
+    except FileNotFoundError:
+        return None

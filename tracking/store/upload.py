@@ -15,15 +15,14 @@ STORE_ERRORS = (MlflowException, RequestException, SQLAlchemyError, OSError, Val
 
 def upload_waiting(spool: Spool, config: TrackingConfig) -> str | None:
     """Uploads what waits in `spool`, oldest first; the reason in one line if it had to stop before the end."""
-    waiting = spool.pending()
-    if not waiting:
+    if not spool.pending():
         return None
     with spool.uploading() as mine:
         if not mine:
             return "another process uploads them"
         try:
             store = SweepStore(config)
-            for folder in waiting:
+            for folder in spool.pending():
                 store.upload(folder)
                 spool.remove(folder)
         except STORE_ERRORS as error:

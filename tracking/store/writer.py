@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +12,20 @@ import yaml
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
-from tracking.metrics.stored import to_store
-from tracking.store.client import open_client, sqlite_file
+from tracking.metrics.stored import from_store, to_store
+from tracking.store.claim import claimed
+from tracking.store.client import open_client, refused, sqlite_file
 from tracking.store.columns import choose_columns
 from tracking.store.config import TrackingConfig
-from tracking.store.lease import HEARTBEAT_S, Lease
-from tracking.store.record import Record, TraceFacts, files_of
+from tracking.store.heartbeat import Heartbeat
+from tracking.store.lease import Lease
+from tracking.store.record import Finished, Record, TraceFacts, files_of
 
 PARAM_LIMIT = 6000  # characters of a value, MLflow's own limit
 TAG_LIMIT = 5000  # characters, under MLflow's own limit
 BATCH_LIMIT = 100  # parameters a request, MLflow's own limit
-LIVE = "RUNNING"
+NEWEST = 100  # sweeps of one hash that are looked at
+LIVE, ENDED = "RUNNING", ("FINISHED", "FAILED")
 LOGGED_TABLES = "mlflow.loggedArtifacts"  # the tag by which MLflow's pages find tables
 
 
@@ -41,26 +43,26 @@ class SweepStore:
             self.experiment_id = self._experiment()
             choose_columns(self.client, self.experiment_id)
         except MlflowException as error:
-            raise ValueError(f"tracking.uri={config.uri!r}: {' '.join(error.message.split())}") from None
+            raise refused(config.uri, error) from None
 
-    def open(self, sweep_hash: str, name: str, tags: dict[str, str]) -> dict[str, Run]:
+    def open(self, sweep_hash: str, name: str, tags: dict[str, str]) -> None:
         """Starts the parent run, or goes on with an interrupted one of the same hash.
 
-        The run is called `name` and the beginning of its id, by which commands find it.
-        Returns the finished runs of the interrupted sweep by config hash (none for a new sweep). Raises
-        ValueError if another process runs this sweep now.
+        The run is called `name` and the beginning of its id, by which commands find it. Raises ValueError if
+        another process runs this sweep now.
         """
-        lease = Lease.mine()
-        interrupted = self._interrupted(sweep_hash) if self.config.resume else None
-        if interrupted is not None:
-            return self._take_over(interrupted, lease)
-        tags = tags | lease.tags | {"bidkv.kind": "sweep", "bidkv.sweep_hash": sweep_hash}
-        run = self.client.create_run(self.experiment_id, run_name=name, tags=tags)
-        self.sweep_id = run.info.run_id
-        self.client.update_run(self.sweep_id, name=f"{name} {self.sweep_id[:8]}")
-        if self.config.resume:
-            self._give_way(sweep_hash)
-        return {}
+        with claimed(self.client, self.experiment_id, sweep_hash):
+            interrupted = self._interrupted(sweep_hash) if self.config.resume else None
+            self.lease = Lease.mine()
+            if interrupted is None:
+                tags = tags | {"bidkv.kind": "sweep", "bidkv.sweep_hash": sweep_hash} | self.lease.tags
+                run = self.client.create_run(self.experiment_id, run_name=name, tags=tags)
+                self.sweep_id = run.info.run_id
+                self.client.update_run(self.sweep_id, name=f"{name} {self.sweep_id[:8]}")
+            else:
+                self.sweep_id = interrupted.info.run_id
+                self.client.update_run(self.sweep_id, LIVE)
+                self._tag(self.sweep_id, self.lease.tags)
 
     def upload(self, folder: Path) -> None:
         """Brings a saved record into the store, all of it; raises what MLflow raises.
@@ -73,7 +75,7 @@ class SweepStore:
             self._log(record.sweep_id, record, folder)
             return
         for half in self._children(record.sweep_id, f"and tags.`bidkv.record` = '{folder.name}'"):
-            if half.info.status != LIVE:
+            if half.info.status in ENDED:
                 return  # it was all there, only not removed from the spool
             self.client.set_terminated(half.info.run_id, "KILLED")
         run = record.run
@@ -96,21 +98,9 @@ class SweepStore:
         self.client.log_inputs(run_id, datasets=[_trace_input(run.trace)])
         self._log(run_id, record, folder)
 
-    def beat(self) -> threading.Event:
-        """Renews the lease every HEARTBEAT_S seconds, in a thread, until the returned event is set."""
-        stop = threading.Event()
-
-        def renew() -> None:
-            while not stop.wait(HEARTBEAT_S):
-                try:
-                    self._tag(
-                        self.sweep_id, {"bidkv.lease.heartbeat": Lease.mine().tags["bidkv.lease.heartbeat"]}
-                    )
-                except MlflowException:
-                    continue  # the store is away; the next beat tries again
-
-        threading.Thread(target=renew, name="sweep lease", daemon=True).start()
-        return stop
+    def beat(self) -> Heartbeat:
+        """Keeps the lease alive until the returned heartbeat is stopped."""
+        return Heartbeat(self.client, self.sweep_id, self.lease)
 
     def _log(self, run_id: str, record: Record, folder: Path) -> None:
         tags = {key: value[:TAG_LIMIT] for key, value in record.tags.items()}
@@ -128,37 +118,16 @@ class SweepStore:
             self.client.log_artifacts(run_id, str(files))
         self.client.set_terminated(run_id, record.status, end_time=record.ended_ms)
 
-    def _take_over(self, interrupted: Run, lease: Lease) -> dict[str, Run]:
-        held = Lease.of(interrupted.data.tags)
-        if interrupted.info.status == LIVE and held is not None and not held.is_mine and held.alive():
-            raise ValueError(
-                f"this sweep is running already: {held}, MLflow run {interrupted.info.run_id[:8]} "
-                "(tracking.resume=false starts another one)"
-            )
-        self.sweep_id = interrupted.info.run_id
-        self.client.update_run(self.sweep_id, LIVE)
-        self._tag(self.sweep_id, lease.tags)
-        return self.finished()
-
-    def finished(self) -> dict[str, Run]:
+    def finished(self) -> dict[str, Finished]:
         """The finished runs of this sweep by config hash; those whose driver died are marked as killed."""
         finished = {}
         for run in self._children(self.sweep_id):
             if run.info.status == "FINISHED":
-                finished[run.data.tags["bidkv.config_hash"]] = run
+                done = Finished(from_store(run.data.metrics), run.data.tags)
+                finished[run.data.tags["bidkv.config_hash"]] = done
             elif run.info.status == LIVE:
                 self.client.set_terminated(run.info.run_id, "KILLED")
         return finished
-
-    def _give_way(self, sweep_hash: str) -> None:
-        """Of two commands that started the same sweep at once, the one whose entry came later ends."""
-        for other in self._sweeps(sweep_hash):
-            held = Lease.of(other.data.tags)
-            mine = self.client.get_run(self.sweep_id).info
-            earlier = (other.info.start_time, other.info.run_id) < (mine.start_time, mine.run_id)
-            if other.info.status == LIVE and earlier and held is not None and held.alive():
-                self.client.delete_run(self.sweep_id)
-                raise ValueError(f"this sweep is running already: {held}, run {other.info.run_id[:8]}")
 
     def _experiment(self) -> str:
         """The experiment's id; it is made if there is none. Raises ValueError if its artifacts lie elsewhere."""
@@ -177,17 +146,21 @@ class SweepStore:
         return found.experiment_id
 
     def _interrupted(self, sweep_hash: str) -> Run | None:
-        """The newest sweep of this hash, unless it finished."""
-        runs = self._sweeps(sweep_hash, most=1)
-        return runs[0] if runs and runs[0].info.status != "FINISHED" else None
-
-    def _sweeps(self, sweep_hash: str, most: int = 100) -> list[Run]:
-        return self.client.search_runs(
+        """The newest sweep of this hash, unless it finished. Raises ValueError if a process runs one now."""
+        sweeps = self.client.search_runs(
             [self.experiment_id],
             f"tags.`bidkv.kind` = 'sweep' and tags.`bidkv.sweep_hash` = '{sweep_hash}'",
             order_by=["attributes.start_time DESC"],
-            max_results=most,
+            max_results=NEWEST,
         )
+        for sweep in sweeps:
+            held = Lease.of(sweep.data.tags)
+            if sweep.info.status == LIVE and held is not None and not held.is_mine and held.alive():
+                raise ValueError(
+                    f"this sweep is running already: {held}, MLflow run {sweep.info.run_id[:8]} "
+                    "(tracking.resume=false starts another one)"
+                )
+        return sweeps[0] if sweeps and sweeps[0].info.status != "FINISHED" else None
 
     def _children(self, sweep_id: str, more: str = "") -> list[Run]:
         children, token = [], None
