@@ -43,6 +43,9 @@ class RunResult:
     error: str | None = None
     request_timeout_s: float | None = None  # after which the client gave up a request; None = not known
     recorded: bool = True
+    client_cpu_s: float | None = (
+        None  # of the process that sent the requests; None in a simulation, where none did
+    )
 
     @property
     def degraded(self) -> bool:
@@ -65,6 +68,7 @@ class RunResult:
             "error": self.error,
             "request_timeout_s": self.request_timeout_s,
             "recorded": self.recorded,
+            "client_cpu_s": self.client_cpu_s,
         }
         (folder / "run.json").write_text(json.dumps(scalars, indent=2))
 

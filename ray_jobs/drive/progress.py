@@ -14,6 +14,8 @@ from rich.progress import (
 
 from ray_jobs.drive.summary import Row
 
+SHOWN = ("saturated", "degraded", "late_client")  # flags in the line of a run
+
 
 class SweepProgress:
     """Use as a context manager around the sweep."""
@@ -56,9 +58,7 @@ class SweepProgress:
 
     def finished(self, name: str, row: Row) -> None:
         metrics = row.metrics
-        flags = [
-            f"[{k}]" for k, bad in (("saturated", "true"), ("degraded", "true")) if row.flags.get(k) == bad
-        ]
+        flags = [f"[{flag.replace('_', ' ')}]" for flag in SHOWN if row.flags.get(flag) == "true"]
         # Absent where the engine ran without the adapter: nobody counted.
         preempted = f"{metrics['preemptions']:.0f} preemptions, " if "preemptions" in metrics else ""
         self._line(

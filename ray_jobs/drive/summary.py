@@ -104,6 +104,7 @@ def _flags(runs: Sequence[Row]) -> list[str]:
         "pressure": ("no pressure", "no pressure"),
         "saturated": ("true", "saturated"),
         "degraded": ("true", "degraded"),
+        "late_client": ("true", "late client"),
         "engine_tested": ("false", "untested engine"),
     }
     done = mean(run.metrics.get("completion_rate", 1.0) for run in runs)

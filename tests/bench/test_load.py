@@ -66,6 +66,30 @@ def test_closed_loop_keeps_as_many_requests_open_as_users():
     assert all(log.sent_t - log.scheduled_t < 0.05 for log in logs)
 
 
+BUSY = dict(
+    rate=200.0, seconds=3.0, tokens=50
+)  # 200 req/s, each a second of 50 chunks: 10,000 chunks a second
+
+
+def busy_run():
+    gaps = np.random.default_rng(0).exponential(1 / BUSY["rate"], int(BUSY["rate"] * BUSY["seconds"]))
+    trace = make_trace(list(np.cumsum(gaps)), output_tokens=BUSY["tokens"])
+    load = LoadGenerator(trace, engine(0.02, BUSY["tokens"]), request_timeout_s=60.0, run_timeout_s=60.0)
+    assert asyncio.run(load.run()) == "finished"
+    assert {log.status for log in load.logs} == {"ok"}
+    return load
+
+
+def test_200_streams_a_second_leave_the_generator_most_of_a_core():
+    assert 0 < busy_run().cpu_s < 0.5 * BUSY["seconds"]
+
+
+@pytest.mark.timing
+def test_200_streams_a_second_are_sent_on_time():
+    lags = [log.sent_t - log.scheduled_t for log in busy_run().logs]
+    assert np.quantile(lags, 0.99) < 0.005
+
+
 def test_slow_failed_and_short_answers_are_told_apart():
     async def generate(request):
         yield [1]

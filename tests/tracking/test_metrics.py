@@ -62,6 +62,7 @@ def test_latencies_count_from_the_scheduled_arrival():
     assert values["itl_p50_s"] == pytest.approx(0.05)
     assert values["norm_latency_mean"] == pytest.approx(2 / 21)
     assert values["send_lag_max_s"] == pytest.approx(0.9)
+    assert "client_cpu_share" not in values  # nobody measured it
     assert values["window_s"] == pytest.approx(3.0)
     assert values["throughput_tok_s"] == pytest.approx(42 / 3)
 
@@ -205,6 +206,7 @@ def test_flags():
     assert run_flags(make_run(rate=2.0)) == {
         "pressure": "no pressure",
         "saturated": "false",
+        "late_client": "false",
         "degraded": "false",
         "engine_tested": "unknown",  # this engine's records do not tell
     }
@@ -214,6 +216,11 @@ def test_flags():
     assert run_flags(make_run(rate=12.0))["saturated"] == "true"
     assert run_flags(make_run(rate=12.0))["pressure"] == "ok"
     assert run_flags(run_of([row(0), unfinished(1)]))["saturated"] == "true"
+    late = [row(i, sent_t=i + 0.06) for i in range(2)]
+    assert run_flags(run_of([row(i) for i in range(98)] + late))["late_client"] == "true"
+    assert (
+        run_flags(run_of([row(i) for i in range(198)] + late))["late_client"] == "false"
+    )  # one in a hundred
     degraded = run_of([row(0)], [{"type": "strategy_error", "error": "x", "traceback": "y"}])
     assert run_flags(degraded)["degraded"] == "true"
 

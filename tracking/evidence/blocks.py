@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from tracking.evidence.outcomes import Block
 from tracking.store.reader import Cell, StoredRun, StoredSweep
 
+CALM, LATE = "no pressure", "late client"
+NO_VERDICT = (CALM, LATE)  # states of blocks that cannot tell strategies apart
 ONE_TRACE = "="  # joins the seeds that have the same trace, in the name of their block
 
 
@@ -89,16 +91,18 @@ def controls(runs: Sequence[StoredRun], baseline: str) -> list[str]:
 
 
 def by_state(blocks: Mapping[str, Block]) -> dict[str, dict[str, Block]]:
-    """The blocks of a cell in up to two tables.
+    """The blocks of a cell in up to three tables.
 
-    Blocks in which nobody was preempted say nothing about victims and stand apart. The others stay
-    together, "saturated" if any of their runs is, else "ok": whether a run drained is an outcome of its
+    Blocks with a run whose client was late say nothing about engines, and those in which nobody was
+    preempted nothing about victims: both stand apart. The others stay together, "saturated" if any of their runs is, else "ok": whether a run drained is an outcome of its
     strategy, so that sorting blocks by it would select on the outcome.
     """
-    pressed = {seed: block for seed, block in blocks.items() if _pressed(runs_of(block))}
-    calm = {seed: block for seed, block in blocks.items() if seed not in pressed}
+    late = {seed: block for seed, block in blocks.items() if any(r.late_client for r in runs_of(block))}
+    timely = {seed: block for seed, block in blocks.items() if seed not in late}
+    pressed = {seed: block for seed, block in timely.items() if _pressed(runs_of(block))}
+    calm = {seed: block for seed, block in timely.items() if seed not in pressed}
     state = "saturated" if any(r.saturated for block in pressed.values() for r in runs_of(block)) else "ok"
-    return {name: some for name, some in ((state, pressed), ("no pressure", calm)) if some}
+    return {name: some for name, some in ((state, pressed), (CALM, calm), (LATE, late)) if some}
 
 
 def _pressed(runs: Sequence[StoredRun]) -> bool:

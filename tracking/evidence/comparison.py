@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from tracking.evidence.blocks import by_state, cells_of, checked_blocks, controls, runs_of
+from tracking.evidence.blocks import CALM, NO_VERDICT, by_state, cells_of, checked_blocks, controls, runs_of
 from tracking.evidence.config import EvidencePlan, GuardrailRule
 from tracking.evidence.guardrails import GuardrailCheck, check_guardrail
 from tracking.evidence.notes import notes_on
@@ -40,7 +40,7 @@ class Comparison:
 
 @dataclass
 class Table:
-    """All comparisons in one cell, among blocks of one state ("ok", "saturated" or "no pressure").
+    """All comparisons in one cell, among blocks of one state ("ok", "saturated", "no pressure", "late client").
 
     `controls` are the strategies whose configuration is the baseline's: they should show no difference.
     """
@@ -117,21 +117,21 @@ def compare(
 
 def _tested(table: Table, metric: str, plan: EvidencePlan) -> list[Comparison]:
     """A metric's row for each strategy that has it, before anything is corrected or called."""
-    rows = []
+    rows, unjudged = [], table.state if table.state in NO_VERDICT else CALM
     for name in table.strategies:
         pairs = paired_outcomes(table.blocks, table.baseline, name, metric)
         if pairs:
             test = paired_test(*zip(*pairs, strict=True), matters=plan.matters(metric))
             exploratory = metric != plan.primary
-            rows.append(Comparison(metric, name, test, 1.0, "no pressure", len(table.blocks), 1, exploratory))
+            rows.append(Comparison(metric, name, test, 1.0, unjudged, len(table.blocks), 1, exploratory))
     return rows
 
 
 def _judge(tables: Sequence[Table]) -> None:
-    """Corrects the p-values within their families and puts the words; calm tables keep "no pressure"."""
+    """Corrects the p-values within their families and puts the words; tables of `NO_VERDICT` keep their state."""
     families: dict[tuple, list[tuple[Table, int]]] = {}
     for number, table in enumerate(tables):
-        if table.state == "no pressure":
+        if table.state in NO_VERDICT:
             continue
         for index, row in enumerate(table.comparisons):
             if row.strategy in table.controls:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from tracking.evidence.blocks import ONE_TRACE, runs_of
+from tracking.evidence.blocks import NO_VERDICT, ONE_TRACE, runs_of
 from tracking.evidence.outcomes import Block, failed_share
 from tracking.evidence.simulated import guessed
 from tracking.evidence.statistics import pairs_needed
@@ -53,7 +53,7 @@ def _on_seeds(table: Table, blocks: Mapping[str, Block]) -> list[str]:
     count = max((row.family for row in table.comparisons if not row.exploratory), default=0)
     count = count or len(table.strategies)
     needed = pairs_needed(count)
-    if table.state == "no pressure" or len(blocks) >= needed:
+    if table.state in NO_VERDICT or len(blocks) >= needed:
         return []
     return [
         f"better or worse cannot be said with {len(blocks)} seed{'s' * (len(blocks) != 1)}: {needed} are the "

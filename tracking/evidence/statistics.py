@@ -32,7 +32,14 @@ RESAMPLES = 9_999
 NOISE = 1e-9  # differences of floating-point numbers below it never matter, whatever the metric
 
 Verdict = Literal[
-    "better", "worse", "different", "equivalent", "no difference shown", "too few runs", "no pressure"
+    "better",
+    "worse",
+    "different",
+    "equivalent",
+    "no difference shown",
+    "too few runs",
+    "no pressure",
+    "late client",
 ]
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from tracking.metrics import topics
 from tracking.metrics.config import SloConfig
 from tracking.metrics.ideal import IdealTimes
-from tracking.metrics.measure import is_saturated
+from tracking.metrics.measure import is_late, is_saturated
 from tracking.metrics.metric import Metric
 from tracking.metrics.view import RunView
 from tracking.result import RunResult
@@ -54,18 +54,21 @@ def view_metrics(run: RunView) -> dict[str, float]:
 
 
 def run_flags(result: RunResult) -> dict[str, str]:
-    """The tags `pressure`, `saturated`, `degraded` and `engine_tested`.
+    """The tags `pressure`, `saturated`, `late_client`, `degraded` and `engine_tested`.
 
     pressure: "no pressure" if nobody was preempted, else "ok", "unknown" without records. saturated: "true" if a request timed out
     or was never sent, or if the queue had grown until the end: when the last request arrived, a tenth of
     all were waiting for their first token, and more than when half of them had arrived.
-    engine_tested: what the adapter said at the start, "unknown" in records that do not tell.
+    late_client: "true" if more than one request in a hundred was sent over 50 ms after it was due, so that
+    the client, not the engine, made the latencies. engine_tested: what the adapter said at the start, "unknown" in records that do not tell.
     """
     start = next((event for event in result.events if event["type"] == "run_start"), {})
     pressed = any(event["type"] == "preempt" for event in result.events)
+    view = RunView(result)
     return {
         "pressure": ("ok" if pressed else "no pressure") if result.recorded else "unknown",
-        "saturated": str(is_saturated(RunView(result).requests)).lower(),
+        "saturated": str(is_saturated(view.requests)).lower(),
+        "late_client": str(is_late(view.send_lag)).lower(),
         "degraded": str(result.degraded).lower(),
         "engine_tested": str(start.get("engine_tested", "unknown")).lower(),
     }

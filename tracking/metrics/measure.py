@@ -10,6 +10,7 @@ from tracking.result import RunResult
 
 MIN_TAIL = 10  # observations a p99 must have beyond it
 BATCHES, MIN_BATCH = 20, 4  # of requests in order of arrival, and the fewest in one
+LATE_S = 0.05  # a tenth of the strictest TTFT limit in use (MLPerf's interactive 8B: 500 ms)
 SATURATED_SHARE = 0.10  # of the requests, still waiting for their first token when the last one arrives
 NOT_NUMBERS = frozenset({"request_id", "kind", "status", "error", "warmup", "itl_s", "session"})
 
@@ -83,6 +84,11 @@ def jain_index(values: np.ndarray) -> float:
 def kv_blocks(result: RunResult) -> int | None:
     """KV blocks of the engine, from the run_start event; None if it is not there."""
     return next((e.get("num_blocks") for e in result.events if e["type"] == "run_start"), None)
+
+
+def is_late(send_lag: np.ndarray) -> bool:
+    """Whether the client was late: with more than one request in a hundred by over `LATE_S`. Seconds a request."""
+    return bool(len(send_lag)) and float(np.quantile(send_lag, 0.99, method="lower")) > LATE_S
 
 
 def is_saturated(requests: pd.DataFrame) -> bool:

@@ -60,6 +60,12 @@ class RunView:
         return self.column("e2e")
 
     @cached_property
+    def send_lag(self) -> np.ndarray:
+        """Actual minus scheduled send time of the requests that were sent."""
+        lag = self.column("sent_t") - self.column("scheduled_t")
+        return lag[~np.isnan(lag)]
+
+    @cached_property
     def gaps(self) -> np.ndarray:
         """All gaps between output chunks, one after another; none if no request completed."""
         if not self.ok.any():

@@ -19,6 +19,7 @@ LOOKS = {
     "no difference shown": ("#8a8a8a", "o"),
     "too few runs": ("#bdbdbd", "o"),
     "no pressure": ("#bdbdbd", "o"),
+    "late client": ("#bdbdbd", "o"),
 }
 FAR_OUT = 1e6  # for an interval that ends at 0 or infinity; off every axis
 NOT_CALLED = ("interval leaves out 1, not significant after correction", "#5a5a5a", "D")

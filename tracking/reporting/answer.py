@@ -10,6 +10,7 @@ import numpy as np
 from mlflow import MlflowClient
 from mlflow.entities import Metric, RunTag
 
+from tracking.evidence.blocks import NO_VERDICT
 from tracking.evidence.comparison import Table
 from tracking.evidence.outcomes import outcome
 from tracking.evidence.pooled import COLUMNS, strategy_p99
@@ -60,5 +61,5 @@ def pooled_numbers(table: Table) -> Iterator[tuple[str, float]]:
 
 def _name(table: Table, strategy: str, what: str) -> str:
     """Only characters that MLflow takes in a name; a second table of the same load says its state."""
-    title = table.title + (" (no pressure)" if table.state == "no pressure" else "")
+    title = table.title + (f" ({table.state})" if table.state in NO_VERDICT else "")
     return re.sub(r"[^\w\-. /:]", "_", f"{title}/{strategy}/{what}")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tracking.evidence.blocks import NO_VERDICT
 from tracking.evidence.comparison import Comparison, Table
 from tracking.evidence.guardrails import GuardrailCheck
 from tracking.metrics.catalogue import METRICS
@@ -21,6 +22,8 @@ def headline(table: Table) -> str:
     """A sentence about one table; the same words that `tracking.evidence` gave, for the primary metric."""
     if table.state == "no pressure":
         return "nobody was preempted: these runs say nothing about victims"
+    if table.state == "late client":
+        return "the client was late: these runs say nothing about engines"
     rows = [row for name in table.strategies if (row := table.find(table.primary, name))]
     if not rows:
         return f"{short_name(table.primary)} was not measured: no verdict"
@@ -51,7 +54,7 @@ def headline(table: Table) -> str:
 
 def overall(tables: Sequence[Table]) -> str | None:
     """A sentence about several tables, by how often each strategy is better; None if only one has a verdict."""
-    pressed = [table for table in tables if table.state != "no pressure"]
+    pressed = [table for table in tables if table.state not in NO_VERDICT]
     if len(pressed) < 2:
         return None
     scores = [_Score.of(pressed, name) for name in in_order(name for t in pressed for name in t.strategies)]

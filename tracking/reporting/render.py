@@ -22,7 +22,7 @@ VERDICT_COLUMN = HEADER.index("verdict")
 GUARDRAIL_HEADER = ("guardrail", "strategy", "status", "limit", "ratio [95 %]", "from")
 COLOURS = {
     "better": "green", "worse": "red", "different": "blue", "equivalent": "dim", "no difference shown": "dim",
-    "too few runs": "yellow", "no pressure": "dim",
+    "too few runs": "yellow", "no pressure": "dim", "late client": "dim",
     "held": "green", "broken": "red", "unsure": "yellow", "not measured": "dim",
 }  # fmt: skip
 CALLED = ("better", "worse", "different")
@@ -32,6 +32,7 @@ STATE_NAMES = {
     "ok": "",
     "saturated": " (saturated)",
     "no pressure": " (no pressure: nobody was preempted)",
+    "late client": " (late client: requests were sent too late)",
 }
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from tracking.evidence.blocks import NO_VERDICT
 from tracking.evidence.comparison import Table
 from tracking.evidence.surrogate import COSTS, PREDICTORS, preemption_costs, rank_correlation
 from tracking.metrics.catalogue import METRICS
@@ -51,7 +52,7 @@ def by_strategy(runs: Sequence[StoredRun], first: str) -> dict[str, list[StoredR
 def verdict_parts(table: Table, name: str, classes: bool = False) -> list:
     """The forest plot, guardrails and, folded, every comparison of one table; `classes`: also who pays."""
     parts: list = [Note(note, strong=True) for note in table.notes]
-    if table.state != "no pressure" and len(table.seeds) > 1:
+    if table.state not in NO_VERDICT and len(table.seeds) > 1:
         caption = (
             f"{title(table)}: ratio over paired blocks. The arrow at a metric points to its better side; an "
             "interval that crosses 1 shows no difference."

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from tracking.evidence.blocks import NO_VERDICT
 from tracking.evidence.classes import who_pays
 from tracking.evidence.comparison import Table
 from tracking.plots.regimes import FEWEST
@@ -78,7 +79,7 @@ def summary_section(
 
 def pressed_tables(tables: Sequence[Table]) -> list[Table]:
     """Those in which somebody was preempted."""
-    return [table for table in tables if table.state != "no pressure"]
+    return [table for table in tables if table.state not in NO_VERDICT]
 
 
 def classes_parts(table: Table, name: str) -> list:

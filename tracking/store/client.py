@@ -46,6 +46,8 @@ def check_store(tracking: TrackingConfig) -> None:
         _check_writable(
             "tracking.uri", tracking.uri, file.absolute().parent
         )  # SQLite makes files beside its own
+        if file.is_dir():
+            raise ValueError(f"tracking.uri={tracking.uri!r}: is a folder, not a file")
         if file.exists() and not os.access(file, os.R_OK | os.W_OK):
             raise ValueError(f"tracking.uri={tracking.uri!r}: cannot be written: Permission denied")
     _check_writable("tracking.spool", tracking.spool, Path(tracking.spool))

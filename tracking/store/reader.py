@@ -122,6 +122,10 @@ class StoredRun:
         return self.tags.get("saturated") == "true"
 
     @property
+    def late_client(self) -> bool:
+        return self.tags.get("late_client") == "true"
+
+    @property
     def degraded(self) -> bool:
         return self.tags.get("degraded") == "true"
 

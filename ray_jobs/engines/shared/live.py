@@ -34,6 +34,7 @@ class Sent:
     status: str
     started_t: float
     finished_t: float
+    cpu_s: float  # of the process that sent
 
 
 class LiveEngine(EngineBackend):
@@ -109,7 +110,7 @@ class LiveEngine(EngineBackend):
         started_t = time.time()
         status = await load.run()
         await self._settle()
-        return Sent(load.logs, status, started_t, time.time())
+        return Sent(load.logs, status, started_t, time.time(), load.cpu_s)
 
     async def _settle(self) -> None:
         """Raises RuntimeError if requests are left after `SETTLE_S`."""
@@ -157,4 +158,5 @@ def read_result(settings: AdapterSettings, sent: Sent) -> RunResult:
         steps=pd.DataFrame(steps),
         started_t=sent.started_t,
         finished_t=sent.finished_t,
+        client_cpu_s=sent.cpu_s,
     )

@@ -61,18 +61,23 @@ class LoadGenerator:
         self.request_timeout_s = request_timeout_s
         self.run_timeout_s = run_timeout_s
         self.logs = [RequestLog(request, request.arrival_s) for request in trace.requests]
+        self.cpu_s = (
+            0.0  # of this process during the run: the generator's, and that of an engine's part in it
+        )
         self._turns = Turns(trace.requests)
         self._answers = LiveAnswers(trace.requests) if live_answers else None
 
     async def run(self) -> str:
         """Sends everything; returns "finished", or "timeout" if the run's deadline passed first."""
-        self._start = time.perf_counter()
+        self._start, cpu = time.perf_counter(), time.process_time()
         send = self._closed_loop if self.trace.closed_loop_users else self._open_loop
         try:
             async with asyncio.timeout(self.run_timeout_s):
                 await send()
         except TimeoutError:
             return "timeout"
+        finally:
+            self.cpu_s = time.process_time() - cpu
         return "finished"
 
     def _now(self) -> float:

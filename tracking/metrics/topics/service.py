@@ -15,11 +15,6 @@ def _within(run: RunView) -> np.ndarray:
     return run.ok & in_time
 
 
-def _send_lag(run: RunView) -> np.ndarray:
-    lag = run.column("sent_t") - run.column("scheduled_t")
-    return lag[~np.isnan(lag)]
-
-
 @metric("requests", "none", CLIENT)
 def requests(run: RunView) -> float:
     """requests outside the warm-up"""
@@ -78,10 +73,17 @@ def deadline_miss_share(run: RunView) -> float:
 @metric("s", "none", CLIENT, "send lag p99")
 def send_lag_p99_s(run: RunView) -> float:
     """p99 of actual minus scheduled send time"""
-    return percentile(_send_lag(run), 0.99)
+    return percentile(run.send_lag, 0.99)
 
 
 @metric("s", "none", CLIENT, "send lag max")
 def send_lag_max_s(run: RunView) -> float:
     """largest such lag; large means that the client was the bottleneck"""
-    return largest(_send_lag(run))
+    return largest(run.send_lag)
+
+
+@metric("share", "none", CLIENT, "client CPU")
+def client_cpu_share(run: RunView) -> float:
+    """CPU time of the process that sent the requests, of the run's time; near 100% it was the bottleneck"""
+    cpu_s = run.result.client_cpu_s
+    return np.nan if cpu_s is None else share_of(cpu_s, run.result.finished_t - run.result.started_t)
