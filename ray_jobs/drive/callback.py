@@ -28,12 +28,12 @@ class SweepCallback(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         with exit_on_bad_input():
-            refuse_secrets(config.hydra.overrides.task)
+            refuse_secrets(config, config.hydra.overrides.task)
         self._show("planning the sweep")
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         with exit_on_bad_input():
-            refuse_secrets(config.hydra.overrides.task)
+            refuse_secrets(config, config.hydra.overrides.task)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         if isinstance(job_return._return_value, BenchConfig):

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ray_jobs.drive.config import BenchConfig
-from ray_jobs.workload.freeze import freeze_trace
+from ray_jobs.workload.freeze import Parsed, freeze_trace
 from ray_jobs.workload.trace import Trace
 from tracking.errors import require
 from tracking.store.record import RunFacts, TraceFacts
@@ -100,11 +100,12 @@ def plan_blocks(jobs: Sequence[BenchConfig]) -> list[list[PlannedRun]]:
     """
     check_labels(jobs)
     traces: dict[str, Trace] = {}
+    parsed: Parsed = {}
     blocks: dict[str, list[PlannedRun]] = {}
     for job in jobs:
         trace_key = digest([asdict(job.workload), job.seed, job.engine.vocab_size, job.engine.max_model_len])
         if trace_key not in traces:
-            traces[trace_key] = frozen(job)
+            traces[trace_key] = frozen(job, parsed)
         trace = traces[trace_key]
         settings = {k: v for k, v in asdict(job).items() if k not in NOT_PART_OF_A_RUN}
         for key in ("admission_params", "kill_switch", "files"):  # as in runs planned before there were any
@@ -147,10 +148,10 @@ def check_labels(jobs: Sequence[BenchConfig]) -> None:
         )  # fmt: skip
 
 
-def frozen(job: BenchConfig) -> Trace:
+def frozen(job: BenchConfig, parsed: Parsed | None = None) -> Trace:
     """The job's trace, checked against the engine's limits."""
     engine = job.engine
-    trace = freeze_trace(job.workload, job.seed, engine.vocab_size, engine.max_model_len)
+    trace = freeze_trace(job.workload, job.seed, engine.vocab_size, engine.max_model_len, parsed)
     longest = max(len(r.prompt_token_ids) + r.output_tokens for r in trace.requests)
     require(
         longest <= engine.max_model_len,

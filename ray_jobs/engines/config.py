@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from pkgutil import iter_modules
@@ -13,10 +11,11 @@ from omegaconf import MISSING
 
 from ray_jobs.engines.sim.config import SimConfig
 from tracking.errors import require, require_one_of
+from tracking.secrets import check_names
 
 DTYPES = ("auto", "half", "float16", "bfloat16", "float", "float32")
 MOST_SEQS = 65_536  # beyond it vLLM's own buffers do not fit any machine
-SECRET = re.compile("TOKEN(?!S)|SECRET|PASSWORD|PASSWD|API_KEY|ACCESS_KEY|CREDENTIAL")  # TOKENS are counted
+PASS_ENV = "engine.pass_env=[{}]"  # how an engine is given a secret
 NOT_AN_ENGINE = {"config", "job"}  # the other modules of this package
 
 
@@ -79,7 +78,8 @@ class EngineConfig:
             require(tokens > 0, "engine.max_num_batched_tokens", tokens, "> 0 or null")
         require_one_of("engine.dtype", self.dtype, DTYPES)
         require(self.start_timeout_s > 0, "engine.start_timeout_s", self.start_timeout_s, "> 0")
-        check_environment(self.env)
+        check_names("engine.env", self.env, PASS_ENV)
+        check_names("engine.extra", self.extra, PASS_ENV)
         require(
             0 < self.gpu_memory_utilization <= 1,
             "engine.gpu_memory_utilization", self.gpu_memory_utilization, "in (0, 1]",
@@ -161,13 +161,4 @@ def check_simulated(engine: EngineConfig) -> None:
             "engine.max_model_len", engine.max_model_len,
             f"<= {max(0, fit - 1) * engine.block_size}, the tokens that {engine.sim.hardware.name} holds beside "
             f"the weights of {engine.sim.model_shape.name}",
-        )  # fmt: skip
-
-
-def check_environment(names: Iterable[str]) -> None:
-    """Raises ValueError if one of these variables of `engine.env`, which is stored, looks like a secret."""
-    for name in names:
-        require(
-            not SECRET.search(str(name).upper()), "engine.env", name,
-            f"a variable that may be stored with the run (a secret is given by name: engine.pass_env=[{name}])",
         )  # fmt: skip

@@ -10,9 +10,10 @@ from omegaconf import MISSING
 
 from bidkv import create_default_registry
 from bidkv.policy_file import absolute, digest, is_reference
-from ray_jobs.engines.config import EngineConfig
+from ray_jobs.engines.config import PASS_ENV, EngineConfig
 from ray_jobs.workload.config import WorkloadConfig
 from tracking.errors import require, require_one_of
+from tracking.secrets import check_names
 
 UNTIL = ("requests", "precision")
 KNOBS = ("max_num_seqs", "max_num_batched_tokens", "prefix_caching", "kv_offload_gib", "adapter")
@@ -60,6 +61,7 @@ class StrategyConfig:
                 key not in fixed, "strategy.engine", key,
                 "one of " + ", ".join(KNOBS) + " or an argument of the engine's: in one comparison all else is equal",
             )  # fmt: skip
+        check_names("strategy.engine", self.engine, PASS_ENV)
         if self.label is not None:
             require(bool(self.label.strip()), "strategy.label", self.label, "not empty, or null")
         if self.label is None:

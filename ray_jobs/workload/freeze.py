@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import ModuleType
 
 from ray_jobs.workload.arrivals import arrival_times
 from ray_jobs.workload.config import WorkloadConfig
@@ -10,29 +11,38 @@ from ray_jobs.workload.drafts import fit, fits, make_request, trace_facts
 from ray_jobs.workload.freeze_sessions import freeze_sessions
 from ray_jobs.workload.sources import find_source, has_file
 from ray_jobs.workload.sources.shared.base import Draft, TokenMaker
+from ray_jobs.workload.sources.shared.files import readable
 from ray_jobs.workload.streams import stream
 from ray_jobs.workload.trace import Trace
 from ray_jobs.workload.warmup import check_measured, is_warmup
 from tracking.errors import require
 
+Parsed = dict[str, list[Draft]]
+"""The drafts of source files that were read before."""
 
-def freeze_trace(workload: WorkloadConfig, seed: int, vocab_size: int, max_model_len: int) -> Trace:
+
+def freeze_trace(
+    workload: WorkloadConfig, seed: int, vocab_size: int, max_model_len: int, parsed: Parsed | None = None
+) -> Trace:
     """The trace of a workload for a model with `vocab_size` tokens and `max_model_len` tokens a request.
 
     Arrivals, kinds, lengths and tokens are independent of each other: another rate keeps the prompts,
-    and more requests begin with the fewer. Raises ValueError, naming the key, if it cannot be done.
+    and more requests begin with the fewer. `parsed` keeps what a file says for the next trace from it.
+    Raises ValueError, naming the key, if it cannot be done.
     """
     require(
         workload.rate is not None, "workload.load", workload.load,
         "a name, or given with workload.capacity (python -m ray_jobs.capacity finds it)",
     )  # fmt: skip
     source = find_source(workload.source.kind)
-    if hasattr(source, "trace"):
-        return source.trace(workload, vocab_size, max_model_len)
-    if hasattr(source, "sessions"):
-        return freeze_sessions(workload, seed, vocab_size, max_model_len)
+    with readable(workload.source.path):
+        if hasattr(source, "trace"):
+            return source.trace(workload, vocab_size, max_model_len)
+        if hasattr(source, "sessions"):
+            return freeze_sessions(workload, seed, vocab_size, max_model_len)
+        drafts = _drafts(source, workload, seed, vocab_size, {} if parsed is None else parsed)
     maker = TokenMaker(seed, vocab_size)
-    drafts = [draft.scaled(workload.length_scale) for draft in source.drafts(workload, seed, vocab_size)]
+    drafts = [draft.scaled(workload.length_scale) for draft in drafts]
     found = len(drafts)
     if workload.fit == "drop":
         drafts = [draft for draft in drafts if fits(draft, workload, max_model_len)]
@@ -70,6 +80,18 @@ def freeze_trace(workload: WorkloadConfig, seed: int, vocab_size: int, max_model
             dropped=dropped,
         ),
     )
+
+
+def _drafts(
+    source: ModuleType, workload: WorkloadConfig, seed: int, vocab_size: int, parsed: Parsed
+) -> list[Draft]:
+    if not getattr(source, "OF_THE_FILE", False):
+        return source.drafts(workload, seed, vocab_size)
+    key = repr((workload.name, workload.source, vocab_size))
+    if key not in parsed:
+        parsed[key] = source.drafts(workload, seed, vocab_size)
+        require(bool(parsed[key]), "workload.source.path", workload.source.path, "a file with requests in it")
+    return parsed[key]
 
 
 def _pick(workload: WorkloadConfig, drafts: list[Draft], seed: int) -> list[Draft]:

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from helpers_workload import TRACES, freeze, from_file
 
 from ray_jobs.workload.config import ArrivalConfig, DeclaredConfig
+from ray_jobs.workload.freeze import freeze_trace
 from ray_jobs.workload.sources.shared.text import make_encoder
 
 AZURE = """TIMESTAMP,ContextTokens,GeneratedTokens
@@ -27,6 +29,37 @@ def real(name: str):
 def lines(path, records) -> str:
     path.write_text("\n".join(json.dumps(record) for record in records) + "\n")
     return str(path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "words"),
+    [
+        ("azure", b"\xff\xfeTIMESTAMP", "text in UTF-8"),
+        ("azure", b"", "a table"),
+        ("burstgpt", b"", "a table"),
+        ("mooncake", b"", "a file with requests in it"),
+        ("mooncake", b"\xff{}", "text in UTF-8"),
+        ("sharegpt", b"\xff[]", "text in UTF-8"),
+        ("longbench", b"", "at least one usable record"),
+    ],
+)
+def test_a_file_that_is_none_is_named(kind, content, words, tmp_path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    with pytest.raises(ValueError) as caught:
+        freeze(from_file(kind, path))
+    assert "workload.source.path" in str(caught.value) and str(path) in str(caught.value)
+    assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_sweep_reads_a_file_once(tmp_path, monkeypatch) -> None:
+    path = tmp_path / "azure.csv"
+    path.write_text(AZURE)
+    parsed, workload = {}, from_file("azure", path)
+    first = freeze_trace(workload, 0, 1000, 4096, parsed)
+    path.unlink()
+    again = freeze_trace(replace(workload, rate=9.0), 1, 1000, 4096, parsed)
+    assert [r.output_tokens for r in first.requests] == [r.output_tokens for r in again.requests]
 
 
 def test_azure_lengths_and_times(tmp_path) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from tracking.errors import require
+from tracking.secrets import check_address
 
 
 @dataclass
@@ -23,16 +23,5 @@ class TrackingConfig:
         for key in ("uri", "experiment", "spool"):
             require(bool(getattr(self, key).strip()), f"tracking.{key}", getattr(self, key), "not empty")
         require(self.patience_s >= 0, "tracking.patience_s", self.patience_s, ">= 0")
-        check_address(self.uri)
-
-
-def check_address(uri: str) -> None:
-    """Raises ValueError, without repeating it, if an address has a password: it would be stored with each run."""
-    if "://" not in uri:
-        return
-    address = urlsplit(uri)
-    require(
-        address.password is None, "tracking.uri", f"{address.scheme}://…@{address.hostname}",
-        "without a password (it comes from the environment: MLFLOW_TRACKING_USERNAME and "
-        "MLFLOW_TRACKING_PASSWORD, or PGPASSWORD for a database)",
-    )  # fmt: skip
+        check_address("tracking.uri", self.uri)
+        check_address("tracking.artifact_root", self.artifact_root or "")

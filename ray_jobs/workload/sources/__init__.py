@@ -2,7 +2,8 @@
 
 Such a file defines `drafts(config, seed, vocab_size)`: the requests of a `WorkloadConfig` before any is
 picked, scaled or cut, as a list of `Draft`. It may say `HAS_TIMES = True` (its drafts have `recorded_s`,
-so they can be replayed) and `HAS_FILE = False` (it reads no `workload.source.path`). A source that hands
+so they can be replayed), `HAS_FILE = False` (it reads no `workload.source.path`) and `OF_THE_FILE = True`
+(its drafts depend on `config.name`, `config.source` and `vocab_size` alone, so one sweep reads them once). A source that hands
 out a whole trace defines `trace(config, vocab_size, max_model_len)` instead, and one of conversations
 `sessions(config, seed, vocab_size)`: an iterator over sessions, each a list of `TurnDraft`, of which
 `workload.sessions.count` are taken.

@@ -9,6 +9,7 @@ from ray_jobs.workload.sources.shared.base import Draft, SegmentPrompt, bad_reco
 from tracking.errors import require
 
 HAS_TIMES = True
+OF_THE_FILE = True
 COLUMNS = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
 
 

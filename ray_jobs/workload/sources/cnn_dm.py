@@ -8,6 +8,8 @@ from ray_jobs.workload.config import WorkloadConfig
 from ray_jobs.workload.sources.shared.base import Draft
 from ray_jobs.workload.sources.shared.text import text_drafts
 
+OF_THE_FILE = True
+
 
 def drafts(config: WorkloadConfig, seed: int, vocab_size: int) -> list[Draft]:
     """The usable records of the file, as texts."""

@@ -9,6 +9,7 @@ from ray_jobs.workload.config import WorkloadConfig
 from ray_jobs.workload.sources.shared.base import Draft, SegmentPrompt, bad_record, in_order, source_file
 
 HAS_TIMES = True
+OF_THE_FILE = True
 BLOCK_TOKENS = 512
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import pandas as pd
 
 from ray_jobs.workload.source_config import SourceConfig
 from ray_jobs.workload.streams import stream
@@ -15,6 +19,16 @@ def source_folder(path: str, pattern: str) -> list[Path]:
     files = sorted(folder.glob(pattern)) if folder.is_dir() else []
     require(bool(files), "workload.source.path", path, f"a folder with {pattern} files")
     return files
+
+
+@contextmanager
+def readable(path: str | None) -> Iterator[None]:
+    """Says which file it was that cannot be read as what it should be (ValueError)."""
+    try:
+        yield
+    except (UnicodeDecodeError, pd.errors.EmptyDataError, pd.errors.ParserError) as error:
+        what = "text in UTF-8" if isinstance(error, UnicodeDecodeError) else "a table"
+        raise ValueError(f"workload.source.path={path!r}: must be {what} ({error})") from None
 
 
 def picked_files(source: SourceConfig, pattern: str, seed: int) -> list[Path]:
