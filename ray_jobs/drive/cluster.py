@@ -31,10 +31,17 @@ def connect(cluster: ClusterConfig) -> None:
         try:
             _knock(cluster.address)
             ray.init(address=cluster.address, log_to_driver=False, logging_level="error")
-        except ConnectionError as error:
-            raise ConnectionError(f"cluster.address={cluster.address!r}: {error}") from None
+        except (ConnectionError, RuntimeError, ValueError) as error:  # Ray's, each for another lack of a token
+            raise ConnectionError(f"cluster.address={cluster.address!r}: {error}{_token_hint()}") from None
     # Ray exits at once on SIGTERM, which `ray job stop` sends; as an interrupt it ends the sweep in order.
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+
+
+def _token_hint() -> str:
+    """What Ray does not say: a cluster that wants a token does not answer a client without one."""
+    if os.environ.get("RAY_AUTH_MODE") == "token":
+        return "; is the token in ~/.ray/auth_token (or RAY_AUTH_TOKEN) the cluster's?"
+    return "; if the cluster has a token, set RAY_AUTH_MODE=token and have the token in ~/.ray/auth_token"
 
 
 def _knock(address: str) -> None:

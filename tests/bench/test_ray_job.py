@@ -1,20 +1,33 @@
-"""`ray job submit` against a head node on this machine."""
+"""The commands for a cluster in docs/cluster.md, as they stand there: a head, a second node, a job, a token."""
 
 from __future__ import annotations
 
 import os
-import secrets
+import re
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-from commands import ROOT, bench_command, stored
+from commands import ROOT, bench, bench_command, stored
 
 BIN = Path(sys.executable).parent
+SIM = (
+    "cluster=ray", "engine=vllm_sim", "engine.num_blocks=300", "engine.max_model_len=4096",
+    "workload=mixed", "workload.num_requests=40", "workload.rate=30",
+)  # fmt: skip
+
+
+def documented() -> list[str]:
+    """The command lines of the section on a cluster, without their comments."""
+    section = (ROOT / "docs" / "cluster.md").read_text().partition("\n## A cluster\n")[2]
+    block = re.search(r"^```console\n(.*?)^```", section, re.DOTALL | re.MULTILINE).group(1)
+    return [re.sub(r"\s+# .*", "", line)[2:] for line in block.splitlines()]
 
 
 def free_port() -> int:
@@ -23,30 +36,28 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-@pytest.fixture
-def head(tmp_path_factory):
-    """A Ray head node; gives the address of its job server and the environment to use it."""
-    folder = tmp_path_factory.mktemp("ray", numbered=False)  # its sockets need a short path
-    port = free_port()
-    token = {
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": secrets.token_hex(32),
-    }  # on by default since Ray 2.60
-    environment = os.environ | token | {"PATH": f"{BIN}:{os.environ['PATH']}"}
-    command = [
-        "ray", "start", "--head", "--block", "--num-cpus=2", "--disable-usage-stats",
-        "--node-ip-address=127.0.0.1", f"--port={free_port()}", f"--dashboard-port={port}",
-        "--dashboard-host=127.0.0.1", f"--ray-client-server-port={free_port()}", f"--temp-dir={folder}",
-    ]  # fmt: skip
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def until(true: Callable[[], bool], otherwise: str, within_s: float = 300.0) -> None:
+    deadline = time.monotonic() + within_s
+    while not true():
+        assert time.monotonic() < deadline, otherwise
+        time.sleep(0.2)
+
+
+@contextmanager
+def running(command: str, environment: dict[str, str], log: Path) -> Iterator[None]:
+    """A node in the foreground (`--block`), which ends with the test: `ray stop` would end everybody's."""
+    with open(log, "w") as output:
+        process = subprocess.Popen(
+            command, shell=True, env=environment, stdout=output, stderr=output, start_new_session=True
+        )
     try:
-        deadline = time.monotonic() + 600
-        while time.monotonic() < deadline:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.5)
-        yield f"http://127.0.0.1:{port}", environment
+        until(lambda: "Ray runtime started" in log.read_text(), f"{command}: {log.read_text()}")
+        yield
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         try:
@@ -55,16 +66,45 @@ def head(tmp_path_factory):
             os.killpg(process.pid, signal.SIGKILL)
 
 
-def test_the_benchmark_runs_as_a_ray_job(head, tmp_path):
-    address, environment = head
-    _, *arguments = bench_command(
-        tmp_path, "cluster=ray", "engine=vllm_sim", "engine.num_blocks=300", "engine.max_model_len=4096",
-        "workload.num_requests=40", "strategy=preempt-evict,lcf",
-    )  # fmt: skip
-    command = ["ray", "job", "submit", "--address", address, "--working-dir", ".", "--", "python", *arguments]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
+def test_the_documented_commands_make_a_cluster_and_run_a_job(tmp_path, monkeypatch):
+    export, token, head, second, submit = documented()
+    port, jobs = free_port(), free_port()
+    monkeypatch.setenv("HOME", str(tmp_path))  # where the token goes
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    monkeypatch.setenv("PATH", f"{BIN}:{os.environ['PATH']}")
+    variable, _, mode = export.removeprefix("export ").partition("=")
+    environment = os.environ | {variable: mode}
+    subprocess.run(token, shell=True, env=environment, check=True, timeout=300)
+    with tempfile.TemporaryDirectory(prefix="r") as folder:  # its sockets need a short path
+        # What several clusters on one machine need, and nothing else.
+        head += f" --port={port} --dashboard-port={jobs} --ray-client-server-port={free_port()} --temp-dir={folder}"
+        more = " --block --disable-usage-stats"
+        second = second.replace("HEAD:6379", f"127.0.0.1:{port}")
+        with running(f"{head} --num-cpus=0 {more}", environment, tmp_path / "head.log"):
+            until(lambda: listens(jobs), "no job server")
+            refused = bench(tmp_path, *SIM, f"cluster.address=127.0.0.1:{port}", timeout=300)
+            assert refused.returncode == 2, refused.stderr
+            (line,) = refused.stderr.strip().splitlines()
+            assert "RAY_AUTH_MODE=token" in line and "cluster.address" in line
+            with running(f"{second} --num-cpus=1 {more}", environment, tmp_path / "second.log"):
+                _, module, name, *arguments = bench_command(
+                    tmp_path, *SIM, "seed=0,1", "strategy=preempt-evict,lcf"
+                )
+                ours = f"python {module} {name}"
+                before, found, _ = submit.replace("127.0.0.1:8265", f"127.0.0.1:{jobs}").partition(ours)
+                assert found
+                command = before + ours + " " + " ".join(arguments)
+                done = subprocess.run(
+                    command,
+                    shell=True,
+                    cwd=ROOT,
+                    env=environment,
+                    capture_output=True,
+                    text=True,
+                    timeout=300,
+                )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "succeeded" in done.stdout + done.stderr
     runs = stored(tmp_path, "run")
+    assert len(runs) == 4 and all(run.info.status == "FINISHED" for run in runs)
     assert {run.data.tags["strategy"] for run in runs} == {"preempt-evict", "lcf"}
-    assert all(run.info.status == "FINISHED" for run in runs)
