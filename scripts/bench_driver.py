@@ -31,6 +31,8 @@ from ray_jobs.engines.job import StrategyConfig  # noqa: E402
 from ray_jobs.workload.config import SourceConfig, WorkloadConfig  # noqa: E402
 from ray_jobs.workload.length_config import LengthConfig  # noqa: E402
 from ray_jobs.workload.source_config import ComponentConfig  # noqa: E402
+from tracking.metrics.catalogue import compute_metrics, run_flags  # noqa: E402
+from tracking.metrics.config import SloConfig  # noqa: E402
 from tracking.result import RunResult  # noqa: E402
 from tracking.store.config import TrackingConfig  # noqa: E402
 
@@ -74,7 +76,7 @@ class StubPool:
     def hopeless(self, config: EngineConfig) -> bool:
         return False
 
-    async def start(self, config: EngineConfig, kind: str | None, say: object) -> StubEngine:
+    async def start(self, config: EngineConfig, cell: str, kinds: object, say: object) -> StubEngine:
         if not self.hosts:
             result = make_run("preempt-evict", seed=0, rate=6.0, requests=20, repeat=0)
             self.hosts = [StubHost.remote(result) for _ in range(HOSTS)]
@@ -86,11 +88,8 @@ class NullRecorder:
     """With record=false: what the driver waits for is answered at once, in a process of its own."""
 
     def __init__(self, *facts: object):
-        self.answer = (
-            None,
-            {"e2e_mean_s": 1.0, "preemptions": 1.0, "requests": 20.0, "completion_rate": 1.0},
-            {},
-        )
+        result = make_run("preempt-evict", seed=0, rate=6.0, requests=20, repeat=0)
+        self.answer = None, compute_metrics(result, SloConfig()), run_flags(result)
 
     def keep(self, *facts: object) -> tuple:
         return self.answer

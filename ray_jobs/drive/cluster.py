@@ -31,7 +31,11 @@ def connect(cluster: ClusterConfig) -> None:
         try:
             _knock(cluster.address)
             ray.init(address=cluster.address, log_to_driver=False, logging_level="error")
-        except (ConnectionError, RuntimeError, ValueError) as error:  # Ray's, each for another lack of a token
+        except (
+            ConnectionError,
+            RuntimeError,
+            ValueError,
+        ) as error:  # Ray's, each for another lack of a token
             raise ConnectionError(f"cluster.address={cluster.address!r}: {error}{_token_hint()}") from None
     # Ray exits at once on SIGTERM, which `ray job stop` sends; as an interrupt it ends the sweep in order.
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))

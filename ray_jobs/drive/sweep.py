@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from sys import intern
 
 import ray
 from mlflow.exceptions import MlflowException
@@ -24,6 +25,7 @@ from ray_jobs.drive.progress import SweepProgress
 from ray_jobs.drive.recording import ENGINES_EACH, Recorder, Uploader, now_ms, start_here
 from ray_jobs.drive.summary import Row, summary_text
 from ray_jobs.drive.traces import SharedTraces
+from tracking.metrics.catalogue import METRICS
 from tracking.metrics.ideal import IdealTimes
 from tracking.reporting.figures import sweep_figure
 from tracking.reporting.page import png
@@ -171,9 +173,11 @@ class Sweep:
         if not self.blocks:
             return None
         fits = (
-            i
-            for i, b in enumerate(self.blocks)
-            if engine is not None and b[0].job.engine_used == engine.config
+            place
+            for place, (first, *_) in enumerate(self.blocks)
+            if engine is not None
+            and first.job.engine_used == engine.config
+            and self.kinds.suits(first.cell, engine.device_kind)
         )
         return self.blocks.pop(next(fits, 0))
 
@@ -319,4 +323,5 @@ class Sweep:
 def _row(run: PlannedRun, metrics: dict[str, float], flags: dict[str, str]) -> Row:
     engine = run.job.engine
     group = f"{run.job.workload.name}, {load_name(run.job)}, {engine.kind}"
-    return Row(group, run.job.strategy.label, dict(metrics), dict(flags))
+    known = {name: metrics[name] for name in METRICS if name in metrics}  # with names that all rows share
+    return Row(group, run.job.strategy.label, known, {intern(flag): value for flag, value in flags.items()})
