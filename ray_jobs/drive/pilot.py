@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import ray
 
+from ray_jobs.drive.actor import failure_reason
 from ray_jobs.drive.cluster import connect
 from ray_jobs.drive.config import BenchConfig
 from ray_jobs.drive.kinds import DeviceKinds
@@ -80,7 +81,10 @@ async def _on_engine(
     async def run(trace: Trace, limits: RunConfig) -> RunResult:
         nonlocal number
         number += 1
-        return await (await engine.run(ray.put(trace), stock_job(job, limits), f"pilot-{number}"))
+        try:
+            return await (await engine.run(ray.put(trace), stock_job(job, limits), f"pilot-{number}"))
+        except ray.exceptions.RayError as error:  # an engine's ValueError must not look like the user's
+            raise RuntimeError(failure_reason(error)) from error
 
     try:
         return await search(job, run, say)
