@@ -30,6 +30,14 @@ def documented() -> list[str]:
     return [re.sub(r"\s+# .*", "", line)[2:] for line in block.splitlines()]
 
 
+def test_the_readme_says_the_same():
+    block = re.search(
+        r"^\$ export RAY_AUTH_MODE.*?^```", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE
+    )
+    lines = [line for line in block.group().splitlines() if line.startswith("$ ")]
+    assert [re.sub(r"\s+# .*", "", line)[2:] for line in lines] == documented()
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
