@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from tracking.cli import CONF, exit_on_bad_input, run_command
 from tracking.store.spool import waiting_spools
-from tracking.store.upload import upload_waiting
+from tracking.store.upload import bring
 
 
 @dataclass
@@ -35,15 +35,13 @@ def main(config: DictConfig) -> None:
     refused = False
     for spool in spools:
         before = len(spool.pending())
-        error = upload_waiting(spool, spool.store())
+        uri = spool.store().uri
+        error = bring(spool)
         left = len(spool.pending())
-        print(
-            f"sweep {spool.sweep_id[:8]}: {before - left} of {before} records uploaded to {spool.store().uri}"
-        )
+        print(f"sweep {spool.sweep_id[:8]}: {before - left} of {before} records uploaded to {uri}")
         if error is not None:
             print(f"error: sweep {spool.sweep_id[:8]}: {error}", file=sys.stderr)
             refused = True
-        spool.close()
     if refused:
         sys.exit(1)
 

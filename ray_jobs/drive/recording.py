@@ -23,8 +23,8 @@ from tracking.reporting.page import png
 from tracking.result import RunResult
 from tracking.store.config import TrackingConfig
 from tracking.store.record import Record, RunFacts
-from tracking.store.spool import Spool
-from tracking.store.upload import upload_waiting
+from tracking.store.spool import Spool, waiting_spools
+from tracking.store.upload import bring, upload_waiting
 
 TABLE_COLUMNS_LEFT_OUT = ["itl_s"]  # a list a row; requests.parquet has it
 ENGINES_EACH = 16  # engines whose results one recorder keeps up with
@@ -85,11 +85,15 @@ class Recorder:
 
 
 class Uploader:
-    """Brings what is spooled into the store, one record after another, for as long as it takes."""
+    """Brings what is spooled into the store, one record after another, for as long as it takes.
+
+    Then, once, what earlier sweeps left in the same folder.
+    """
 
     def __init__(self, sweep_id: str, tracking: TrackingConfig):
         self.spool = Spool(tracking.spool, sweep_id)
         self.tracking = tracking
+        self.earlier = [spool for spool in waiting_spools(tracking.spool) if spool.sweep_id != sweep_id]
         self.error: str | None = None  # why the last try failed; None while all goes well
         self._wake = threading.Event()
         threading.Thread(target=self._work, daemon=True).start()
@@ -103,6 +107,8 @@ class Uploader:
         pause = 1.0
         while True:
             self.error = upload_waiting(self.spool, self.tracking)
+            while self.error is None and self.earlier and not self.spool.pending():
+                bring(self.earlier.pop())
             pause = 1.0 if self.error is None else min(2 * pause, LONGEST_PAUSE_S)
             self._wake.wait(pause)
             self._wake.clear()

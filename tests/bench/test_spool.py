@@ -17,7 +17,7 @@ from tracking.store.config import TrackingConfig
 from tracking.store.lease import Lease
 from tracking.store.record import Record, RunFacts, TraceFacts
 from tracking.store.spool import Spool, waiting_spools
-from tracking.store.upload import upload_waiting
+from tracking.store.upload import bring, upload_waiting
 from tracking.store.writer import SweepStore
 
 
@@ -127,7 +127,20 @@ def test_a_full_disk_leaves_no_half_record(store, tracking, monkeypatch):
     with monkeypatch.context() as broken, pytest.raises(OSError, match="No space"):
         broken.setattr("pathlib.Path.write_bytes", full)
         spool.put(a_run(store.sweep_id))
-    assert spool.pending() == [] and {p.name for p in spool.folder.iterdir()} == {"store.json"}
+    assert spool.pending() == [] and {p.name for p in spool.folder.iterdir()} == {"store.json", "open"}
+
+
+def test_the_folder_of_a_sweep_that_runs_stays(store, tracking):
+    running = Spool(tracking.spool, store.sweep_id)
+    running.open(tracking)
+    running.put(a_run(store.sweep_id))
+    (waiting,) = waiting_spools(tracking.spool)
+    assert bring(waiting) is None and waiting.pending() == []  # bidkv-upload, or another sweep beside it
+    running.put(a_run(store.sweep_id, "bidkv seed=0"))
+    assert len(waiting_spools(tracking.spool)) == 1
+    assert bring(waiting) is None
+    running.close()
+    assert not running.folder.exists()
 
 
 def test_the_lease_of_a_living_process_is_respected_and_that_of_a_dead_one_is_not(store, tracking):

@@ -12,13 +12,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from tracking.store.config import TrackingConfig
 from tracking.store.record import Finished, Record
 
 STORE_FILE = "store.json"  # which store a sweep's records are for
 LOCK_FILE = "lock"
+OPEN_FILE = "open"  # locked as long as a sweep puts records here
 DRAFT = ".draft-"
 
 
@@ -28,11 +29,14 @@ class Spool:
     def __init__(self, root: str | Path, sweep_id: str):
         self.sweep_id = sweep_id
         self.folder = Path(root) / sweep_id
+        self._open: IO[str] | None = None
 
     def open(self, config: TrackingConfig) -> None:
-        """Makes the folder and notes the store that its records are for. Raises OSError."""
+        """Makes the folder, which stays until `close`, and notes the store of its records. Raises OSError."""
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / STORE_FILE).write_text(json.dumps(asdict(config)))
+        self._open = open(self.folder / OPEN_FILE, "w")
+        fcntl.flock(self._open, fcntl.LOCK_SH)
 
     def store(self) -> TrackingConfig:
         """The store that the records are for."""
@@ -77,8 +81,16 @@ class Spool:
         shutil.rmtree(folder)
 
     def close(self) -> None:
-        """Removes the folder if nothing waits in it."""
-        if self.folder.is_dir() and not self.pending():
+        """Removes the folder if nothing waits in it and no living process has it open."""
+        if self._open is not None:
+            self._open.close()
+        if not self.folder.is_dir() or self.pending():
+            return
+        with open(self.folder / OPEN_FILE, "w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return
             shutil.rmtree(self.folder)
 
     def finished(self) -> dict[str, Finished]:

@@ -7,10 +7,21 @@ from requests.exceptions import RequestException
 from sqlalchemy.exc import SQLAlchemyError
 
 from tracking.store.config import TrackingConfig
-from tracking.store.spool import Spool
+from tracking.store.spool import STORE_FILE, Spool
 from tracking.store.writer import SweepStore
 
 STORE_ERRORS = (MlflowException, RequestException, SQLAlchemyError, OSError, ValueError)
+
+
+def bring(spool: Spool) -> str | None:
+    """Uploads what a sweep left behind into the store that it was for, as `upload_waiting`, and tidies up."""
+    try:
+        config = spool.store()
+    except (OSError, ValueError) as error:
+        return f"{spool.folder / STORE_FILE}: {error}"
+    error = upload_waiting(spool, config)
+    spool.close()
+    return error
 
 
 def upload_waiting(spool: Spool, config: TrackingConfig) -> str | None:
