@@ -185,6 +185,9 @@ class Sweep:
         """Tries a run up to `run.attempts` times, on a fresh engine after a failure."""
         for attempt in range(1, run.job.run.attempts + 1):
             if self.engines.hopeless(run.job.engine_used):
+                self.progress.failed(
+                    run.name, attempt, "not tried: there is no node on which its engine starts"
+                )
                 break
             self.progress.started(run.name)
             started_ms = now_ms()
