@@ -97,6 +97,14 @@ def test_the_same_command_again_is_a_new_sweep(swept):
     assert len(stored(folder, "sweep")) == 2 and len(stored(folder, "run")) == 8
 
 
+def until_a_result(process: subprocess.Popen[str]) -> list[str]:
+    """What a sweep prints up to the line of its next run that ended well."""
+    lines = [process.stdout.readline()]
+    while lines[-1] and " requests ok, " not in lines[-1]:
+        lines.append(process.stdout.readline())
+    return lines
+
+
 def is_beside(process: psutil.Process) -> bool:
     """Whether it is a recorder or the uploader."""
     return any(name in " ".join(process.cmdline()) for name in ("ray::Recorder", "ray::Uploader"))
@@ -111,7 +119,7 @@ def test_an_interrupted_sweep_goes_on_where_it_stopped(tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    first = process.stdout.readline()
+    first = until_a_result(process)[-1]
     assert "preempt-evict seed=0 mixed 30 req/s" in first
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=600)
@@ -129,9 +137,7 @@ def test_an_interrupted_sweep_goes_on_where_it_stopped(tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    lines = [process.stdout.readline()]
-    while lines[-1] and " requests ok, " not in lines[-1]:
-        lines.append(process.stdout.readline())
+    lines = until_a_result(process)
     killed = [c for c in psutil.Process(process.pid).children(recursive=True) if is_beside(c)]
     for child in killed:
         child.kill()
@@ -194,7 +200,7 @@ def test_two_at_once_a_store_that_is_away_and_what_brings_the_results(tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    assert "seed=0" in process.stdout.readline()
+    assert "seed=0" in until_a_result(process)[-1]
     process.send_signal(signal.SIGSTOP)  # it holds the sweep, for as long as this takes
     second = bench(tmp_path, *overrides)
     assert second.returncode == 2, second.stdout
