@@ -52,6 +52,10 @@ class StubHost:
         return "finished", self.result
 
 
+def stub_result() -> RunResult:
+    return make_run("preempt-evict", seed=0, rate=6.0, requests=20, repeat=0)
+
+
 class StubEngine:
     device_kind, environment, log = "stub", {"engine": "stub"}, b""
 
@@ -78,21 +82,27 @@ class StubPool:
 
     async def start(self, config: EngineConfig, cell: str, kinds: object, say: object) -> StubEngine:
         if not self.hosts:
-            result = make_run("preempt-evict", seed=0, rate=6.0, requests=20, repeat=0)
+            result = stub_result()
             self.hosts = [StubHost.remote(result) for _ in range(HOSTS)]
         self.started += 1
         return StubEngine(config, self.hosts[self.started % HOSTS], self.seconds)
 
 
-class NullRecorder:
+def null_recorder(result: RunResult) -> type:
     """With record=false: what the driver waits for is answered at once, in a process of its own."""
+    answer = None, compute_metrics(result, SloConfig()), run_flags(result)
 
-    def __init__(self, *facts: object):
-        result = make_run("preempt-evict", seed=0, rate=6.0, requests=20, repeat=0)
-        self.answer = None, compute_metrics(result, SloConfig()), run_flags(result)
+    class NullRecorder:
+        def __init__(self, *facts: object):
+            pass
 
-    def keep(self, *facts: object) -> tuple:
-        return self.answer
+        def keep(self, *facts: object) -> tuple:
+            return answer
+
+        def fail(self, *facts: object) -> None:
+            """Nothing is kept."""
+
+    return NullRecorder
 
 
 def jobs(runs: int, folder: str) -> list[BenchConfig]:
@@ -123,7 +133,7 @@ def main(engines: int = 10, runs: int = 100, seconds: float = 1.0, record: bool 
 
         progress.finished = count
         if not record:
-            sweep_module.Recorder = NullRecorder
+            sweep_module.Recorder = null_recorder(stub_result())
         sweep = sweep_module.Sweep(blocks, progress)
         sweep.engines = StubPool(seconds)
         sweep_module.engines_that_fit = lambda jobs: engines
