@@ -82,7 +82,7 @@ def test_the_documented_commands_make_a_cluster_and_run_a_job(tmp_path, monkeypa
     monkeypatch.setenv("PATH", f"{BIN}:{os.environ['PATH']}")
     variable, _, mode = export.removeprefix("export ").partition("=")
     environment = os.environ | {variable: mode}
-    subprocess.run(token, shell=True, env=environment, check=True, timeout=300)
+    subprocess.run(token, shell=True, env=environment, check=True, timeout=600)
     with tempfile.TemporaryDirectory(prefix="r") as folder:  # its sockets need a short path
         # What several clusters on one machine need, and nothing else.
         head += f" --port={port} --dashboard-port={jobs} --ray-client-server-port={free_port()} --temp-dir={folder}"
@@ -90,7 +90,7 @@ def test_the_documented_commands_make_a_cluster_and_run_a_job(tmp_path, monkeypa
         second = second.replace("HEAD:6379", f"127.0.0.1:{port}")
         with running(f"{head} --num-cpus=0 {more}", environment, tmp_path / "head.log"):
             until(lambda: listens(jobs), "no job server")
-            refused = bench(tmp_path, *SIM, f"cluster.address=127.0.0.1:{port}", timeout=300)
+            refused = bench(tmp_path, *SIM, f"cluster.address=127.0.0.1:{port}", timeout=600)
             assert refused.returncode == 2, refused.stderr
             (line,) = refused.stderr.strip().splitlines()
             assert "RAY_AUTH_MODE=token" in line and "cluster.address" in line
@@ -109,7 +109,7 @@ def test_the_documented_commands_make_a_cluster_and_run_a_job(tmp_path, monkeypa
                     env=environment,
                     capture_output=True,
                     text=True,
-                    timeout=300,
+                    timeout=600,
                 )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "succeeded" in done.stdout + done.stderr

@@ -141,7 +141,7 @@ def test_an_interrupted_sweep_goes_on_where_it_stopped(tmp_path):
     killed = [c for c in psutil.Process(process.pid).children(recursive=True) if is_beside(c)]
     for child in killed:
         child.kill()
-    output, errors = process.communicate(timeout=200)
+    output, errors = process.communicate(timeout=600)
     assert len(killed) == 2 and process.returncode == 0, errors
     assert "".join(lines).count("finished earlier, not run again") == len(finished)
     assert "failed" not in output  # others did their work again
