@@ -7,7 +7,6 @@ import shlex
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +20,7 @@ import ray_jobs.recommend  # noqa: F401 (registers the configuration's schema)
 from ray_jobs.advise.advise import advise_in
 from ray_jobs.advise.answer import KEEP, answer, as_json, write_json
 from ray_jobs.advise.config import RecommendConfig, seconds_of
-from ray_jobs.advise.lab import Lab, sized
+from ray_jobs.advise.lab import sized
 from ray_jobs.advise.rates import faster
 from ray_jobs.advise.serving import serving_command
 from ray_jobs.advise.space import Candidate, Space
@@ -266,24 +265,26 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path, overrides, words):
 
 
 @pytest.mark.engine
-def test_the_command_answers_and_another_process_answers_the_same(tmp_path):
-    overrides = ["budget=10min", *TINY, *SMALL]
-    out = tmp_path / "answer.json"
-    command = [sys.executable, "-m", "ray_jobs.recommend", "format=json", f"out={out}", "processes=1"]
-    done = subprocess.run([*command, *overrides], cwd=ROOT, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert told == json.loads(out.read_text())
-    assert told["highest_rate"]["traces"] == 2 and not told["device_measured"]
-
-    config = configured(*overrides)
-    lab = Lab(config, Space(config.space, config.engine))
-    lab.folder = tmp_path
-    with ThreadPoolExecutor(1) as lab.pool:
-        again = json.loads(as_json(answer(config, advised(lab))))
-    for found in (told, again):
+def test_the_command_answers_and_the_same_seed_answers_the_same(tmp_path):
+    command = [sys.executable, "-m", "ray_jobs.recommend", "budget=10min", "format=json", *TINY, *SMALL]
+    answers = []
+    for number in range(2):
+        out = tmp_path / f"{number}.json"
+        done = subprocess.run(
+            [*command, f"out={out}", f"processes={number + 1}"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
+        assert done.returncode == 0, done.stderr
+        found = json.loads(done.stdout)
+        assert found == json.loads(out.read_text())
         del found["search"]["seconds"], found["search"]["run_cpu_s"]
-    assert told == again
+        answers.append(found)
+    assert answers[0] == answers[1]
+    assert answers[0]["confirmed"] is None or answers[0]["confirmed"]["pairs"] == 8
+    assert answers[0]["highest_rate"]["traces"] == 2 and not answers[0]["device_measured"]
 
 
 def test_windows_of_a_frozen_trace_are_fresh_where_they_confirm(tmp_path):
