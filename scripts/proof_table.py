@@ -1,4 +1,4 @@
-"""What the proof's sweeps say together: python scripts/proof_table.py FOLDER [--baseline stock] [--cells]
+"""What the proof's sweeps say together: python scripts/proof_table.py FOLDER [--baseline stock] [--cells] [--figure FILE]
 
 Reads every FOLDER/*/outputs/mlflow.db, corrects the verdicts of each strategy over all of its cells, and prints, for
 each strategy, the geometric means of its ratios to the baseline over the cells in which the baseline preempts, how
@@ -13,11 +13,13 @@ import math
 from pathlib import Path
 from statistics import geometric_mean, mean
 
+from matplotlib.ticker import FixedLocator
 from omegaconf import OmegaConf
 
 from tracking.cli import CONF
 from tracking.evidence.comparison import Table, compare
 from tracking.evidence.config import EvidencePlan
+from tracking.plots.style import look, new_figure, plain_log, strategy_styles
 from tracking.store.reader import RunReader, StoredSweep
 
 METRICS = ("e2e_rmst_s", "e2e_mean_s", "e2e_p99_s", "ttft_p99_s", "throughput_tok_s", "executed_tax")
@@ -86,6 +88,30 @@ def summary(tables: list[Table], name: str) -> str:
     )
 
 
+def draw(tables: list[Table], names: list[str], baseline: str, file: Path) -> None:
+    """Ratios to the baseline, logarithmic; left and down is better."""
+    styles = strategy_styles([baseline, *names])
+    with look():
+        figure = new_figure(height=4.6)
+        ax = figure.subplots()
+        for name in names:
+            cells = [table for table in tables if name in table.strategies]
+            points = [(ratio(table, name, "e2e_rmst_s"), ratio(table, name, "e2e_p99_s")) for table in cells]
+            points = [point for point in points if all(map(math.isfinite, point))]
+            color, marker = styles[name]["color"], styles[name]["marker"]
+            ax.scatter(*zip(*points, strict=True), s=12, color=color, marker=marker, alpha=0.35, linewidths=0)
+            x, y = (geometric_mean(values) for values in zip(*points, strict=True))
+            ax.scatter(x, y, s=70, color=color, marker=marker, label=f"{name} ({len(points)})", zorder=3)
+        ax.axvline(1, color="0.8", linewidth=1, zorder=0)
+        ax.axhline(1, color="0.8", linewidth=1, zorder=0)
+        plain_log(ax.xaxis), plain_log(ax.yaxis)
+        ax.xaxis.set_major_locator(FixedLocator([0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.2]))
+        ax.set_xlabel(f"mean E2E, ratio to {baseline}")
+        ax.set_ylabel(f"p99 E2E, ratio to {baseline}")
+        figure.legend(loc="outside right upper", title="strategy (cells)")
+        figure.savefig(file, dpi=110)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -93,6 +119,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--baseline", default="stock")
     parser.add_argument("--cells", action="store_true")
+    parser.add_argument("--figure", type=Path)
     given = parser.parse_args()
     sweep = read(given.folder)
     plan = OmegaConf.to_object(OmegaConf.merge(EvidencePlan, OmegaConf.load(CONF / "evidence/default.yaml")))
@@ -111,6 +138,9 @@ def main() -> None:
     print("|---|---:|---:|---:|---:|---:|---:|---:|---:|")
     for name in sorted({name for table in pressured for name in table.strategies}):
         print(summary(pressured, name))
+    if given.figure:
+        drawn = [name for name in names if sum(name in table.strategies for table in pressured) > 1]
+        draw(pressured, drawn, given.baseline, given.figure)
     if given.cells:
         print(
             "\n| cell | strategy | mean E2E | verdict | p99 E2E | p99 TTFT | throughput | executed tax | most |"
