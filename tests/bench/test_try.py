@@ -110,7 +110,7 @@ def test_the_command_runs_compares_and_says_it_in_a_sentence(file: Path) -> None
         cwd=file.parent, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=600,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "smallest h100_mixed 11 req/s seed=1: 100% of 40 requests ok" in done.stdout
+    assert "smallest seed=1 h100_mixed 11 req/s: 100% of 40 requests ok" in done.stdout
     assert "against preempt-evict, 2 seeds: 0, 1" in done.stdout
 
 
