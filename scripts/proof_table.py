@@ -17,8 +17,8 @@ from matplotlib.ticker import FixedLocator
 from omegaconf import OmegaConf
 
 from tracking.cli import CONF
-from tracking.evidence.comparison import Table, compare
 from tracking.evidence.config import EvidencePlan
+from tracking.evidence.paired import Table, compare
 from tracking.plots.style import look, new_figure, plain_log, strategy_styles
 from tracking.store.reader import RunReader, StoredSweep
 

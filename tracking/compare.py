@@ -18,7 +18,7 @@ from tracking.cli import CONF, exit_on_bad_input, run_command
 from tracking.config import CompareConfig, ComparisonConfig
 from tracking.evidence.baseline import default_baseline
 from tracking.evidence.classes import who_pays
-from tracking.evidence.comparison import Table, compare
+from tracking.evidence.paired import Table, compare
 from tracking.reporting.machine import as_csv, as_json
 from tracking.reporting.render import rich_tables
 from tracking.reporting.rows import first_screen, opening

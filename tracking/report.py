@@ -18,7 +18,7 @@ from tracking.cli import CONF, exit_on_bad_input, run_command
 from tracking.compare import compare_sweep
 from tracking.config import ReportConfig
 from tracking.evidence.baseline import default_baseline
-from tracking.evidence.comparison import Table
+from tracking.evidence.paired import Table
 from tracking.plots.overhead import selector_times
 from tracking.reporting.answer import log_answer
 from tracking.reporting.definitions import strategies_section

@@ -12,7 +12,7 @@ from tracking.evidence.config import GuardrailRule
 from tracking.evidence.outcomes import outcome
 from tracking.evidence.pooled import COLUMNS, p99
 from tracking.metrics.catalogue import METRICS
-from tracking.metrics.measure import percentile
+from tracking.metrics.samples import percentile
 from tracking.store.reader import StoredRun
 
 Pairs = Sequence[tuple[StoredRun, StoredRun]]  # stock and the candidate on one trace each

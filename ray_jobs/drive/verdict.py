@@ -8,7 +8,7 @@ from ray_jobs.drive.config import BenchConfig
 from ray_jobs.drive.sweep import SweepOutcome
 from tracking.compare import compare_from_store
 from tracking.config import declared_comparison
-from tracking.evidence.comparison import Table
+from tracking.evidence.paired import Table
 from tracking.reporting.answer import log_answer
 from tracking.reporting.figures import frontier_figure
 from tracking.reporting.page import png

@@ -8,7 +8,7 @@ import pytest
 from commands import bench, store_uri, stored
 
 from ray_jobs.engines.config import EngineConfig
-from tracking.evidence.comparison import compare
+from tracking.evidence.paired import compare
 from tracking.store.reader import RunReader
 
 UNMODIFIED = "stock-unmodified"

@@ -13,8 +13,8 @@ from synthetic_store import log_sweep
 
 from ray_jobs.drive.summary import Row, summary_text
 from tracking.config import COMPARED, CompareConfig
-from tracking.evidence.comparison import compare
 from tracking.evidence.config import GuardrailRule
+from tracking.evidence.paired import compare
 from tracking.metrics.catalogue import METRICS
 from tracking.reporting.headline import headline
 from tracking.store.reader import RunReader, StoredRun, StoredSweep, cell_titles

@@ -19,9 +19,9 @@ from synthetic_store import log_sweep
 
 from tracking.config import CompareConfig
 from tracking.evidence.classes import who_pays
-from tracking.evidence.comparison import Table, compare
 from tracking.evidence.config import EvidencePlan, GuardrailRule
 from tracking.evidence.outcomes import outcome
+from tracking.evidence.paired import Table, compare
 from tracking.reporting.answer import log_answer
 from tracking.reporting.headline import headline, overall
 from tracking.reporting.machine import as_csv

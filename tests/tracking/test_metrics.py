@@ -11,8 +11,8 @@ from tracking.metrics.catalogue import METRICS, compute_metrics, run_flags
 from tracking.metrics.classes import class_metrics, classes_json, read_classes
 from tracking.metrics.config import SloConfig
 from tracking.metrics.ideal import IdealTimes
-from tracking.metrics.measure import batch_half_width, jain_index, percentile
 from tracking.metrics.metric import CLIENT
+from tracking.metrics.samples import batch_half_width, jain_index, percentile
 from tracking.metrics.stored import from_store, to_store
 from tracking.metrics.view import RunView
 from tracking.result import REQUEST_COLUMNS, RunResult

@@ -14,7 +14,7 @@ from tracking.evidence.statistics import Interval, paired_test
 from tracking.store.reader import StoredRun
 
 if TYPE_CHECKING:
-    from tracking.evidence.comparison import Table
+    from tracking.evidence.paired import Table
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tracking.evidence.comparison import Table
 from tracking.evidence.outcomes import ENOUGH
+from tracking.evidence.paired import Table
 from tracking.evidence.pooled import pooled_ratio, pooled_values
 from tracking.evidence.statistics import Interval
 

@@ -11,7 +11,7 @@ from tracking.evidence.simulated import guessed
 from tracking.evidence.statistics import pairs_needed
 
 if TYPE_CHECKING:
-    from tracking.evidence.comparison import Table
+    from tracking.evidence.paired import Table
 
 
 def notes_on(table: Table, metrics: Sequence[str]) -> list[str]:

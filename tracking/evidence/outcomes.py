@@ -11,7 +11,7 @@ from statistics import mean
 import numpy as np
 
 from tracking.metrics.catalogue import METRICS
-from tracking.metrics.measure import MIN_TAIL
+from tracking.metrics.samples import MIN_TAIL
 from tracking.store.reader import StoredRun
 
 Block = Mapping[str, Sequence[StoredRun]]  # strategy -> its runs (repeats) of one trace

@@ -10,7 +10,7 @@ from scipy import stats
 
 from tracking.evidence.outcomes import ENOUGH, Block
 from tracking.evidence.statistics import ALPHA, Interval
-from tracking.metrics.measure import percentile
+from tracking.metrics.samples import percentile
 from tracking.store.reader import StoredRun
 
 COLUMNS = {"ttft_p99_s": "ttft", "tpot_p99_s": "tpot", "e2e_p99_s": "e2e"}

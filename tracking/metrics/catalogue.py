@@ -17,8 +17,8 @@ import numpy as np
 from tracking.metrics import topics
 from tracking.metrics.config import SloConfig
 from tracking.metrics.ideal import IdealTimes
-from tracking.metrics.measure import is_late, is_saturated
 from tracking.metrics.metric import Metric
+from tracking.metrics.samples import is_late, is_saturated
 from tracking.metrics.view import RunView
 from tracking.result import RunResult
 

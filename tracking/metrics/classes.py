@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from tracking.metrics.catalogue import METRICS
-from tracking.metrics.measure import share_of
+from tracking.metrics.samples import share_of
 from tracking.metrics.view import RunView
 from tracking.result import RunResult
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from tracking.metrics.measure import percentile
+from tracking.metrics.samples import percentile
 from tracking.metrics.view import RunView
 from tracking.result import RunResult
 

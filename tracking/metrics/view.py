@@ -10,7 +10,7 @@ import pandas as pd
 
 from tracking.metrics.config import SloConfig
 from tracking.metrics.ideal import IdealTimes
-from tracking.metrics.measure import kv_blocks, measured_requests
+from tracking.metrics.samples import kv_blocks, measured_requests
 from tracking.result import RunResult
 
 

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from tracking.metrics.measure import measured_requests
+from tracking.metrics.samples import measured_requests
 from tracking.plots.style import MUTED, look, new_figure, plain_log, strategy_styles
 from tracking.result import RunResult
 

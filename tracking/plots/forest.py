@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tracking.evidence.comparison import Comparison, Table
+from tracking.evidence.paired import Comparison, Table
 from tracking.metrics.catalogue import metric_title
 from tracking.plots.ratios import FARTHEST, clipped, ratio_axis, reach_of
 from tracking.plots.style import INK, look, new_figure, say_empty

@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tracking.evidence.comparison import Table
 from tracking.evidence.frontier import FrontierPoint, frontier_points, undominated
+from tracking.evidence.paired import Table
 from tracking.plots.ratios import FARTHEST, clipped, ratio_axis
 from tracking.plots.style import FAINT, INK, MUTED, look, new_figure, say_empty, strategy_styles
 

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tracking.metrics.measure import kv_blocks
+from tracking.metrics.samples import kv_blocks
 from tracking.plots.style import MUTED, envelope, look, new_figure, say_empty
 from tracking.result import RunResult
 

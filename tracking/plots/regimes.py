@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
-from tracking.evidence.comparison import Table
+from tracking.evidence.paired import Table
 from tracking.plots.forest import LOOKS
 from tracking.plots.style import INK, look, new_figure
 from tracking.strategies import in_order

@@ -11,8 +11,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, RunTag
 
 from tracking.evidence.blocks import NO_VERDICT
-from tracking.evidence.comparison import Table
 from tracking.evidence.outcomes import outcome
+from tracking.evidence.paired import Table
 from tracking.evidence.pooled import COLUMNS, strategy_p99
 from tracking.reporting.headline import headline, overall
 

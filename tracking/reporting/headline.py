@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from tracking.evidence.blocks import NO_VERDICT
-from tracking.evidence.comparison import Comparison, Table
 from tracking.evidence.guardrails import GuardrailCheck
+from tracking.evidence.paired import Comparison, Table
 from tracking.metrics.catalogue import METRICS
 from tracking.reporting.words import effect, short_name, size, times
 from tracking.strategies import in_order

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tracking.evidence.classes import ClassResult, who_pays
-from tracking.evidence.comparison import Comparison, Table
 from tracking.evidence.guardrails import GuardrailCheck
+from tracking.evidence.paired import Comparison, Table
 from tracking.evidence.statistics import Interval
 from tracking.reporting.headline import headline
 from tracking.store.reader import StoredSweep

@@ -8,8 +8,8 @@ from rich.console import Group
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from tracking.evidence.comparison import Comparison, Table
 from tracking.evidence.guardrails import GuardrailCheck
+from tracking.evidence.paired import Comparison, Table
 from tracking.evidence.statistics import Interval
 from tracking.metrics.catalogue import METRICS, metric_title
 from tracking.reporting.words import size

@@ -11,8 +11,8 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from tracking.evidence.classes import ClassResult
-from tracking.evidence.comparison import Comparison, Table
 from tracking.evidence.guardrails import GuardrailCheck
+from tracking.evidence.paired import Comparison, Table
 from tracking.metrics.catalogue import METRICS
 from tracking.reporting.headline import ORDER, headline, overall
 from tracking.reporting.render import coloured, number, title

@@ -9,10 +9,10 @@ import pandas as pd
 import yaml
 
 from tracking.evidence.blocks import NO_VERDICT
-from tracking.evidence.comparison import Table
+from tracking.evidence.paired import Table
 from tracking.evidence.surrogate import COSTS, PREDICTORS, preemption_costs, rank_correlation
 from tracking.metrics.catalogue import METRICS
-from tracking.metrics.measure import percentile
+from tracking.metrics.samples import percentile
 from tracking.reporting.figures import (
     calibration_figure,
     cdf_figure,

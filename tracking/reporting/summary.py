@@ -9,7 +9,7 @@ import numpy as np
 
 from tracking.evidence.blocks import NO_VERDICT
 from tracking.evidence.classes import who_pays
-from tracking.evidence.comparison import Table
+from tracking.evidence.paired import Table
 from tracking.plots.regimes import FEWEST
 from tracking.reporting.figures import classes_figure, frontier_figure, regime_figure, sweep_figure
 from tracking.reporting.headline import ORDER, headline, overall

@@ -13,7 +13,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from pyarrow.parquet import read_schema
 
-from tracking.metrics.measure import measured_requests
+from tracking.metrics.samples import measured_requests
 from tracking.metrics.stored import from_store
 from tracking.result import RunResult
 from tracking.store.client import artifact_folder, open_client, sqlite_file

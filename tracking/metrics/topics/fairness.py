@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from tracking.metrics.measure import average, jain_index
 from tracking.metrics.metric import CLIENT, STEPS, metric
+from tracking.metrics.samples import average, jain_index
 from tracking.metrics.view import RunView
 
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from tracking.metrics.measure import average, batch_half_width, percentile
 from tracking.metrics.metric import CLIENT, metric
+from tracking.metrics.samples import average, batch_half_width, percentile
 from tracking.metrics.view import RunView
 
 

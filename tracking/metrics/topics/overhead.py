@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tracking.metrics.measure import average, percentile
 from tracking.metrics.metric import EVENTS, metric
+from tracking.metrics.samples import average, percentile
 from tracking.metrics.view import RunView
 
 

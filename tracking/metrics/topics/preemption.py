@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from tracking.metrics.measure import average, largest, percentile, share_of
 from tracking.metrics.metric import EVENTS, RECORDS, metric
+from tracking.metrics.samples import average, largest, percentile, share_of
 from tracking.metrics.view import RunView
 
 

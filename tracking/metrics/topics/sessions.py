@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from tracking.metrics.measure import average, percentile, share_of
 from tracking.metrics.metric import CLIENT, EVENTS, RECORDS, metric
+from tracking.metrics.samples import average, percentile, share_of
 from tracking.metrics.view import RunView
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from tracking.metrics.measure import largest
 from tracking.metrics.metric import STEPS, metric
+from tracking.metrics.samples import largest
 from tracking.metrics.view import RunView
 
 
