@@ -13,7 +13,7 @@ from rich.console import Console
 
 from ray_jobs.drive.summary import Row, summary_tables, summary_text
 
-SIM = ("engine=vllm_sim", "engine.num_blocks=300", "engine.max_model_len=4096", "workload.num_requests=40",
+SIM = ("workload=mixed", "engine=vllm_sim", "engine.num_blocks=300", "engine.max_model_len=4096", "workload.num_requests=40",
        "workload.rate=30", "workload.warmup_requests=0", "run.attempts=1")  # fmt: skip
 
 
