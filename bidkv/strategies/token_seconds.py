@@ -5,7 +5,7 @@ from __future__ import annotations
 from bidkv.request import FinishedRequest, RequestState
 from bidkv.strategies.base import AdmissionPolicy, Strategy
 from bidkv.strategies.lcf_guard import GuardedLeastComputedFirst
-from bidkv.strategies.lengths import Lengths, TrueLengths, make_lengths
+from bidkv.strategies.lengths import Lengths, make_lengths
 
 
 class SizedAdmission(AdmissionPolicy):
@@ -27,15 +27,6 @@ class SizedAdmission(AdmissionPolicy):
 
     def observe(self, finished: FinishedRequest) -> None:
         self.lengths.observe(finished)
-
-
-class OracleSizes(SizedAdmission):
-    """Knows the true length of every output: a bound, not a policy for servers."""
-
-    oracle = True
-
-    def __init__(self) -> None:
-        self.lengths = TrueLengths()
 
 
 class TokenSeconds(SizedAdmission):

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from bidkv.request import RequestState
 from bidkv.strategies.base import Strategy
+from bidkv.strategies.lengths import TrueLengths
 from bidkv.strategies.srpt_oracle import SrptOracle
-from bidkv.strategies.token_seconds import OracleSizes
+from bidkv.strategies.token_seconds import TokenSeconds
 
 
-class TokenSecondsOracle(OracleSizes):
+class TokenSecondsOracle(TokenSeconds):
     """Smallest true s first, then arrival."""
 
     name = "token-seconds_oracle"
+    oracle = True
 
-    def key(self, request: RequestState, now: float = 0.0) -> tuple[float, ...]:
-        return (self.size(request), request.arrival)
+    def __init__(self) -> None:
+        super().__init__()
+        self.lengths = TrueLengths()
 
 
 class TokenSecondsOracleStrategy(Strategy):
