@@ -29,6 +29,12 @@ def bench(folder: Path, *overrides: str, timeout: float = 600) -> subprocess.Com
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout)
 
 
+def bench_started(folder: Path, *overrides: str) -> subprocess.Popen[str]:
+    """The same, still running."""
+    command = bench_command(folder, *overrides)
+    return subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
 def store_uri(folder: Path) -> str:
     return f"sqlite:///{folder}/mlflow.db"
 

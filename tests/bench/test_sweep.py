@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import pytest
-from commands import ROOT, bench, bench_command, store_uri, stored
+from commands import ROOT, bench, bench_started, store_uri, stored
 from mlflow.tracking import MlflowClient
 
 SIM = (
@@ -112,13 +112,7 @@ def is_beside(process: psutil.Process) -> bool:
 
 def test_an_interrupted_sweep_goes_on_where_it_stopped(tmp_path):
     overrides = (*SIM, "strategy=preempt-evict,lcf,bidkv", "seed=0,1", "cluster.max_actors=1")
-    process = subprocess.Popen(
-        bench_command(tmp_path, *overrides),
-        cwd=ROOT,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+    process = bench_started(tmp_path, *overrides)
     first = until_a_result(process)[-1]
     assert "preempt-evict seed=0 mixed 30 req/s" in first
     process.send_signal(signal.SIGTERM)
@@ -130,13 +124,7 @@ def test_an_interrupted_sweep_goes_on_where_it_stopped(tmp_path):
     finished = [r.info.run_id for r in stored(tmp_path, "run") if r.info.status == "FINISHED"]
     assert len(finished) < 6
 
-    process = subprocess.Popen(
-        bench_command(tmp_path, *overrides),
-        cwd=ROOT,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+    process = bench_started(tmp_path, *overrides)
     lines = until_a_result(process)
     killed = [c for c in psutil.Process(process.pid).children(recursive=True) if is_beside(c)]
     for child in killed:
@@ -193,13 +181,7 @@ def test_two_at_once_a_store_that_is_away_and_what_brings_the_results(tmp_path):
         "tracking.patience_s=3",
         "cluster.max_actors=1",
     )
-    process = subprocess.Popen(
-        bench_command(tmp_path, *overrides),
-        cwd=ROOT,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+    process = bench_started(tmp_path, *overrides)
     assert "seed=0" in until_a_result(process)[-1]
     process.send_signal(signal.SIGSTOP)  # it holds the sweep, for as long as this takes
     second = bench(tmp_path, *overrides)
