@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 import time
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -77,7 +78,7 @@ class MadeUpLab:
         label = candidate.label
         # What all have on a trace, and a little of their own.
         e2e = np.random.default_rng(seed).lognormal(0, 1, workload.num_requests)
-        own = np.random.default_rng([seed, abs(hash(label)) % 2**32]).normal(1, 0.01)
+        own = np.random.default_rng([seed, zlib.crc32(label.encode())]).normal(1, 0.01)
         e2e = e2e * self.factors.get(label, 1.0) * own
         slow = e2e > np.quantile(e2e, 0.98)
         e2e = np.where(slow, e2e * self.tails.get(label, 1.0), e2e)
