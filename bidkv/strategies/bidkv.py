@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from bidkv.errors import BidValidationError
 from bidkv.request import RequestState
 from bidkv.strategies.admission import Sjf
@@ -29,12 +31,18 @@ class BidKVVictim(ScoredVictim):
         self.preemption_weight = preemption_weight
 
     def score(self, request: RequestState, now: float) -> float:
-        # Inlined `compute_utility(computed, disruption(...))`: this runs once per candidate and decision.
-        declared = request.max_tokens
-        completion = min(1.0, request.output_tokens / declared) if declared > 0 else 0.0
-        return request.computed_tokens / (
-            1.0 + self.completion_weight * completion + self.preemption_weight * request.preemptions + EPSILON
-        )
+        return self.scores((request,), now)[0]
+
+    def scores(self, candidates: Sequence[RequestState], now: float) -> list[float]:
+        # Inlined `compute_utility(computed, disruption(...))`: a step waits for this.
+        ended, again = self.completion_weight, self.preemption_weight
+        scores = []
+        for request in candidates:
+            output, declared = request.output_tokens, request.max_tokens
+            completion = output / declared if output < declared else float(declared > 0)
+            disruption = 1.0 + ended * completion + again * request.preemptions
+            scores.append(request.computed_tokens / (disruption + EPSILON))
+        return scores
 
 
 class BidKVStrategy(Strategy):

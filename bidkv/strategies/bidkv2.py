@@ -14,7 +14,7 @@ from bidkv.strategies.backfill import Backfill
 from bidkv.strategies.base import ScoredVictim, Strategy
 from bidkv.strategies.lengths import check_at_least
 from bidkv.strategies.residual_cost import KeptShare
-from bidkv.utility import compute_utility
+from bidkv.utility import EPSILON
 
 
 class AuctionAdmission(Backfill):
@@ -60,10 +60,21 @@ class AuctionVictim(ScoredVictim):
         self.wait_seconds = 0.0
 
     def score(self, request: RequestState, now: float) -> float:
-        own = request.computed_tokens if request.private_tokens is None else request.private_tokens
-        freed = min(own, self.pool.shortfall_tokens or own)
-        steps = 1 + own * (1 - self.kept.value) / self.tokens_per_step
-        return compute_utility(freed, steps * self.pool.seconds_per_step + self.wait_seconds)
+        return self.scores((request,), now)[0]
+
+    def scores(self, candidates: Sequence[RequestState], now: float) -> list[float]:
+        # Inlined `compute_utility(freed, seconds)`: a step waits for this.
+        pool, kept, per_step = self.pool, self.kept.value, self.tokens_per_step
+        short, step, wait = pool.shortfall_tokens, pool.seconds_per_step, self.wait_seconds
+        scores = []
+        for request in candidates:
+            own = request.private_tokens
+            if own is None:
+                own = request.computed_tokens
+            freed = short if 0 < short < own else own
+            steps = 1 + own * (1 - kept) / per_step
+            scores.append(freed / (steps * step + wait + EPSILON))
+        return scores
 
     def select(self, candidates: Sequence[RequestState], now: float) -> RequestState:
         fresh = [request for request in candidates if request.preemptions < self.max_preemptions]

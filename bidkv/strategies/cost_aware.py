@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from bidkv.errors import BidValidationError
 from bidkv.request import RequestState
 from bidkv.strategies.admission import Fcfs
@@ -18,11 +20,19 @@ class CostAware(ScoredVictim):
     source = "vLLM PR 56897"
 
     def score(self, request: RequestState, now: float) -> float:
-        if request.private_blocks is None:
-            raise BidValidationError(
-                f"cost-aware: private_blocks of request {request.request_id!r} is not known"
-            )
-        return request.private_blocks / max(1, request.computed_tokens) * (1.0 - request.completion)
+        return self.scores((request,), now)[0]
+
+    def scores(self, candidates: Sequence[RequestState], now: float) -> list[float]:
+        scores = []
+        for request in candidates:
+            reclaimable, computed = request.private_blocks, request.computed_tokens
+            output, declared = request.output_tokens, request.max_tokens
+            if reclaimable is None:
+                name = request.request_id
+                raise BidValidationError(f"cost-aware: private_blocks of request {name!r} is not known")
+            completion = output / declared if output < declared else float(declared > 0)
+            scores.append(reclaimable / (computed if computed > 0 else 1) * (1.0 - completion))
+        return scores
 
 
 class CostAwareStrategy(Strategy):

@@ -117,6 +117,30 @@ def test_bidkv_score_is_the_utility_of_the_surrogate(computed, output, declared,
     )
 
 
+@given(
+    st.lists(st.tuples(st.integers(1, 3000), st.integers(0, 300), st.integers(0, 3)), min_size=1, max_size=9),
+    st.integers(0, 200),
+    st.floats(0, 1),
+)
+def test_bidkv2_scores_are_the_utility_of_what_is_needed(drawn, shortfall, kept) -> None:
+    policy = create_default_registry().get("bidkv2").victim
+    policy.pool.shortfall_tokens, policy.kept.value, policy.wait_seconds = shortfall, kept, 0.5
+    states = [
+        state(f"r{n}", computed, private_tokens=min(computed, private), preemptions=preemptions)
+        for n, (computed, private, preemptions) in enumerate(drawn)
+    ]
+
+    def utility(request: RequestState) -> float:
+        seconds = 1 + request.private_tokens * (1 - kept) / policy.tokens_per_step
+        freed = min(request.private_tokens, shortfall or request.private_tokens)
+        return compute_utility(freed, seconds * policy.pool.seconds_per_step + 0.5)
+
+    assert policy.scores(states, 0.0) == pytest.approx([utility(request) for request in states])
+    assert policy.scores(states, 0.0) == [policy.score(request, 0.0) for request in states]
+    fresh = [request for request in states if request.preemptions < 3] or states
+    assert policy.score(policy.select(states, 0.0), 0.0) == max(policy.scores(fresh, 0.0))
+
+
 def test_random_is_fair_and_seeded() -> None:
     states = [state(f"r{n}") for n in range(4)]
 

@@ -16,9 +16,10 @@ from bidkv.utility import compute_utility, disruption
 
 @dataclass(frozen=True, slots=True)
 class Pick:
-    """A policy's victim, its score of it (see `score_of`) and how long `select` took."""
+    """A policy's victim, its place among the candidates, its score (see `score_of`), how long `select` took."""
 
     victim: RequestState
+    place: int
     score: Any
     select_ns: int
 
@@ -36,16 +37,17 @@ def pick_victim(
     else:
         victim = policy.select(candidates, now)
     select_ns = perf_counter_ns() - start
-    check_victim(policy, victim, candidates)
-    return Pick(victim, score_of(policy, victim, now), select_ns)
+    place = check_victim(policy, victim, candidates)
+    return Pick(victim, place, score_of(policy, victim, now), select_ns)
 
 
-def check_victim(policy: VictimPolicy, victim: Any, candidates: Sequence[RequestState]) -> RequestState:
-    """The victim itself; raises `BidValidationError` if it is none of the candidates."""
-    if id(victim) not in map(id, candidates):
+def check_victim(policy: VictimPolicy, victim: Any, candidates: Sequence[RequestState]) -> int:
+    """The victim's place; raises `BidValidationError` if it is none of the candidates."""
+    try:
+        return [*map(id, candidates)].index(id(victim))
+    except ValueError:
         name = getattr(victim, "request_id", victim)
-        raise BidValidationError(f"{policy.name}: chose {name!r}, which is not a candidate")
-    return victim
+        raise BidValidationError(f"{policy.name}: chose {name!r}, which is not a candidate") from None
 
 
 CANDIDATE = ("id", "computed", "prompt", "output", "max_tokens", "private_blocks", "preemptions")

@@ -221,9 +221,10 @@ class BidKVSchedulerMixin:
                 eligible = eligible_victims(states, index, policy)
                 pick = pick_victim(policy, eligible, self._bidkv_clock(), short)
                 event |= {"source": "strategy", "score": pick.score, "select_ns": pick.select_ns}
-                chosen = running[[*map(id, states)].index(id(pick.victim))]
-                self._bidkv_mark.set(chosen)
                 left_out = index if len(eligible) < len(states) else None
+                place = pick.place if left_out is None or pick.place < index else pick.place + 1
+                chosen = running[place]
+                self._bidkv_mark.set(chosen)
             except Exception as error:  # a third party's code; the engine must go on
                 event["source"] = "engine"
                 session.log.strategy_error(error)
