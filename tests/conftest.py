@@ -11,10 +11,13 @@ import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test needs a hub, and none may wait for one
 
+COMMANDS = ("bench", "sim", "packaging")
+"""Folders of tests most of whose time is that of commands and sweeps they start."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """First the tests of files that start real engines: one worker's whole share of `make test`."""
-    items.sort(key=lambda item: not starts_engines(item.path))  # stable
+    """The longest first, so that no worker is left with one of them: real engines, then whole commands."""
+    items.sort(key=lambda item: (not starts_engines(item.path), item.path.parent.name not in COMMANDS))
 
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist

@@ -61,6 +61,8 @@ def test_equal_runs_are_refused_unless_labelled():
         plan_blocks([job("strategy=lcf"), job("strategy=lcf")])
     block = plan_blocks([job("strategy=lcf"), job("strategy=lcf", "strategy.label=lcf again")])[0]
     assert labels(block) == ["lcf", "lcf again"]
+    with pytest.raises(ValueError, match="strategy.label='x'.*bidkv.*lcf"):
+        plan_blocks([job("strategy=bidkv", "strategy.label=x"), job("strategy=lcf", "strategy.label=x")])
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,8 @@ def test_the_documented_commands_make_a_cluster_and_run_a_job(tmp_path, monkeypa
         # What several clusters on one machine need, and nothing else.
         head += f" --port={port} --dashboard-port={jobs} --ray-client-server-port={free_port()} --temp-dir={folder}"
         more = " --block --disable-usage-stats"
+        # An agent that finds its port taken, by another Ray on this machine, starts without its job server.
+        head += f" --dashboard-agent-listen-port={free_port()}"
         second = second.replace("HEAD:6379", f"127.0.0.1:{port}")
         with running(f"{head} --num-cpus=1 {more}", environment, tmp_path / "head.log"):
             until(lambda: listens(jobs), "no job server")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import pytest
 import yaml
 from commands import bench, stored
 
@@ -28,7 +27,6 @@ def test_what_was_found_is_printed_best_first(tmp_path) -> None:
     assert found_lines(tmp_path, ["a", "b"]) == ["found    a 1, b 4: x=2", "found    a 2, b 3: x=1"]
 
 
-@pytest.mark.e2e
 def test_optuna_searches_parameters_on_the_simulator(tmp_path) -> None:
     done = bench(
         tmp_path,
@@ -36,6 +34,7 @@ def test_optuna_searches_parameters_on_the_simulator(tmp_path) -> None:
         "hydra.sweeper.n_trials=2",
         "workload.num_requests=120",
         "workload.warmup_requests=10",
+        "cluster.max_actors=1",
         "objective=[e2e_mean_s,e2e_p90_s]",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]

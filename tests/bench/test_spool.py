@@ -117,6 +117,17 @@ def test_what_waits_counts_as_done_and_an_old_end_does_not_end_what_goes_on(stor
     assert len(spool.pending()) == 2
 
 
+def test_the_same_sweep_goes_on_until_it_has_finished_and_is_a_new_one_then(store, tracking):
+    store.client.set_terminated(store.sweep_id, "KILLED")
+    again = SweepStore(tracking)
+    again.open("hash", "sweep", {})
+    assert again.sweep_id == store.sweep_id
+    again.client.set_terminated(again.sweep_id, "FINISHED")
+    new = SweepStore(tracking)
+    new.open("hash", "sweep", {})
+    assert new.sweep_id != store.sweep_id
+
+
 def test_a_full_disk_leaves_no_half_record(store, tracking, monkeypatch):
     spool = Spool(tracking.spool, store.sweep_id)
     spool.open(tracking)

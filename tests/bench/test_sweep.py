@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import sqlite3
 import subprocess
@@ -23,19 +24,37 @@ SIM = (
     "workload.num_requests=60",
     "workload.rate=30",
     "run.attempts=1",
+    "cluster.max_actors=1",  # the start of an engine is most of what a test takes
 )
+
+
+SECRET = "hf_hunter2"
+
+
+@pytest.fixture
+def scratch(monkeypatch):
+    """The folder for temporary files, with a path short enough for Ray's sockets."""
+    with tempfile.TemporaryDirectory(prefix="b") as folder:
+        monkeypatch.setenv("TMPDIR", folder)
+        yield Path(folder)
 
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory):
+    """Two engines at once that are passed a secret, and no strategy that stands for the engine itself."""
     folder = tmp_path_factory.mktemp("sweep")
-    done = bench(folder, *SIM, "strategy=preempt-evict,lcf", "seed=0,1")
-    assert done.returncode == 0, done.stderr
-    return folder, done.stdout
+    overrides = ("strategy=lcf-guard,lcf", "seed=0,1", "cluster.max_actors=2", "engine.pass_env=[HF_TOKEN]")
+    with tempfile.TemporaryDirectory(prefix="b") as scratch, pytest.MonkeyPatch.context() as environment:
+        environment.setenv("TMPDIR", scratch)
+        environment.setenv("HF_TOKEN", SECRET)
+        done = bench(folder, *SIM, *overrides)
+        assert done.returncode == 0, done.stderr
+        assert SECRET not in done.stdout + done.stderr
+        yield folder, done.stdout, Path(scratch)
 
 
 def test_a_sweep_leaves_a_parent_and_a_child_a_run(swept):
-    folder, _ = swept
+    folder, *_ = swept
     (sweep,) = stored(folder, "sweep")
     runs = stored(folder, "run")
     assert sweep.info.status == "FINISHED" and len(runs) == 4
@@ -48,12 +67,12 @@ def test_a_sweep_leaves_a_parent_and_a_child_a_run(swept):
         assert run.inputs.dataset_inputs[0].dataset.digest == tags["trace_hash"][:36]
     order = [(r.data.tags["block"], r.data.tags["block_position"], r.data.tags["strategy"]) for r in runs]
     assert sorted(order) == [
-        ("0", "0", "preempt-evict"), ("0", "1", "lcf"), ("1", "0", "lcf"), ("1", "1", "preempt-evict")
+        ("0", "0", "lcf-guard"), ("0", "1", "lcf"), ("1", "0", "lcf"), ("1", "1", "lcf-guard")
     ]  # fmt: skip
 
 
 def test_the_artifacts_are_all_there_and_agree(swept, tmp_path):
-    folder, _ = swept
+    folder, *_ = swept
     client = MlflowClient(store_uri(folder))
     run = stored(folder, "run")[0]
     names = {item.path for item in client.list_artifacts(run.info.run_id)}
@@ -76,10 +95,10 @@ def test_the_artifacts_are_all_there_and_agree(swept, tmp_path):
 
 
 def test_the_table_and_the_next_steps_are_printed(swept):
-    folder, text = swept
+    folder, text, _ = swept
     for word in (
         "mixed, 30 req/s, vllm_sim",
-        "preempt-evict",
+        "lcf-guard",
         "lcf",
         "preemptions",
         "mlflow ui",
@@ -90,11 +109,25 @@ def test_the_table_and_the_next_steps_are_printed(swept):
     assert (folder / "figures").samefile(figure.rsplit("/", 1)[0])
 
 
-def test_the_same_command_again_is_a_new_sweep(swept):
-    folder, _ = swept
-    done = bench(folder, *SIM, "strategy=preempt-evict,lcf", "seed=0,1")
+def test_the_sentence_comes_before_the_table_and_stays_in_the_store(swept):
+    folder, text, _ = swept
+    assert text.index("too few runs to say") < text.index("means of 2 runs")
+    (sweep,) = stored(folder, "sweep")
+    assert sweep.info.run_name == f"quick 2×2 {sweep.info.run_id[:8]}"
+    assert "too few runs to say" in sweep.data.tags["mlflow.note.content"]
+    assert f"/#/experiments/{sweep.info.experiment_id}/runs/{sweep.info.run_id}" in text
+    names = [run.info.run_name for run in stored(folder, "run")]
+    assert "lcf seed=1 mixed 30 req/s" in names
+
+
+def test_the_printed_compare_command_works(swept):
+    _, text, _ = swept
+    line = next(line for line in text.splitlines() if line.startswith("compare"))
+    python, *arguments = shlex.split(line.removeprefix("compare"))
+    assert python == "python" and "baseline=lcf-guard" in arguments
+    done = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
-    assert len(stored(folder, "sweep")) == 2 and len(stored(folder, "run")) == 8
+    assert "against lcf-guard" in done.stdout and max(map(len, done.stdout.splitlines())) <= 80
 
 
 def until_a_result(process: subprocess.Popen[str]) -> list[str]:
@@ -111,7 +144,7 @@ def is_beside(process: psutil.Process) -> bool:
 
 
 def test_an_interrupted_sweep_goes_on_where_it_stopped(tmp_path):
-    overrides = (*SIM, "strategy=preempt-evict,lcf,bidkv", "seed=0,1", "cluster.max_actors=1")
+    overrides = (*SIM, "strategy=preempt-evict,lcf,bidkv", "seed=0,1")
     process = bench_started(tmp_path, *overrides)
     first = until_a_result(process)[-1]
     assert "preempt-evict seed=0 mixed 30 req/s" in first
@@ -138,14 +171,6 @@ def test_an_interrupted_sweep_goes_on_where_it_stopped(tmp_path):
     assert sweep.info.status == "FINISHED" and len(runs) == 6
     assert len({r.data.tags["bidkv.config_hash"] for r in runs}) == 6
     assert set(finished) <= {r.info.run_id for r in runs}
-
-
-@pytest.fixture
-def scratch(monkeypatch):
-    """The folder for temporary files, with a path short enough for Ray's sockets."""
-    with tempfile.TemporaryDirectory(prefix="b") as folder:
-        monkeypatch.setenv("TMPDIR", folder)
-        yield Path(folder)
 
 
 def test_an_engine_that_does_not_start_fails_its_runs_and_no_others(tmp_path, scratch):
@@ -179,7 +204,6 @@ def test_two_at_once_a_store_that_is_away_and_what_brings_the_results(tmp_path):
         "strategy=preempt-evict,lcf",
         "seed=0,1",
         "tracking.patience_s=3",
-        "cluster.max_actors=1",
     )
     process = bench_started(tmp_path, *overrides)
     assert "seed=0" in until_a_result(process)[-1]
@@ -208,14 +232,12 @@ def test_two_at_once_a_store_that_is_away_and_what_brings_the_results(tmp_path):
     assert len(finished) == 4 and len({run.data.tags["bidkv.config_hash"] for run in finished}) == 4
 
 
-def test_a_secret_is_passed_by_name_and_stored_nowhere(tmp_path, monkeypatch, scratch):
-    monkeypatch.setenv("HF_TOKEN", "hf_hunter2")
-    done = bench(tmp_path, *SIM, "engine.pass_env=[HF_TOKEN]", "strategy=lcf", "workload.num_requests=20")
-    assert done.returncode == 0, done.stderr
-    refused = bench(tmp_path, *SIM, "+engine.env.MY_API_KEY=hf_hunter2")
+def test_a_secret_is_passed_by_name_and_stored_nowhere(swept, tmp_path):
+    folder, _, scratch = swept
+    refused = bench(tmp_path, *SIM, f"+engine.env.MY_API_KEY={SECRET}")
     assert refused.returncode == 2 and "engine.pass_env" in refused.stderr
-    assert "hunter2" not in done.stdout + done.stderr + refused.stdout + refused.stderr
-    written = [path for folder in (tmp_path, scratch) for path in folder.rglob("*") if path.is_file()]
-    assert len([path for path in written if path.is_relative_to(scratch)]) > 5  # Ray's own logs
-    assert len([path for path in written if path.is_relative_to(tmp_path)]) > 5
-    assert [path for path in written if b"hunter2" in path.read_bytes()] == []
+    assert SECRET not in refused.stdout + refused.stderr
+    for place in (folder, scratch):  # Ray's own logs are in the latter
+        written = [path for path in place.rglob("*") if path.is_file()]
+        assert len(written) > 5
+        assert [path for path in written if SECRET.encode() in path.read_bytes()] == []

@@ -13,7 +13,6 @@ import pytest
 
 from bidkv.adapters.vllm import layout
 
-pytestmark = pytest.mark.engine
 pytest.importorskip("vllm", reason="vLLM is not installed")
 scheduler = importlib.import_module("vllm.v1.core.sched.scheduler")
 

@@ -19,7 +19,6 @@ from bidkv.adapters.vllm.blocks import KVBlocks
 from bidkv.adapters.vllm.configure import AdapterConfig, adapter_config
 from bidkv.errors import BidValidationError, UnknownNameError
 
-pytestmark = pytest.mark.engine
 pytest.importorskip("vllm", reason="vLLM is not installed")
 RequestStatus = importlib.import_module("vllm.v1.request").RequestStatus
 bench = importlib.import_module("scheduler_bench")  # a vLLM that moved its modules must fail here
