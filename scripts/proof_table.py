@@ -1,9 +1,9 @@
-"""What the proof's sweeps say together: python scripts/proof_table.py FOLDER [--baseline stock] [--cells] [--figure FILE]
+"""What the proof's sweeps say together: python scripts/proof_table.py FOLDER [--baseline stock] [--cells] [--figure FILE] [--without CELL]
 
 Reads every FOLDER/*/outputs/mlflow.db, corrects the verdicts of each strategy over all of its cells, and prints, for
 each strategy, the geometric means of its ratios to the baseline over the cells in which the baseline preempts, how
 many verdicts are "better" and "worse", and the most preemptions that one request had in any run. --cells: a line
-a cell as well. A strategy is a family of its own: the bars of conf/experiment/proof_sim.yaml are asked of one each.
+a cell as well. --without: a cell that stands there another time, in full, by the beginning of its title. A strategy is a family of its own: the bars of conf/experiment/proof_sim.yaml are asked of one each.
 """
 
 from __future__ import annotations
@@ -120,6 +120,7 @@ def main() -> None:
     parser.add_argument("--baseline", default="stock")
     parser.add_argument("--cells", action="store_true")
     parser.add_argument("--figure", type=Path)
+    parser.add_argument("--without", nargs="*", default=[])
     given = parser.parse_args()
     sweep = read(given.folder)
     plan = OmegaConf.to_object(OmegaConf.merge(EvidencePlan, OmegaConf.load(CONF / "evidence/default.yaml")))
@@ -128,7 +129,7 @@ def main() -> None:
         table
         for name in names
         for table in compare(sweep, given.baseline, METRICS, strategies=[name], plan=plan)
-        if table.state != "no pressure"
+        if table.state != "no pressure" and not table.title.startswith(tuple(given.without))
     ]
     cells = {table.title for table in pressured}
     print(f"{len(sweep.runs)} runs, {len(sweep.unfinished)} without a result, {len(cells)} pressured cells\n")
