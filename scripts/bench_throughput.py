@@ -7,8 +7,9 @@ seed, run twice: on engines that were made in one order and in the other, since 
 faster, whichever it is. Prints tokens a second of both and the ratio with its interval; exits with 1 if that reaches
 beyond 1 %.
 
-Runs on the CPU by default, on a model that is large enough for a step to take as long as a GPU's. The same question
-through Ray and MLflow, one engine at a time: experiment=adapter_cost.
+The engines run on the CPU, one thread, with a model that is large enough for a step to take as long as a GPU's; a
+second is one of that thread's CPU time, so that other processes do not count. On a GPU, through Ray and MLflow, one
+engine at a time: experiment=adapter_cost.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from time import perf_counter
+from time import process_time
 from typing import Any
 
 import numpy as np
@@ -93,9 +94,9 @@ class Engine:
         """Whether requests are left."""
         if not self.engine.has_unfinished_requests():
             return False
-        start = perf_counter()
+        start = process_time()
         outputs = self.engine.step()
-        self.seconds += perf_counter() - start
+        self.seconds += process_time() - start
         self.steps += 1
         for output in outputs:
             if output.finished:

@@ -23,6 +23,9 @@ COUNTED = ("steps", "arrivals", "requests", "preemptions", "strategy_errors", "c
 """What every `run_end` says how many there were of. `arrivals` reached the scheduler, `requests` left it."""
 
 
+encoded = json.JSONEncoder(separators=(",", ":")).encode
+
+
 class JsonLines:
     """Appends one record per line with one unbuffered write, so a killed process loses no line it wrote.
 
@@ -37,7 +40,7 @@ class JsonLines:
         self._file = open(self.path, "ab", buffering=0)
 
     def write(self, record: Mapping[str, Any]) -> None:
-        line = json.dumps(record, separators=(",", ":")).encode() + b"\n"
+        line = encoded(record).encode() + b"\n"
         try:
             written = self._file.write(line)
             if written != len(line):  # the disk was full in the middle of it

@@ -78,10 +78,10 @@ class Session:
     def close(self) -> None:
         """Ends the current run."""
         steps, self.steps = self.steps, None
+        if steps:
+            steps.close()  # before the end is written: who waits for that reads the steps, too
         if self.running:
             self.log.end(step_records=steps.finished if steps else 0)
-        if steps:
-            steps.close()
 
     def _install(self, settings: AdapterSettings) -> None:
         """Starts a new run, or only turns the kill switch if nothing else changed."""

@@ -10,7 +10,8 @@ from bidkv.adapters.shared.events import JsonLines
 
 
 class StepLog:
-    """Writes a step when its output has been processed.
+    """Writes steps whose output has been processed, `AT_ONCE` at a time: between two steps of a model each costs
+    several times as much, since nothing of it is in the processor's caches then. A killed process loses the last few.
 
     `dur` runs from the step's `schedule()` entry, or from the end of the step before it where
     steps overlap (async scheduling), to the end of its `update_from_output()`. Steps come back in
@@ -18,8 +19,11 @@ class StepLog:
     (vLLM: its scheduler output). `finished` counts the records that should be in the file.
     """
 
+    AT_ONCE = 16
+
     def __init__(self, path: str, clock: Callable[[], float] = time.time):
         self._file = JsonLines(path)
+        self._waiting: list[dict[str, Any]] = []
         self._clock = clock
         self._open: dict[int, dict[str, Any]] = {}
         self._last_end = 0.0
@@ -40,8 +44,16 @@ class StepLog:
         end = self._clock()
         record["dur"] = end - max(record["t"], self._last_end)
         self._last_end = end
-        self._file.write(record)
+        self._waiting.append(record)
         self.finished += 1
+        if len(self._waiting) == self.AT_ONCE:
+            self._write()
 
     def close(self) -> None:
+        self._write()
         self._file.close()
+
+    def _write(self) -> None:
+        for record in self._waiting:
+            self._file.write(record)
+        self._waiting.clear()
