@@ -78,8 +78,9 @@ class Sample:
 class LearnedLengths(Lengths):
     """Conditional mean and quantiles given `max_tokens` and the prompt's power of two, learned online.
 
-    A kind seen fewer than `enough` times borrows from all requests with the same `max_tokens`, and
-    they from what is declared. An output longer than all that were seen gets a quarter of the rest.
+    A kind seen fewer than `enough` times borrows from all requests with the same `max_tokens`, they
+    from all requests, since clients may each declare what their context leaves, and those from what is
+    declared. An output longer than all that were seen gets a quarter of the rest.
     """
 
     def __init__(self, enough: int = 20, window: int = 512):
@@ -96,12 +97,12 @@ class LearnedLengths(Lengths):
     def mean(self, request: RequestState) -> float:
         sample = self._sample(request)
         found = None if sample is None else sample.mean_above(request.output_tokens)
-        return self._beyond(request, sample) if found is None else found
+        return self._beyond(request, sample) if found is None else min(found, self._declared.mean(request))
 
     def quantile(self, request: RequestState, share: float) -> float:
         sample = self._sample(request)
         found = None if sample is None else sample.quantile_above(request.output_tokens, share)
-        return self._beyond(request, sample) if found is None else found
+        return self._beyond(request, sample) if found is None else min(found, self._declared.mean(request))
 
     def knows(self, request: RequestState) -> bool:
         """Whether enough requests like this one have finished."""
@@ -122,7 +123,7 @@ class LearnedLengths(Lengths):
 
     @staticmethod
     def _kinds(request: RequestState | FinishedRequest) -> tuple[tuple[int, ...], ...]:
-        return (request.max_tokens, request.prompt_tokens.bit_length()), (request.max_tokens,)
+        return (request.max_tokens, request.prompt_tokens.bit_length()), (request.max_tokens,), ()
 
 
 KINDS: dict[str, type[Lengths]] = {"declared": DeclaredLengths, "learned": LearnedLengths}

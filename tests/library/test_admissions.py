@@ -122,10 +122,19 @@ def test_learned_lengths_borrow_until_they_have_seen_enough() -> None:
     for _ in range(3):
         lengths.observe(done(1000, 90))
     assert lengths.mean(waiting("a", 100, 512)) == 90  # the same max_tokens
-    assert lengths.mean(waiting("a", 100, 256)) == 256
+    assert lengths.mean(waiting("a", 100, 256)) == 90  # all
+    assert lengths.mean(waiting("a", 100, 64)) == 64  # but never more than it may have
     for _ in range(3):
         lengths.observe(done(100, 10))
     assert lengths.mean(waiting("a", 100, 512)) == 10
+
+
+def test_lengths_are_learned_where_everybody_declares_what_the_context_leaves() -> None:
+    lengths = LearnedLengths()
+    for prompt in range(100, 140):
+        lengths.observe(replace(done(prompt, 300), max_tokens=8192 - prompt))
+    assert lengths.mean(waiting("a", 1000, 7192)) == 300
+    assert lengths.quantile(waiting("a", 1000, 7192), 0.9) == 300
 
 
 @pytest.mark.parametrize(
