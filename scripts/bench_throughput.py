@@ -23,21 +23,22 @@ from pathlib import Path
 from time import process_time
 from typing import Any
 
-import numpy as np
-from hydra import compose, initialize_config_dir
-from hydra.core.config_store import ConfigStore
-from omegaconf import OmegaConf
-from rich.console import Console
-from rich.table import Table
+os.environ["OMP_NUM_THREADS"] = "1"  # before anything reads it
+import numpy as np  # noqa: E402
+from hydra import compose, initialize_config_dir  # noqa: E402
+from hydra.core.config_store import ConfigStore  # noqa: E402
+from omegaconf import OmegaConf  # noqa: E402
+from rich.console import Console  # noqa: E402
+from rich.table import Table  # noqa: E402
 
-from bidkv.adapters.shared.control import write_control
-from ray_jobs.drive.config import BenchConfig
-from ray_jobs.drive.plan import frozen as frozen_trace
-from ray_jobs.engines.job import JobConfig
-from ray_jobs.engines.shared.base import request_facts
-from ray_jobs.workload.trace import TraceRequest
-from tracking.cli import CONF
-from tracking.evidence.statistics import paired_test
+from bidkv.adapters.shared.control import write_control  # noqa: E402
+from ray_jobs.drive.config import BenchConfig  # noqa: E402
+from ray_jobs.drive.plan import frozen as frozen_trace  # noqa: E402
+from ray_jobs.engines.job import JobConfig  # noqa: E402
+from ray_jobs.engines.shared.base import request_facts  # noqa: E402
+from ray_jobs.workload.trace import TraceRequest  # noqa: E402
+from tracking.cli import CONF  # noqa: E402
+from tracking.evidence.statistics import paired_test  # noqa: E402
 
 LOAD = (
     "engine=vllm_cpu", "engine.tiny.hidden_size=1024", "engine.tiny.layers=3", "engine.num_blocks=250",

@@ -38,7 +38,14 @@ def connect(cluster: ClusterConfig) -> None:
         ) as error:  # Ray's, each for another lack of a token
             raise ConnectionError(f"cluster.address={cluster.address!r}: {error}{_token_hint()}") from None
     # Ray exits at once on SIGTERM, which `ray job stop` sends; as an interrupt it ends the sweep in order.
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    signal.signal(signal.SIGTERM, _interrupt)
+
+
+def _interrupt(*_: object) -> None:
+    """Also where SIGINT is ignored, as in whatever a script starts in the background."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        raise KeyboardInterrupt
+    signal.raise_signal(signal.SIGINT)
 
 
 def _token_hint() -> str:

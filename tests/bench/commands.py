@@ -30,8 +30,9 @@ def bench(folder: Path, *overrides: str, timeout: float = 600) -> subprocess.Com
 
 
 def bench_started(folder: Path, *overrides: str) -> subprocess.Popen[str]:
-    """The same, still running."""
+    """The same, still running, in the background as a script starts it: SIGINT is ignored."""
     command = bench_command(folder, *overrides)
+    command = ["sh", "-c", "trap '' INT; exec \"$@\"", "sh", *command]
     return subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
