@@ -24,9 +24,9 @@ $(VENV)/.ready: pyproject.toml
 bench: env
 	$(PY) -m ray_jobs.run
 
-# One worker for the tests that start a real engine, so that no two hold their memory at once, and one for the rest; with
-# more than 12 GB of memory two, since a test that starts a command waits half of its time.
-WORKERS ?= $(shell awk '/MemTotal/ {print ($$2 > 12e6) + 2}' /proc/meminfo)
+# Two workers: one for the tests that start a real engine, so that no two hold their memory at once, one for the rest.
+# Three are slower on two cores: what waits there for a core spins.
+WORKERS ?= 2
 SHARED_OUT := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test: env
