@@ -25,19 +25,15 @@ from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before anything reads it
 import numpy as np  # noqa: E402
-from hydra import compose, initialize_config_dir  # noqa: E402
-from hydra.core.config_store import ConfigStore  # noqa: E402
-from omegaconf import OmegaConf  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
+from run_without_ray import compose_job  # noqa: E402
 
 from bidkv.adapters.shared.control import write_control  # noqa: E402
-from ray_jobs.drive.config import BenchConfig  # noqa: E402
 from ray_jobs.drive.plan import frozen as frozen_trace  # noqa: E402
 from ray_jobs.engines.job import JobConfig  # noqa: E402
 from ray_jobs.engines.shared.base import request_facts  # noqa: E402
 from ray_jobs.workload.trace import TraceRequest  # noqa: E402
-from tracking.cli import CONF  # noqa: E402
 from tracking.evidence.statistics import paired_test  # noqa: E402
 
 LOAD = (
@@ -46,12 +42,6 @@ LOAD = (
 )  # fmt: skip
 STRATEGIES = ("stock-unmodified", "preempt-evict")
 LIMIT = 0.01
-
-
-def composed(*overrides: str) -> JobConfig:
-    ConfigStore.instance().store(name="bench_schema", node=BenchConfig)
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return OmegaConf.to_object(compose("config", [*LOAD, *overrides]))
 
 
 class Engine:
@@ -142,7 +132,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=8)
     parser.add_argument("overrides", nargs="*")
     given = parser.parse_args()
-    jobs = [composed(*given.overrides, f"strategy={name}") for name in STRATEGIES]
+    jobs = [compose_job([*LOAD, *given.overrides, f"strategy={name}"]) for name in STRATEGIES]
     os.environ.update(jobs[0].engine_used.env, VLLM_ENABLE_V1_MULTIPROCESSING="0", VLLM_LOGGING_LEVEL="ERROR")
     tokens, seconds = np.zeros(given.pairs), np.zeros((len(jobs), given.pairs))
     for reverse in (False, True):

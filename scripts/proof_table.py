@@ -1,9 +1,12 @@
-"""What the proof's sweeps say together: python scripts/proof_table.py FOLDER [--baseline stock] [--cells] [--figure FILE] [--without CELL]
+"""What the proof's sweeps say together:
+
+    python scripts/proof_table.py FOLDER [--baseline stock] [--cells] [--figure FILE] [--without CELL ...]
 
 Reads every FOLDER/*/outputs/mlflow.db, corrects the verdicts of each strategy over all of its cells, and prints, for
 each strategy, the geometric means of its ratios to the baseline over the cells in which the baseline preempts, how
 many verdicts are "better" and "worse", and the most preemptions that one request had in any run. --cells: a line
-a cell as well. --without: a cell that stands there another time, in full, by the beginning of its title. A strategy is a family of its own: the bars of conf/experiment/proof_sim.yaml are asked of one each.
+a cell as well. --without: a cell that stands there another time, in full, by the beginning of its title. A strategy
+is a family of its own: the bars of conf/experiment/proof_sim.yaml are asked of one each.
 """
 
 from __future__ import annotations

@@ -97,12 +97,12 @@ class LearnedLengths(Lengths):
     def mean(self, request: RequestState) -> float:
         sample = self._sample(request)
         found = None if sample is None else sample.mean_above(request.output_tokens)
-        return self._beyond(request, sample) if found is None else min(found, self._declared.mean(request))
+        return self._within_declared(request, sample, found)
 
     def quantile(self, request: RequestState, share: float) -> float:
         sample = self._sample(request)
         found = None if sample is None else sample.quantile_above(request.output_tokens, share)
-        return self._beyond(request, sample) if found is None else min(found, self._declared.mean(request))
+        return self._within_declared(request, sample, found)
 
     def knows(self, request: RequestState) -> bool:
         """Whether enough requests like this one have finished."""
@@ -115,11 +115,13 @@ class LearnedLengths(Lengths):
                 return sample
         return None
 
-    def _beyond(self, request: RequestState, sample: Sample | None) -> float:
+    def _within_declared(self, request: RequestState, sample: Sample | None, found: float | None) -> float:
         declared = self._declared.mean(request)
         if sample is None:
             return declared
-        return request.output_tokens + max(1.0, (declared - request.output_tokens) / 4)
+        if found is None:
+            return request.output_tokens + max(1.0, (declared - request.output_tokens) / 4)
+        return min(found, declared)
 
     @staticmethod
     def _kinds(request: RequestState | FinishedRequest) -> tuple[tuple[int, ...], ...]:

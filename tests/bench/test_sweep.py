@@ -26,9 +26,8 @@ SIM = (
     "run.attempts=1",
     "cluster.max_actors=1",  # the start of an engine is most of what a test takes
 )
-
-
 SECRET = "hf_hunter2"
+TWO_ENGINES = ("strategy=lcf-guard,lcf", "seed=0,1", "cluster.max_actors=2", "engine.pass_env=[HF_TOKEN]")
 
 
 @pytest.fixture
@@ -43,11 +42,10 @@ def scratch(monkeypatch):
 def swept(tmp_path_factory):
     """Two engines at once that are passed a secret, and no strategy that stands for the engine itself."""
     folder = tmp_path_factory.mktemp("sweep")
-    overrides = ("strategy=lcf-guard,lcf", "seed=0,1", "cluster.max_actors=2", "engine.pass_env=[HF_TOKEN]")
     with tempfile.TemporaryDirectory(prefix="b") as scratch, pytest.MonkeyPatch.context() as environment:
         environment.setenv("TMPDIR", scratch)
         environment.setenv("HF_TOKEN", SECRET)
-        done = bench(folder, *SIM, *overrides)
+        done = bench(folder, *SIM, *TWO_ENGINES)
         assert done.returncode == 0, done.stderr
         assert SECRET not in done.stdout + done.stderr
         yield folder, done.stdout, Path(scratch)
@@ -128,6 +126,14 @@ def test_the_printed_compare_command_works(swept):
     done = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert "against lcf-guard" in done.stdout and max(map(len, done.stdout.splitlines())) <= 80
+
+
+def test_the_same_command_again_is_a_new_sweep(swept, monkeypatch):
+    folder, *_ = swept
+    monkeypatch.setenv("HF_TOKEN", SECRET)
+    done = bench(folder, *SIM, *TWO_ENGINES)
+    assert done.returncode == 0, done.stderr
+    assert len(stored(folder, "sweep")) == 2 and len(stored(folder, "run")) == 8
 
 
 def until_a_result(process: subprocess.Popen[str]) -> list[str]:

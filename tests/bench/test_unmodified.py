@@ -8,6 +8,7 @@ import pytest
 from commands import bench, store_uri, stored
 
 from ray_jobs.engines.config import EngineConfig
+from tracking.evidence.paired import compare
 from tracking.store.reader import RunReader
 
 UNMODIFIED = "stock-unmodified"
@@ -16,12 +17,14 @@ UNMODIFIED = "stock-unmodified"
 @pytest.mark.e2e
 def test_vllm_without_the_adapter_is_a_run_of_a_sweep(tmp_path):
     done = bench(
-        tmp_path, "experiment=adapter_cost", "engine=vllm_cpu", "workload.num_requests=40",
-        "workload.warmup_requests=4", "seed=0", timeout=600,
+        tmp_path, "experiment=adapter_cost", "engine=vllm_cpu", "workload.num_requests=60",
+        "workload.warmup_requests=4", "seed=0,1", timeout=600,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     runs = [run.data for run in stored(tmp_path, "run")]
-    assert [run.tags["strategy"] for run in runs] == [UNMODIFIED, "preempt-evict"]
+    # Blocks turn the order round, so that the engine that is running serves the next block, too.
+    order = [UNMODIFIED, "preempt-evict", "preempt-evict", UNMODIFIED]
+    assert [run.tags["strategy"] for run in runs] == order
     for run in runs:
         unmodified = run.tags["strategy"] == UNMODIFIED
         assert run.metrics["completion_rate"] == 1 and run.metrics["throughput_tok_s"] > 0
@@ -30,6 +33,9 @@ def test_vllm_without_the_adapter_is_a_run_of_a_sweep(tmp_path):
     for line in done.stdout.splitlines():
         assert not (line.startswith(UNMODIFIED) and "preemptions" in line)
     reader = RunReader(store_uri(tmp_path), "bidkv")
+    (table,) = compare(reader.sweep("latest"), UNMODIFIED, ["throughput_tok_s", "preemptions"])
+    assert table.find("throughput_tok_s", "preempt-evict").test.pairs == 2
+    assert table.find("preemptions", "preempt-evict") is None
     unmodified = next(run for run in reader.sweep("latest").runs if run.strategy == UNMODIFIED)
     assert not unmodified.result.recorded and json.dumps(unmodified.result.environment)
 

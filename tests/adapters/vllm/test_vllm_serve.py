@@ -117,9 +117,8 @@ def test_one_completion(server: Server) -> None:
 
 def test_a_scrape_agrees_with_the_event_log(server: Server) -> None:
     """The scheduler is in another process than `/metrics`; both its counters and vLLM's own are there."""
-    with ThreadPoolExecutor(
-        12
-    ) as clients:  # more at once than memory holds, however late each of them starts
+    with ThreadPoolExecutor(12) as clients:
+        # more at once than memory holds, however late each of them starts
         list(clients.map(lambda i: server.post([10 + i] * 60, 400), range(12)))
     events, seen = read_events(server.events), server.scrape()
     victims = [event for event in events if event["type"] == "preempt"]
