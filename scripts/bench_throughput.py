@@ -1,4 +1,4 @@
-"""What the adapter costs in throughput, on a real engine: `python scripts/bench_throughput.py [--pairs 8] [OVERRIDES]`.
+"""What the adapter costs in throughput, on a real engine: `python scripts/bench_throughput.py [--gpu] [OVERRIDES]`.
 
 Two vLLM engines in one process: one unmodified, one with the adapter and `preempt-evict`, which takes vLLM's own victims.
 Both are given the same requests at once, so they schedule alike (checked: equal outputs in equal steps, equal
@@ -8,8 +8,9 @@ faster, whichever it is. Prints tokens a second of both and the ratio with its i
 beyond 1 %.
 
 The engines run on the CPU, one thread, with a model that is large enough for a step to take as long as a GPU's; a
-second is one of that thread's CPU time, so that other processes do not count. On a GPU, through Ray and MLflow, one
-engine at a time: experiment=adapter_cost.
+second is one of that thread's CPU time, so that other processes do not count. With --gpu they share a GPU and a second
+is one of the clock; scheduling is not hidden behind the GPU's work (`async_scheduling` is off), so that all that the
+adapter does counts. Through Ray and MLflow, one engine at a time: experiment=adapter_cost.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ import argparse
 import os
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from time import process_time
+from time import perf_counter, process_time
 from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before anything reads it
@@ -36,10 +38,11 @@ from ray_jobs.engines.shared.base import request_facts  # noqa: E402
 from ray_jobs.workload.trace import TraceRequest  # noqa: E402
 from tracking.evidence.statistics import paired_test  # noqa: E402
 
-LOAD = (
-    "engine=vllm_cpu", "engine.tiny.hidden_size=1024", "engine.tiny.layers=3", "engine.num_blocks=250",
-    "workload=mixed", "workload.num_requests=40", "workload.warmup_requests=0",
-)  # fmt: skip
+WORKLOAD = ("workload=mixed", "workload.warmup_requests=0")
+CPU = (*WORKLOAD, "workload.num_requests=40", "engine=vllm_cpu", "engine.tiny.hidden_size=1024",
+       "engine.tiny.layers=3", "engine.num_blocks=250")  # fmt: skip
+GPU = (*WORKLOAD, "workload.num_requests=100", "engine=vllm_shape", "engine.gpu_memory_utilization=0.3",
+       "+engine.extra.async_scheduling=false")  # fmt: skip
 STRATEGIES = ("stock-unmodified", "preempt-evict")
 LIMIT = 0.01
 
@@ -47,7 +50,7 @@ LIMIT = 0.01
 class Engine:
     """An engine in this process, and what it has done in the load it is given."""
 
-    def __init__(self, job: JobConfig, folder: Path):
+    def __init__(self, job: JobConfig, folder: Path, clock: Callable[[], float]):
         from vllm.engine.arg_utils import EngineArgs
         from vllm.v1.engine.llm_engine import LLMEngine
 
@@ -58,6 +61,7 @@ class Engine:
             records = {f"{kind}_path": str(folder / f"{kind}.jsonl") for kind in ("events", "steps")}
             write_control(backend.control, {"strategy": job.strategy.name, "run_id": "bench", **records})
         self.engine = LLMEngine.from_engine_args(EngineArgs(**backend._engine_args()))
+        self.clock = clock
         self.scheduler = self.engine.engine_core.engine_core.scheduler
         self.preemptions = 0
         preempt = self.scheduler._preempt_request
@@ -85,9 +89,9 @@ class Engine:
         """Whether requests are left."""
         if not self.engine.has_unfinished_requests():
             return False
-        start = process_time()
+        start = self.clock()
         outputs = self.engine.step()
-        self.seconds += process_time() - start
+        self.seconds += self.clock() - start
         self.steps += 1
         for output in outputs:
             if output.finished:
@@ -115,13 +119,13 @@ def pair(engines: list[Engine], requests: list[TraceRequest], first: int) -> Non
         raise RuntimeError(f"the engines did not do the same: (steps, preemptions) are {counts}")
 
 
-def made(jobs: list[JobConfig], folder: Path, reverse: bool) -> list[Engine]:
+def made(jobs: list[JobConfig], folder: Path, reverse: bool, clock: Callable[[], float]) -> list[Engine]:
     """An engine a job, in the order of the jobs; the last is made first if `reverse`."""
     engines: dict[str, Engine] = {}
     for job in reversed(jobs) if reverse else jobs:
         place = folder / job.strategy.label
         place.mkdir()
-        engines[job.strategy.label] = Engine(job, place)
+        engines[job.strategy.label] = Engine(job, place, clock)
     return [engines[job.strategy.label] for job in jobs]
 
 
@@ -130,14 +134,16 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--pairs", type=int, default=8)
+    parser.add_argument("--gpu", action="store_true")
     parser.add_argument("overrides", nargs="*")
     given = parser.parse_args()
-    jobs = [compose_job([*LOAD, *given.overrides, f"strategy={name}"]) for name in STRATEGIES]
+    load, clock = (GPU, perf_counter) if given.gpu else (CPU, process_time)
+    jobs = [compose_job([*load, *given.overrides, f"strategy={name}"]) for name in STRATEGIES]
     os.environ.update(jobs[0].engine_used.env, VLLM_ENABLE_V1_MULTIPROCESSING="0", VLLM_LOGGING_LEVEL="ERROR")
     tokens, seconds = np.zeros(given.pairs), np.zeros((len(jobs), given.pairs))
     for reverse in (False, True):
         with tempfile.TemporaryDirectory() as name:
-            engines = made(jobs, Path(name), reverse)
+            engines = made(jobs, Path(name), reverse, clock)
             for seed in (given.pairs, *range(given.pairs)):  # the first only warms up
                 pair(engines, frozen_trace(replace(jobs[0], seed=seed)).requests, seed % 2)
                 if seed < given.pairs:

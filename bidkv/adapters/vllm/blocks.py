@@ -98,7 +98,7 @@ class KVBlocks:
 
         `allocate_slots` publishes a block's hash before the step runs. A victim that had its turn
         already never runs, and a later hit on such a block would read KV nobody wrote (vLLM PR
-        43569, issue 57580). Returns the number of blocks that lost their hash.
+        43569, issue 57580). One that had not has no such blocks. Returns how many lost their hash.
         """
         if not self.prefix_caching:
             return 0

@@ -67,13 +67,11 @@ class BidKVSchedulerMixin:
         self._bidkv_accounts: dict[str, RequestAccount] = {}
         self._bidkv_mark = Mark(self)
         self._bidkv_pending: dict[str, Any] | None = None  # event of a preemption that did not happen yet
-        self._bidkv_had_turn: set[str] = set()  # running requests that were scheduled in this step
         self._bidkv_refused = False  # a waiting request did not fit in this step
         self._bidkv_preempted = 0  # in this step
 
         self._bidkv_blocks.keep_count()
-        self._bidkv_stock_allocate = self.kv_cache_manager.allocate_slots
-        self.kv_cache_manager.allocate_slots = self._bidkv_allocate
+        self.kv_cache_manager.allocate_slots = self._bidkv_allocator(self.kv_cache_manager.allocate_slots)
         connector = getattr(self, "connector", None)
         size = self._bidkv_blocks.block_size
         self._bidkv_host = HostMemory(connector, self._bidkv_account, size) if connector is not None else None
@@ -105,7 +103,6 @@ class BidKVSchedulerMixin:
         elif session.orders_waiting and session.strategy.admission.resorts:
             self.waiting.resort()
         session.log.counters["steps"] += 1
-        self._bidkv_had_turn.clear()
         self._bidkv_refused, self._bidkv_preempted = False, 0
         t, start = self._bidkv_clock(), perf_counter_ns()
         try:
@@ -148,8 +145,7 @@ class BidKVSchedulerMixin:
             self._bidkv_session.log.strategy_error(UnknownLayoutError(problem))
         t = self._bidkv_clock()
         event |= {"step": self._bidkv_step, "t": t, **describe_victim(state)}
-        if request.request_id in self._bidkv_had_turn:
-            self._bidkv_blocks.forget_uncomputed(request.request_id, request.num_computed_tokens)
+        self._bidkv_blocks.forget_uncomputed(request.request_id, request.num_computed_tokens)
         free = self._bidkv_blocks.free()
         spent = perf_counter_ns() - start
 
@@ -180,19 +176,25 @@ class BidKVSchedulerMixin:
 
     # -- the choice ----------------------------------------------------------------------------
 
-    def _bidkv_allocate(self, request: Request, *args: Any, **kwargs: Any) -> Any:
-        """`allocate_slots`; a waiting request must also be let in, and when it fails for a running
-        request, the victim is chosen here."""
-        if request.status is RequestStatus.RUNNING:
-            blocks = self._bidkv_stock_allocate(request, *args, **kwargs)
-            if blocks is not None:
-                self._bidkv_had_turn.add(request.request_id)
-            else:
+    def _bidkv_allocator(self, stock: Callable[..., Any]) -> Callable[..., Any]:
+        """`allocate_slots`: when it fails for a running request, the victim is chosen; a waiting one must
+        also be let in. Every running request passes here in every step, so this looks up next to nothing."""
+        running = RequestStatus.RUNNING
+
+        def allocate(request: Request, *args: Any, **kwargs: Any) -> Any:
+            if request.status is not running:
+                return self._bidkv_let_in(stock, request, *args, **kwargs)
+            blocks = stock(request, *args, **kwargs)
+            if blocks is None:
                 self._bidkv_withdraw()
                 self._bidkv_choose(request, args[0] if args else kwargs["num_new_tokens"])
             return blocks
+
+        return allocate
+
+    def _bidkv_let_in(self, allocate: Callable[..., Any], request: Request, *args: Any, **kwargs: Any) -> Any:
         if self._bidkv_gate.open_to(request):
-            blocks = self._bidkv_stock_allocate(request, *args, **kwargs)
+            blocks = allocate(request, *args, **kwargs)
             if blocks is not None:
                 if self._bidkv_blocks.shared is not None:
                     self._bidkv_blocks.shared.joined(request.request_id)
@@ -320,7 +322,7 @@ class BidKVSchedulerMixin:
         """Counts the tokens of a step that was just scheduled, and opens its record; how many are of prompts."""
         end_ns = perf_counter_ns()
         session, scheduled = self._bidkv_session, output.num_scheduled_tokens
-        counts = count_tokens(scheduled, self.requests, self._bidkv_account, t)
+        counts = count_tokens(scheduled, self.requests, self._bidkv_accounts, t)
         if session.steps:
             record = {"step": self._bidkv_step, "t": t, "schedule_us": (end_ns - start_ns) / 1000}
             record |= counts

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from bidkv.adapters.shared.accounting import RequestAccount
@@ -12,16 +12,16 @@ from bidkv.adapters.vllm.blocks import KVBlocks
 def count_tokens(
     scheduled: Mapping[str, int],
     requests: Mapping[str, Any],
-    account_of: Callable[[Any], RequestAccount],
+    accounts: Mapping[str, RequestAccount],
     t: float,
 ) -> dict[str, int]:
-    """Charges the tokens of a step that was just scheduled (by request id) to their accounts; the sums."""
+    """Charges the tokens of a step that was just scheduled (all by request id) to their accounts; the sums."""
     prefill_tokens = decode_tokens = prefill_reqs = decode_reqs = context = prefill_context = 0
     for request_id, tokens in scheduled.items():
         request = requests[request_id]
         before = request.num_computed_tokens - tokens  # schedule() has added them already
         context += before
-        if account_of(request).scheduled(before, tokens, t):
+        if accounts[request_id].scheduled(before, tokens, t):
             decode_tokens += tokens
             decode_reqs += 1
         else:
