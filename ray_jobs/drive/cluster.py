@@ -9,6 +9,7 @@ import socket
 from collections.abc import Iterable, Sequence
 
 import ray
+from ray._private import ray_constants
 
 from ray_jobs.drive.config import BenchConfig, ClusterConfig
 from ray_jobs.drive.place import check_fits, cluster_text, suitable_nodes
@@ -20,6 +21,7 @@ ANSWER_TIMEOUT_S = 10.0  # Ray itself would try for minutes
 def connect(cluster: ClusterConfig) -> None:
     """Raises ConnectionError when `cluster.address` names a cluster that does not answer."""
     if cluster.address is None:
+        ray_constants.ENABLE_RAY_CLUSTER = False  # nobody joins: all of Ray listens on 127.0.0.1, as on macOS
         ray.init(
             address="local",
             num_cpus=cluster.num_cpus,

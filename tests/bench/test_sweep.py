@@ -149,11 +149,19 @@ def is_beside(process: psutil.Process) -> bool:
     return any(name in " ".join(process.cmdline()) for name in ("ray::Recorder", "ray::Uploader"))
 
 
+def listening(process: psutil.Process) -> set[str]:
+    """The addresses at which it and all it started can be reached."""
+    everyone = [process, *process.children(recursive=True)]
+    sockets = [socket for one in everyone for socket in one.net_connections("inet")]
+    return {socket.laddr.ip for socket in sockets if socket.status == psutil.CONN_LISTEN}
+
+
 def test_an_interrupted_sweep_goes_on_where_it_stopped(tmp_path):
     overrides = (*SIM, "strategy=preempt-evict,lcf,bidkv", "seed=0,1")
     process = bench_started(tmp_path, *overrides)
     first = until_a_result(process)[-1]
     assert "preempt-evict seed=0 mixed 30 req/s" in first
+    assert listening(psutil.Process(process.pid)) == {"127.0.0.1", "::ffff:127.0.0.1"}  # the loopback alone
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=600)
     assert process.returncode == 130, errors
