@@ -18,9 +18,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from ray_jobs import try_policy
 from ray_jobs.drive.config import BenchConfig
-from ray_jobs.drive.launch import run_sweep
 from ray_jobs.drive.search import objective_of
 from tracking.cli import CONF, exit_on_bad_input
 
@@ -38,6 +36,8 @@ def main(config: DictConfig) -> BenchConfig | float | list[float] | None:
     settings = HydraConfig.get()
     if settings.mode == RunMode.MULTIRUN and settings.sweeper._target_ == BASIC_SWEEPER:
         return job  # ray_jobs.drive.callback.SweepCallback collects it
+    from ray_jobs.drive.launch import run_sweep  # with Ray and MLflow: not before there is something to run
+
     seeds = job.objective_seeds or [job.seed]
     outcome = run_sweep([replace(job, seed=seed) for seed in seeds])
     return objective_of(job.objective, [row.metrics for row in outcome.rows])
@@ -55,7 +55,12 @@ def cli() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and we print one line instead of its several
     try:
         with exit_on_bad_input():
-            try_policy.cli(sys.argv[2:]) if trying else main()
+            if trying:
+                from ray_jobs import try_policy
+
+                try_policy.cli(sys.argv[2:])
+            else:
+                main()
     except KeyboardInterrupt:
         print("interrupted; the same command goes on where this stopped", file=sys.stderr)
         sys.exit(INTERRUPTED)

@@ -1,35 +1,29 @@
-"""Makes what the store keeps of a run, beside the next run: metrics, figures and files, spooled, then uploaded."""
+"""Makes what the store keeps of a run, beside the next run: metrics, figures and files, spooled."""
 
 from __future__ import annotations
 
 import tempfile
-import threading
 import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import ray
 import yaml
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from tracking.metrics.catalogue import compute_metrics, run_flags
 from tracking.metrics.classes import CLASSES_FILE, class_metrics, classes_json
 from tracking.metrics.config import SloConfig
 from tracking.metrics.ideal import IdealTimes
+from tracking.plots.overview import run_figure
 from tracking.records import check_complete
-from tracking.reporting.figures import run_figure
 from tracking.reporting.page import png
 from tracking.result import RunResult
 from tracking.store.config import TrackingConfig
 from tracking.store.record import Record, RunFacts
-from tracking.store.spool import Spool, waiting_spools
-from tracking.store.upload import bring, upload_waiting
+from tracking.store.spool import Spool
 
 TABLE_COLUMNS_LEFT_OUT = ["itl_s"]  # a list a row; requests.parquet has it
 ENGINES_EACH = 16  # engines whose results one recorder keeps up with
-TRIES = 2  # of a call whose actor died; what it does twice has the effect of once
-LONGEST_PAUSE_S = 30.0  # between two tries of an upload
 
 
 class Recorder:
@@ -82,51 +76,6 @@ class Recorder:
         self.spool.put(
             Record(self.sweep_id, "FAILED", started_ms, now_ms(), run, {"error": reason}, files=files)
         )
-
-
-class Uploader:
-    """Brings what is spooled into the store, one record after another, for as long as it takes.
-
-    Then, once, what earlier sweeps left in the same folder.
-    """
-
-    def __init__(self, sweep_id: str, tracking: TrackingConfig):
-        self.spool = Spool(tracking.spool, sweep_id)
-        self.tracking = tracking
-        self.earlier = [spool for spool in waiting_spools(tracking.spool) if spool.sweep_id != sweep_id]
-        self.error: str | None = None  # why the last try failed; None while all goes well
-        self._wake = threading.Event()
-        threading.Thread(target=self._work, daemon=True).start()
-
-    def state(self) -> tuple[int, str | None]:
-        """How many records wait, and what for."""
-        self._wake.set()
-        return len(self.spool.pending()), self.error
-
-    def _work(self) -> None:
-        pause = 1.0
-        while True:
-            self.error = upload_waiting(self.spool, self.tracking)
-            while self.error is None and self.earlier and not self.spool.pending():
-                bring(self.earlier.pop())
-            pause = 1.0 if self.error is None else min(2 * pause, LONGEST_PAUSE_S)
-            self._wake.wait(pause)
-            self._wake.clear()
-
-
-def start_here(cls: type, *arguments: Any) -> Any:
-    """An actor of `cls` on the driver's own node, where the spool is. If it dies, another one does its work again."""
-    node = ray.get_runtime_context().get_node_id()
-    # MLflow would try a server that is away for minutes before it says so.
-    environment = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
-    options = {
-        "num_cpus": 0,
-        "max_restarts": -1,
-        "max_task_retries": TRIES,
-        "scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False),
-        "runtime_env": {"env_vars": environment},
-    }
-    return ray.remote(cls).options(**options).remote(*arguments)
 
 
 def environment_tags(result: RunResult) -> dict[str, str]:

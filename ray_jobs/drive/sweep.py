@@ -16,15 +16,17 @@ import ray
 from mlflow.exceptions import MlflowException
 
 from ray_jobs.drive.actor import failure_reason
+from ray_jobs.drive.beside import start_here
 from ray_jobs.drive.cluster import connect, engines_that_fit
 from ray_jobs.drive.handle import EngineHandle
 from ray_jobs.drive.kinds import DeviceKinds
 from ray_jobs.drive.plan import PlannedRun, digest, load_name, sweep_name
 from ray_jobs.drive.pool import EnginePool
 from ray_jobs.drive.progress import SweepProgress
-from ray_jobs.drive.recording import ENGINES_EACH, Recorder, Uploader, now_ms, start_here
+from ray_jobs.drive.recording import ENGINES_EACH, Recorder, now_ms
 from ray_jobs.drive.summary import Row, summary_text
 from ray_jobs.drive.traces import SharedTraces
+from ray_jobs.drive.uploading import Uploader
 from tracking.metrics.catalogue import METRICS
 from tracking.metrics.ideal import IdealTimes
 from tracking.reporting.figures import sweep_figure
