@@ -10,6 +10,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
 from tracking.cli import CONF, exit_on_bad_input, run_command
+from tracking.store.address import short
 from tracking.store.spool import waiting_spools
 from tracking.store.upload import bring
 
@@ -38,9 +39,9 @@ def main(config: DictConfig) -> None:
         uri = spool.store().uri
         error = bring(spool)
         left = len(spool.pending())
-        print(f"sweep {spool.sweep_id[:8]}: {before - left} of {before} records uploaded to {uri}")
+        print(f"sweep {short(spool.sweep_id)}: {before - left} of {before} records uploaded to {uri}")
         if error is not None:
-            print(f"error: sweep {spool.sweep_id[:8]}: {error}", file=sys.stderr)
+            print(f"error: sweep {short(spool.sweep_id)}: {error}", file=sys.stderr)
             refused = True
     if refused:
         sys.exit(1)

@@ -42,7 +42,8 @@ class ComparisonConfig(EvidencePlan):
         for name in self.metrics:
             require(name in METRICS, "metrics", name, "all, or of " + ", ".join(METRICS))
         self.metrics = [self.primary, *(name for name in self.metrics if name != self.primary)]
-        self.sweep = [self.sweep] if isinstance(self.sweep, str) else [str(name) for name in self.sweep]
+        # The beginning of a run id may read as a number.
+        self.sweep = [str(name) for name in (self.sweep if isinstance(self.sweep, list) else [self.sweep])]
 
 
 @dataclass

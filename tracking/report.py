@@ -36,7 +36,7 @@ from tracking.reporting.sections import (
     verdict_parts,
 )
 from tracking.reporting.summary import FEW, summary_section
-from tracking.store.address import page_of
+from tracking.store.address import page_of, short
 from tracking.store.reader import RunReader, StoredRun, StoredSweep, cell_titles
 
 LARGE = 3  # workloads and loads; a page with more has its figures as PNG, and some for the hardest load only
@@ -149,8 +149,8 @@ def sentences(tables: Sequence[Table], refusal: str | None) -> list[str]:
 
 def folder_name(sweep: StoredSweep) -> str:
     """The sweep's name as a folder, ended by the beginning of its id: "sim_quick-5x8-dd0a798d"."""
-    name = sweep.name.replace("\N{MULTIPLICATION SIGN}", "x").removesuffix(sweep.sweep_id[:8])
-    return "-".join([*re.findall(r"[\w.]+", name, re.ASCII), sweep.sweep_id[:8]])
+    name = sweep.name.replace("\N{MULTIPLICATION SIGN}", "x").removesuffix(short(sweep.sweep_id))
+    return "-".join([*re.findall(r"[\w.]+", name, re.ASCII), short(sweep.sweep_id)])
 
 
 def cli() -> None:

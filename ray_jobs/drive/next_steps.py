@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from ray_jobs.drive.config import BenchConfig
 from ray_jobs.drive.sweep import SweepOutcome
 from tracking.evidence.baseline import default_baseline
-from tracking.store.address import page_of, table_of
+from tracking.store.address import page_of, short, table_of
 from tracking.store.config import TrackingConfig
 
 
@@ -25,7 +25,7 @@ def next_steps(
         steps.append(("", outcome.frontier))
     if labels and not outcome.waiting:
         chosen = [
-            "sweep=" + outcome.sweep_id[:8],
+            "sweep=" + short(outcome.sweep_id),
             "baseline=" + (baseline or default_baseline(labels)),
             *store_of(tracking),
         ]

@@ -31,6 +31,7 @@ from tracking.metrics.catalogue import METRICS
 from tracking.metrics.ideal import IdealTimes
 from tracking.reporting.figures import sweep_figure
 from tracking.reporting.page import png
+from tracking.store.address import short
 from tracking.store.client import check_store, refused
 from tracking.store.lease import Lease
 from tracking.store.record import Finished, Record
@@ -318,7 +319,7 @@ class Sweep:
         self.outcome.rows.sort(key=lambda row: order.index(row.strategy))
         figure = png(sweep_figure(self.outcome.rows))
         files = {"summary.png": figure, "summary.txt": summary_text(self.outcome.rows).encode()}
-        path = Path(self.job.figures) / f"{self.outcome.sweep_id[:8]}.png"
+        path = Path(self.job.figures) / f"{short(self.outcome.sweep_id)}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(figure)
         self.outcome.figure = str(path)

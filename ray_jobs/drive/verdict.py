@@ -13,6 +13,7 @@ from tracking.reporting.answer import log_answer
 from tracking.reporting.figures import frontier_figure
 from tracking.reporting.page import png
 from tracking.reporting.summary import hardest, pressed_tables
+from tracking.store.address import short
 from tracking.store.reader import RunReader
 from tracking.store.upload import STORE_ERRORS
 
@@ -30,7 +31,7 @@ def sweep_answer(
         log_answer(client, outcome.sweep_id, tables)
         pressed = pressed_tables(tables)
         if pressed:
-            path = Path(job.figures) / f"{outcome.sweep_id[:8]}-frontier.png"
+            path = Path(job.figures) / f"{short(outcome.sweep_id)}-frontier.png"
             path.write_bytes(png(frontier_figure(hardest(pressed))))
             client.log_artifact(outcome.sweep_id, str(path))
             outcome.frontier = str(path)

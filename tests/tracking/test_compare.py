@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from synthetic import make_run
 from synthetic_store import log_sweep
 
@@ -17,6 +18,7 @@ from tracking.evidence.config import GuardrailRule
 from tracking.evidence.paired import compare
 from tracking.metrics.catalogue import METRICS
 from tracking.reporting.headline import headline
+from tracking.store.address import short
 from tracking.store.reader import RunReader, StoredRun, StoredSweep, cell_titles
 
 ROOT = Path(__file__).parents[2]
@@ -282,6 +284,15 @@ def test_sweeps_are_found_by_name_and_id_and_joined_without_doubles(store):
     sweep = reader.sweep("synthetic")
     assert reader.sweep(sweep.sweep_id[:8]).sweep_id == sweep.sweep_id
     assert len(reader.sweeps(["synthetic", "latest"]).runs) == len(sweep.runs) == 26
+
+
+@pytest.mark.parametrize("begins", ["1f0a9c3d", "40051425", "12345e67", "1e5a0000", "1234567e", "00123456"])
+def test_what_a_run_is_called_is_text_on_a_command_line(begins):
+    run_id = f"{begins}b5".ljust(32, "0")
+    name = short(run_id)
+    assert run_id.startswith(name) and 8 <= len(name) <= 9
+    assert OverridesParser.create().parse_override(f"sweep={name}").value() == name
+    assert CompareConfig(sweep=40051425).sweep == ["40051425"]  # as a user may type it
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from pyarrow.parquet import read_schema
 from tracking.metrics.samples import measured_requests
 from tracking.metrics.stored import from_store
 from tracking.result import RunResult
+from tracking.store.address import short
 from tracking.store.client import artifact_folder, open_client, sqlite_file
 
 RESULT_FILES = ("requests.parquet", "steps.parquet", "events.jsonl", "run.json")  # what RunResult.save writes
@@ -173,7 +174,7 @@ class RunReader:
             raise ValueError("sweep: the experiment has none; run `python -m ray_jobs.run` first")
         parent = next((p for p in parents if _names(p, wanted)), None)
         if parent is None:
-            known = ", ".join(f"{p.info.run_id[:8]} ({p.info.run_name})" for p in parents[:5])
+            known = ", ".join(f"{short(p.info.run_id)} ({p.info.run_name})" for p in parents[:5])
             raise ValueError(f"sweep={wanted!r}: not found; newest first: latest, {known}")
         return self._sweep(parent)
 

@@ -13,6 +13,7 @@ from mlflow.entities import DatasetInput, InputTag, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
 from tracking.metrics.stored import from_store, to_store
+from tracking.store.address import short
 from tracking.store.claim import claimed
 from tracking.store.client import open_client, refused, sqlite_file
 from tracking.store.columns import choose_columns
@@ -58,7 +59,7 @@ class SweepStore:
                 tags = tags | {"bidkv.kind": "sweep", "bidkv.sweep_hash": sweep_hash} | self.lease.tags
                 run = self.client.create_run(self.experiment_id, run_name=name, tags=tags)
                 self.sweep_id = run.info.run_id
-                self.client.update_run(self.sweep_id, name=f"{name} {self.sweep_id[:8]}")
+                self.client.update_run(self.sweep_id, name=f"{name} {short(self.sweep_id)}")
             else:
                 self.sweep_id = interrupted.info.run_id
                 self.client.update_run(self.sweep_id, LIVE)
@@ -157,7 +158,7 @@ class SweepStore:
             held = Lease.of(sweep.data.tags)
             if sweep.info.status == LIVE and held is not None and not held.is_mine and held.alive():
                 raise ValueError(
-                    f"this sweep is running already: {held}, MLflow run {sweep.info.run_id[:8]} "
+                    f"this sweep is running already: {held}, MLflow run {short(sweep.info.run_id)} "
                     "(tracking.resume=false starts another one)"
                 )
         return sweeps[0] if sweeps and sweeps[0].info.status != "FINISHED" else None
