@@ -10,19 +10,22 @@ from ray_jobs.advise.config import RecommendConfig
 from ray_jobs.advise.confirm import Confirmation, by_trace, confirm, mean_values
 from ray_jobs.advise.lab import Lab, Progress, simulated, sized
 from ray_jobs.advise.rates import HighestRates, highest_rates
-from ray_jobs.advise.search import Search, search
+from ray_jobs.advise.search import Search, diverse, search
 from ray_jobs.advise.space import Candidate, Space
 from ray_jobs.advise.traces import CONFIRM, RATES, SEARCH, SEEDS_OF_A_RUN, trace_of
 from tracking.evidence.outcomes import Block
 
 STOCK = "stock"
-FINALISTS = 2
+FINALISTS = 3
 SEARCH_UNTIL, CONFIRM_UNTIL = 0.5, 0.85  # of the budget
 
 
 @dataclass
 class Advice:
-    """What was found. `chosen` is None where nothing was shown to be better than stock."""
+    """What was found. `chosen` is None where nothing was shown to be better than stock.
+
+    `confirmations` are of the finalists in their order, up to the one that is chosen.
+    """
 
     space: Space
     stock: Candidate
@@ -60,16 +63,29 @@ def advise_in(lab: Lab, begun: float) -> Advice:
     stock, base = Candidate(STOCK), config.seed * SEEDS_OF_A_RUN
     found = search(lab, stock, base + SEARCH, begun + SEARCH_UNTIL * budget)
     search_cpu = lab.cpu_s
-    finalists = [c for c, score in found.ranked if score < 0 and c != stock][:FINALISTS]
-    blocks = fresh_blocks(lab, [stock, *finalists], base + CONFIRM, begun + CONFIRM_UNTIL * budget)
-    confirmations = confirm(blocks, STOCK, [c.label for c in finalists], config)
-    chosen = next((c for c, done in zip(finalists, confirmations, strict=False) if done.recommended), None)
+    finalists = diverse([c for c, score in found.ranked if score < 0 and c != stock], FINALISTS)
+    blocks, confirmations = confirmed(lab, stock, finalists, base + CONFIRM, begun + CONFIRM_UNTIL * budget)
+    chosen = finalists[len(confirmations) - 1] if confirmations and confirmations[-1].recommended else None
     seeds = [base + RATES + i for i in range(config.search.rate_seeds)]
     rates = highest_rates(lab, [stock, chosen] if chosen else [stock], seeds, begun + budget)
     return Advice(
         lab.space, stock, found, mean_values(blocks, STOCK), confirmations, finalists, chosen, rates,
         time.monotonic() - begun, len(lab.done), lab.cpu_s, search_cpu,
     )  # fmt: skip
+
+
+def confirmed(
+    lab: Lab, stock: Candidate, finalists: list[Candidate], first_seed: int, deadline: float
+) -> tuple[Mapping[str, Block], list[Confirmation]]:
+    """One finalist after another on the same fresh traces, until one is shown to be better and keeps the
+    guardrails. P-values are corrected over all finalists, whether their turn comes or not."""
+    for turn in range(min(1, len(finalists)), len(finalists) + 1):
+        tried = finalists[:turn]
+        blocks = fresh_blocks(lab, [stock, *tried], first_seed, deadline)
+        confirmations = confirm(blocks, STOCK, [c.label for c in tried], lab.config, len(finalists))
+        if time.monotonic() >= deadline or (confirmations and confirmations[-1].recommended):
+            break
+    return blocks, confirmations
 
 
 def fresh_blocks(

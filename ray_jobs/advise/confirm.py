@@ -62,23 +62,24 @@ class Confirmation:
 
 
 def confirm(
-    blocks: Mapping[str, Block], stock: str, names: Sequence[str], config: RecommendConfig
+    blocks: Mapping[str, Block], stock: str, names: Sequence[str], config: RecommendConfig, candidates: int
 ) -> list[Confirmation]:
-    """The named strategies (in the order of the search) against stock; p-values are corrected over them.
+    """The named strategies (in the order of the search) against stock.
 
+    P-values are corrected over `candidates`: those named, and others that might have been.
     `blocks` are runs by trace and strategy; only those with all of the strategies count.
     """
     whole = {key: block for key, block in blocks.items() if all(block.get(name) for name in [stock, *names])}
     metric = OBJECTIVES[config.objective]
     tests = [_paired(whole, stock, name, metric, config.practical) for name in names if whole]
-    corrected = holm([test.p_value for test in tests])
+    corrected = holm([test.p_value for test in tests] + [1.0] * (candidates - len(tests)))
     rules = config.guardrails.rules
     found = []
     for name, test, p in zip(names, tests, corrected, strict=False):
         checks = [check_guardrail(rule, name, whole, stock) for rule in rules]
         found.append(
             Confirmation(
-                name, len(whole), test, verdict(test, p, METRICS[metric].better, len(tests)),
+                name, len(whole), test, verdict(test, p, METRICS[metric].better, candidates),
                 [effect_of(whole, stock, name, key) for key in EFFECTS], checks,
                 [rule.metric for rule, check in zip(rules, checks, strict=True) if is_beyond(rule, check)],
             )

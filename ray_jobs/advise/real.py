@@ -46,7 +46,7 @@ def confirm_real(config: RecommendConfig, advice: Advice, console: Console) -> C
     runs = [*kept.runs, *kept.failed]
     for run in runs:
         run.metrics |= cost_of(run, config)
-    done = confirm(by_trace(runs), advice.stock.label, [advice.chosen.label], config)
+    done = confirm(by_trace(runs), advice.stock.label, [advice.chosen.label], config, 1)
     return done[0] if done else None
 
 

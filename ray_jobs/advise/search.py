@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -44,11 +45,24 @@ def search(lab: Lab, stock: Candidate, first_seed: int, deadline: float) -> Sear
             raise_for(runs.get((stock, first_seed)))
         ranked = rank(runs, stock, entered, list(seeds), lab)
         found.ranked = ranked or found.ranked
-        inside = [candidate for candidate, _ in found.ranked[: rung.keep]]
+        inside = diverse([candidate for candidate, _ in found.ranked], rung.keep)
         if len(runs) < len(wanted) or time.monotonic() >= deadline:
             found.complete = number == len(config.search.rungs) and len(runs) == len(wanted)
             break
     return found
+
+
+def diverse(ranked: Sequence[Candidate], count: int) -> list[Candidate]:
+    """The first `count`, but of no strategy more than half of them while there are others: what is best on
+    few traces may break a guardrail on more, and its variants with it."""
+    most, taken = max(1, count // 2), Counter[str]()
+    chosen = []
+    for candidate in ranked:
+        taken[candidate.strategy] += 1
+        if taken[candidate.strategy] <= most:
+            chosen.append(candidate)
+    chosen += [candidate for candidate in ranked if candidate not in chosen]
+    return sorted(chosen[:count], key=list(ranked).index)
 
 
 def grown(lab: Lab, inside: Sequence[Candidate], rung: RungConfig) -> list[Candidate]:

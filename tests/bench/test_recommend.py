@@ -19,13 +19,13 @@ from omegaconf import OmegaConf
 
 import ray_jobs.recommend  # noqa: F401 (registers the configuration's schema)
 from ray_jobs.advise.advise import advise_in
-from ray_jobs.advise.answer import KEEP, answer, as_json, write_json
+from ray_jobs.advise.answer import KEEP, answer, as_json, why, write_json
 from ray_jobs.advise.config import RecommendConfig, seconds_of
 from ray_jobs.advise.lab import sized
 from ray_jobs.advise.rates import faster
 from ray_jobs.advise.serving import serving_command
 from ray_jobs.advise.space import Candidate, Space
-from ray_jobs.advise.traces import CONFIRM, SEARCH, trace_of
+from ray_jobs.advise.traces import CONFIRM, SEARCH, SEEDS_OF_A_RUN, trace_of
 from ray_jobs.workload.freeze import freeze_trace
 from tracking.cli import CONF
 from tracking.result import RunResult
@@ -143,6 +143,23 @@ def test_a_broken_guardrail_is_not_recommended():
     assert advised(MadeUpLab(config, factors, tails)).chosen is None
     unguarded = replace(config, guardrails=replace(config.guardrails, rules=[]))
     assert advised(MadeUpLab(unguarded, factors)).chosen == Candidate("backfill")
+
+
+def test_where_the_best_breaks_a_guardrail_on_fresh_traces_the_next_strategy_has_its_turn():
+    class Late(MadeUpLab):
+        """What the tails are like shows on fresh traces alone."""
+
+        def _made_up(self, candidate, workload, seed):
+            fresh = seed % SEEDS_OF_A_RUN >= CONFIRM
+            self.tails = {candidate.label: 2.5} if fresh and candidate.strategy == "boost" else {}
+            return super()._made_up(candidate, workload, seed)
+
+    lab = Late(configured(*QUICK), {"boost": 0.6, "backfill": 0.8, "bidkv2": 0.9})
+    advice = advised(lab)
+    assert [c.strategy for c in advice.finalists[:2]] == ["boost", "backfill"]
+    assert len(advice.confirmations) == 2
+    assert advice.confirmations[0].beyond and advice.chosen.strategy == "backfill"
+    assert why(lab.config, advice).startswith(advice.chosen.label)
 
 
 def test_a_candidate_that_fails_loses_and_stock_that_fails_is_an_error():
