@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -53,16 +52,11 @@ def search(lab: Lab, stock: Candidate, first_seed: int, deadline: float) -> Sear
 
 
 def diverse(ranked: Sequence[Candidate], count: int) -> list[Candidate]:
-    """The first `count`, but of no strategy more than half of them while there are others: what is best on
-    few traces may break a guardrail on more, and its variants with it."""
-    most, taken = max(1, count // 2), Counter[str]()
-    chosen = []
-    for candidate in ranked:
-        taken[candidate.strategy] += 1
-        if taken[candidate.strategy] <= most:
-            chosen.append(candidate)
-    chosen += [candidate for candidate in ranked if candidate not in chosen]
-    return sorted(chosen[:count], key=list(ranked).index)
+    """The best of each strategy, then others, `count` in all: what is best on few traces may break a
+    guardrail on more, and its variants with it."""
+    best = {candidate.strategy: candidate for candidate in reversed(ranked)}.values()
+    chosen = [*(c for c in ranked if c in best), *(c for c in ranked if c not in best)][:count]
+    return sorted(chosen, key=list(ranked).index)
 
 
 def grown(lab: Lab, inside: Sequence[Candidate], rung: RungConfig) -> list[Candidate]:
