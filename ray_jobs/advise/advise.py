@@ -10,7 +10,7 @@ from ray_jobs.advise.config import RecommendConfig
 from ray_jobs.advise.confirm import Confirmation, by_trace, confirm, mean_values
 from ray_jobs.advise.lab import Lab, Progress, simulated, sized
 from ray_jobs.advise.rates import HighestRates, highest_rates
-from ray_jobs.advise.search import Search, diverse, search
+from ray_jobs.advise.search import Search, search
 from ray_jobs.advise.space import Candidate, Space
 from ray_jobs.advise.traces import CONFIRM, RATES, SEARCH, SEEDS_OF_A_RUN, trace_of
 from tracking.evidence.outcomes import Block
@@ -63,7 +63,7 @@ def advise_in(lab: Lab, begun: float) -> Advice:
     stock, base = Candidate(STOCK), config.seed * SEEDS_OF_A_RUN
     found = search(lab, stock, base + SEARCH, begun + SEARCH_UNTIL * budget)
     search_cpu = lab.cpu_s
-    finalists = diverse([c for c, score in found.ranked if score < 0 and c != stock], FINALISTS)
+    finalists = [c for c in found.best(FINALISTS + 1, below=0.0) if c != stock][:FINALISTS]
     blocks, confirmations = confirmed(lab, stock, finalists, base + CONFIRM, begun + CONFIRM_UNTIL * budget)
     chosen = finalists[len(confirmations) - 1] if confirmations and confirmations[-1].recommended else None
     seeds = [base + RATES + i for i in range(config.search.rate_seeds)]

@@ -43,8 +43,8 @@ def log_ratio(pairs: Pairs, metric: str) -> float:
     return fmean(logs)
 
 
-def excess(pairs: Pairs, rule: GuardrailRule) -> float:
-    """How far beyond the rule's limit the candidate is, as a logarithm; 0 if it keeps it.
+def excess(pairs: Pairs, rule: GuardrailRule, allowed: float = 1.0) -> float:
+    """How far beyond the share `allowed` of the rule's limit the candidate is, as a logarithm; 0 if it keeps it.
 
     A p99 is that of all requests of the traces together: of one short run it says little.
     """
@@ -58,13 +58,12 @@ def excess(pairs: Pairs, rule: GuardrailRule) -> float:
             worse = float(np.log(other) - np.log(base))
     else:
         worse = log_ratio(pairs, rule.metric)
-    allowed = abs(np.log(rule.limit))
-    return 0.0 if np.isnan(worse) else max(0.0, worse - allowed)
+    return 0.0 if np.isnan(worse) else max(0.0, worse - allowed * abs(np.log(rule.limit)))
 
 
-def score(pairs: Pairs, objective: str, rules: Sequence[GuardrailRule]) -> float:
+def score(pairs: Pairs, objective: str, rules: Sequence[GuardrailRule], allowed: float = 1.0) -> float:
     """The lower the better, 0 for stock: the objective's log-ratio, and all that is beyond a guardrail."""
-    return log_ratio(pairs, OBJECTIVES[objective]) + sum(excess(pairs, rule) for rule in rules)
+    return log_ratio(pairs, OBJECTIVES[objective]) + sum(excess(pairs, rule, allowed) for rule in rules)
 
 
 def pairs_of(

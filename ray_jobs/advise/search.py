@@ -2,27 +2,44 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, zip_longest
 
 from ray_jobs.advise.config import RungConfig
 from ray_jobs.advise.judge import pairs_of, score
 from ray_jobs.advise.lab import Lab, sized
 from ray_jobs.advise.space import Candidate
+from tracking.store.reader import StoredRun
+
+CAUTION = 0.5  # of what a guardrail allows: half of the places are for those that keep that
 
 
 @dataclass
 class Search:
-    """What a search found: the candidates of its last round, the best first, with their scores.
+    """What a search found: the candidates of its last round, the best first, with their scores; and once
+    more, the best first where a guardrail counts as broken at half of what it allows.
 
     `tried` are all that were run; `complete` says that time sufficed for every round.
     """
 
     ranked: list[tuple[Candidate, float]] = field(default_factory=list)
+    cautious: list[tuple[Candidate, float]] = field(default_factory=list)
     tried: set[Candidate] = field(default_factory=set)
     runs: int = 0
     complete: bool = True
+
+    def best(self, count: int, below: float = math.inf) -> list[Candidate]:
+        """The first of both rankings in turns, of those with a score below `below`; the best of each strategy
+        before others. What is best on few traces may break a guardrail on more, and its variants with it."""
+        first, second = (
+            one_a_strategy([candidate for candidate, score in ranking if score < below])
+            for ranking in (self.ranked, self.cautious)
+        )
+        turns = chain.from_iterable(zip_longest(first, second))
+        return [candidate for candidate in dict.fromkeys(turns) if candidate is not None][:count]
 
 
 def search(lab: Lab, stock: Candidate, first_seed: int, deadline: float) -> Search:
@@ -42,21 +59,19 @@ def search(lab: Lab, stock: Candidate, first_seed: int, deadline: float) -> Sear
         found.tried |= {candidate for candidate, _ in runs}
         if all(runs[stock, seed].failed for seed in seeds if (stock, seed) in runs):
             raise_for(runs.get((stock, first_seed)))
-        ranked = rank(runs, stock, entered, list(seeds), lab)
-        found.ranked = ranked or found.ranked
-        inside = diverse([candidate for candidate, _ in found.ranked], rung.keep)
+        found.ranked = rank(runs, stock, entered, list(seeds), lab) or found.ranked
+        found.cautious = rank(runs, stock, entered, list(seeds), lab, CAUTION) or found.cautious
+        inside = found.best(rung.keep)
         if len(runs) < len(wanted) or time.monotonic() >= deadline:
             found.complete = number == len(config.search.rungs) and len(runs) == len(wanted)
             break
     return found
 
 
-def diverse(ranked: Sequence[Candidate], count: int) -> list[Candidate]:
-    """The best of each strategy, then others, `count` in all: what is best on few traces may break a
-    guardrail on more, and its variants with it."""
+def one_a_strategy(ranked: Sequence[Candidate]) -> list[Candidate]:
+    """The best of each strategy, then the others."""
     best = {candidate.strategy: candidate for candidate in reversed(ranked)}.values()
-    chosen = [*(c for c in ranked if c in best), *(c for c in ranked if c not in best)][:count]
-    return sorted(chosen, key=list(ranked).index)
+    return sorted(ranked, key=lambda candidate: candidate not in best)
 
 
 def grown(lab: Lab, inside: Sequence[Candidate], rung: RungConfig) -> list[Candidate]:
@@ -66,8 +81,16 @@ def grown(lab: Lab, inside: Sequence[Candidate], rung: RungConfig) -> list[Candi
     return list(dict.fromkeys([*inside, *(n for c in inside for n in lab.space.neighbours(c))]))
 
 
-def rank(runs, stock: Candidate, candidates: Sequence[Candidate], seeds: Sequence[int], lab: Lab):
-    """Candidates by their score on the traces that all of them have, the best first.
+def rank(
+    runs: Mapping[tuple, StoredRun],
+    stock: Candidate,
+    candidates: Sequence[Candidate],
+    seeds: Sequence[int],
+    lab: Lab,
+    allowed: float = 1.0,
+) -> list[tuple[Candidate, float]]:
+    """Candidates by their score on the traces that all of them have, the best first; a guardrail allows the
+    share `allowed` of what it does.
 
     If not all have the first trace, those that have it are ranked by that one.
     """
@@ -76,7 +99,8 @@ def rank(runs, stock: Candidate, candidates: Sequence[Candidate], seeds: Sequenc
     for candidate in candidates:
         pairs = pairs_of(runs, stock, candidate, shared)
         if pairs:
-            scored.append((candidate, score(pairs, lab.config.objective, lab.config.guardrails.rules)))
+            rules = lab.config.guardrails.rules
+            scored.append((candidate, score(pairs, lab.config.objective, rules, allowed)))
     return sorted(scored, key=lambda item: item[1])  # stable: equal ones stay in the order of `space`
 
 
