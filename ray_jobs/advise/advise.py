@@ -63,7 +63,7 @@ def advise_in(lab: Lab, begun: float) -> Advice:
     stock, base = Candidate(STOCK), config.seed * SEEDS_OF_A_RUN
     found = search(lab, stock, base + SEARCH, begun + SEARCH_UNTIL * budget)
     search_cpu = lab.cpu_s
-    finalists = [c for c in found.best(FINALISTS + 1, below=0.0) if c != stock][:FINALISTS]
+    finalists = finalists_of(found, stock, config.space.always)
     blocks, confirmations = confirmed(lab, stock, finalists, base + CONFIRM, begun + CONFIRM_UNTIL * budget)
     chosen = finalists[len(confirmations) - 1] if confirmations and confirmations[-1].recommended else None
     seeds = [base + RATES + i for i in range(config.search.rate_seeds)]
@@ -72,6 +72,15 @@ def advise_in(lab: Lab, begun: float) -> Advice:
         lab.space, stock, found, mean_values(blocks, STOCK), confirmations, finalists, chosen, rates,
         time.monotonic() - begun, len(lab.done), lab.cpu_s, search_cpu,
     )  # fmt: skip
+
+
+def finalists_of(found: Search, stock: Candidate, always: str | None) -> list[Candidate]:
+    """Who has a turn on fresh traces, in this order."""
+    finalists = [c for c in found.best(FINALISTS + 1, below=0.0) if c != stock][:FINALISTS]
+    named = Candidate(always) if always else None
+    if named is None or named in finalists:
+        return finalists
+    return [*finalists[: FINALISTS - 1], named]
 
 
 def confirmed(

@@ -28,6 +28,7 @@ class SpaceConfig:
     """The candidates: every strategy with every value of every setting. The first values are the engine's own."""
 
     strategies: dict[str, StrategyConfig] = field(default_factory=dict)
+    always: str | None = None  # a strategy that has its turn on fresh traces whatever the search found
     watermark: list[float] = field(default_factory=lambda: [0.0])  # share of the KV cache, vLLM's --watermark
     max_num_seqs: list[float] = field(default_factory=lambda: [1.0])  # times the engine's
     max_num_batched_tokens: list[float] = field(default_factory=lambda: [1.0])  # times the engine's
@@ -39,6 +40,10 @@ class SpaceConfig:
                 not strategy.engine, f"space.strategies.{name}.engine", strategy.engine,
                 "empty: settings of the engine have their own lists in `space`",
             )  # fmt: skip
+        require(
+            self.always is None or self.always in self.strategies, "space.always", self.always,
+            f"null, or of {', '.join(self.strategies)}",
+        )  # fmt: skip
         for share in self.watermark:
             require(0 <= share < 1, "space.watermark", share, "in [0, 1)")
         for key in ("max_num_seqs", "max_num_batched_tokens"):

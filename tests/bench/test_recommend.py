@@ -162,6 +162,17 @@ def test_where_the_best_breaks_a_guardrail_on_fresh_traces_the_next_strategy_has
     assert why(lab.config, advice).startswith(advice.chosen.label)
 
 
+def test_who_always_has_a_turn_has_it_whatever_the_search_found():
+    lab = MadeUpLab(
+        configured(*QUICK), {"boost": 0.6, "token-seconds": 0.7, "bidkv2": 0.8, "boost-slow": 0.9}
+    )
+    assert advised(lab).finalists[-1] == Candidate("backfill")
+    lab = MadeUpLab(configured(*QUICK, "space.always=null"), lab.factors)
+    assert "backfill" not in {c.strategy for c in advised(lab).finalists}
+    with pytest.raises(Exception, match="space.always='nobody': must be null, or of lcf-guard, backfill"):
+        configured("space.always=nobody")
+
+
 def test_a_candidate_that_fails_loses_and_stock_that_fails_is_an_error():
     config = configured(*QUICK)
 
