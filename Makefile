@@ -34,7 +34,7 @@ test: env
 
 # No engine, no Ray, no installing.
 FAST := tests/library tests/workload tests/tracking $(wildcard tests/adapters/test_*.py) tests/bench/test_plan.py \
-  tests/bench/test_bad_values.py tests/packaging/test_snippets.py tests/packaging/test_small_machine.py
+  tests/bench/test_bad_values.py tests/bench/test_scratch.py tests/packaging/test_snippets.py tests/packaging/test_small_machine.py
 
 test-fast: env
 	$(PY) -m pytest $(SHARED_OUT) $(FAST)

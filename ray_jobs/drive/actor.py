@@ -1,17 +1,15 @@
-"""The Ray actor that owns one engine, and what ends an engine whose actor is gone."""
+"""The Ray actor that owns one engine."""
 
 from __future__ import annotations
 
 import os
 import re
-import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import psutil
-
+from ray_jobs.drive.scratch import LOG_NAME, SCRATCH_VARIABLE, claimed_folder, end_abandoned
 from ray_jobs.engines import make_backend
 from ray_jobs.engines.config import EngineConfig
 from ray_jobs.engines.job import JobConfig
@@ -22,9 +20,6 @@ from tracking.result import RunResult
 EXCEPTION_LINE = re.compile(r"[A-Za-z_.]+(Error|Exception): ")
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 REASON_LIMIT = 500  # characters
-LOG_NAME = "engine.log"
-LOG_TAIL = 256 * 1024  # bytes of an engine's log that are kept when it fails
-SCRATCH_VARIABLE = "BIDKV_ENGINE_SCRATCH"  # marks the processes of an engine, so that none outlives it
 
 
 class EngineStartError(RuntimeError):
@@ -35,7 +30,8 @@ class EngineActor:
     """One engine on one GPU (or on CPUs). Returns data; writes nothing that outlives it."""
 
     def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="bidkv-"))
+        end_abandoned()
+        self.folder = claimed_folder()
         self.log = self.folder / LOG_NAME
         _redirect_output(self.log)
         # Sockets and temporary files of the engine go where they are removed with it.
@@ -83,27 +79,6 @@ def failure_reason(error: BaseException) -> str:
         last = [line.strip() for line in text.splitlines() if EXCEPTION_LINE.match(line.strip())]
         text = last[-1] if last else text[:REASON_LIMIT]
     return f"{type(cause).__name__}: {' '.join(text.split())}"
-
-
-def read_log(folder: str) -> bytes:
-    """The end of an engine's log; empty if it is not on this node."""
-    path = Path(folder) / LOG_NAME
-    if not path.is_file():
-        return b""
-    with open(path, "rb") as file:
-        file.seek(max(0, path.stat().st_size - LOG_TAIL))
-        return file.read()
-
-
-def reap(folder: str) -> None:
-    """Ends what a stopped or killed actor left on its node: the engine's processes and its scratch folder."""
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get(SCRATCH_VARIABLE) == folder:
-                process.kill()
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            continue
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _redirect_output(path: Path) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
-from ray_jobs.drive.actor import EngineActor, EngineStartError, failure_reason, read_log, reap
+from ray_jobs.drive.actor import EngineActor, EngineStartError, failure_reason
 from ray_jobs.drive.place import Place, device_kind
+from ray_jobs.drive.scratch import read_log, reap
 from ray_jobs.engines.config import EngineConfig
 from ray_jobs.engines.job import JobConfig
 

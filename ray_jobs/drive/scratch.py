@@ -1,0 +1,67 @@
+"""The folder an engine's actor works in, and what ends an engine whose actor is gone."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import tempfile
+from pathlib import Path
+
+import psutil
+
+PREFIX = "bidkv-"
+OWNER = "owner.json"  # in the folder: whose it is
+LOG_NAME = "engine.log"
+LOG_TAIL = 256 * 1024  # bytes of an engine's log that are kept when it fails
+SCRATCH_VARIABLE = "BIDKV_ENGINE_SCRATCH"  # marks the processes of an engine, so that none outlives it
+CLOCK_S = 5.0  # by which what the system says of a process's start may change
+
+
+def claimed_folder() -> Path:
+    """A new folder for temporary files that says whose it is."""
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+    owner = {"host": socket.gethostname(), "pid": os.getpid(), "started": psutil.Process().create_time()}
+    (folder / OWNER).write_text(json.dumps(owner))
+    return folder
+
+
+def end_abandoned() -> None:
+    """Ends what actors of this machine left that nobody stopped: those of a driver that was killed."""
+    for owner in Path(tempfile.gettempdir()).glob(f"{PREFIX}*/{OWNER}"):
+        if _is_gone(owner):
+            reap(str(owner.parent))
+
+
+def _is_gone(owner: Path) -> bool:
+    try:
+        facts = json.loads(owner.read_text())
+        if facts["host"] != socket.gethostname():  # a container that shares the folder, say
+            return False
+        return abs(psutil.Process(facts["pid"]).create_time() - facts["started"]) > CLOCK_S
+    except psutil.NoSuchProcess:
+        return True
+    except (OSError, ValueError, psutil.AccessDenied):  # another user's, or just being written
+        return False
+
+
+def read_log(folder: str) -> bytes:
+    """The end of an engine's log; empty if it is not on this node."""
+    path = Path(folder) / LOG_NAME
+    if not path.is_file():
+        return b""
+    with open(path, "rb") as file:
+        file.seek(max(0, path.stat().st_size - LOG_TAIL))
+        return file.read()
+
+
+def reap(folder: str) -> None:
+    """Ends what a stopped or killed actor left on its node: the engine's processes and its scratch folder."""
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(SCRATCH_VARIABLE) == folder:
+                process.kill()
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    shutil.rmtree(folder, ignore_errors=True)
