@@ -26,6 +26,7 @@ def connect(cluster: ClusterConfig) -> None:
             address="local",
             num_cpus=cluster.num_cpus,
             include_dashboard=False,
+            _system_config={"worker_niceness": 0},  # what is measured does not stand behind what else runs
             log_to_driver=False,
             logging_level="error",
         )
