@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 import signal
 import socket
@@ -11,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from commands import ROOT, bench, bench_command, stored
@@ -38,10 +39,14 @@ def test_the_readme_says_the_same():
     assert [re.sub(r"\s+# .*", "", line)[2:] for line in lines] == documented()
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+def free_ports(count: int) -> list[int]:
+    """Of those that no system gives away by itself (Linux begins at 32768), so that none is taken meanwhile."""
+    found = []
+    for port in random.sample(range(20_000, 32_000), 100):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("0.0.0.0", port))
+            found.append(port)
+    return found[:count]
 
 
 def listens(port: int) -> bool:
@@ -49,10 +54,10 @@ def listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def until(true: Callable[[], bool], otherwise: str, within_s: float = 300.0) -> None:
+def until(true: Callable[[], bool], otherwise: Callable[[], str], within_s: float = 300.0) -> None:
     deadline = time.monotonic() + within_s
     while not true():
-        assert time.monotonic() < deadline, otherwise
+        assert time.monotonic() < deadline, otherwise()
         time.sleep(0.2)
 
 
@@ -64,10 +69,16 @@ def running(command: str, environment: dict[str, str], log: Path) -> Iterator[No
             command, shell=True, env=environment, stdout=output, stderr=output, start_new_session=True
         )
     try:
-        until(lambda: "Ray runtime started" in log.read_text(), f"{command}: {log.read_text()}")
+
+        def started() -> bool:
+            return "Ray runtime started" in log.read_text()
+
+        until(lambda: started() or process.poll() is not None, lambda: f"{command}: {log.read_text()}")
+        assert started(), f"{command} ended with {process.returncode}: {log.read_text()}"
         yield
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
+        with suppress(ProcessLookupError):  # it ended by itself
+            os.killpg(process.pid, signal.SIGTERM)
         try:
             process.wait(5)
         except subprocess.TimeoutExpired:
@@ -76,7 +87,7 @@ def running(command: str, environment: dict[str, str], log: Path) -> Iterator[No
 
 def test_the_documented_commands_make_a_cluster_and_run_a_job(tmp_path, monkeypatch):
     export, token, head, second, submit = documented()
-    port, jobs = free_port(), free_port()
+    port, jobs, client, agent = free_ports(4)
     monkeypatch.setenv("HOME", str(tmp_path))  # where the token goes
     monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
     monkeypatch.setenv("PATH", f"{BIN}:{os.environ['PATH']}")
@@ -85,13 +96,15 @@ def test_the_documented_commands_make_a_cluster_and_run_a_job(tmp_path, monkeypa
     subprocess.run(token, shell=True, env=environment, check=True, timeout=600)
     with tempfile.TemporaryDirectory(prefix="r") as folder:  # its sockets need a short path
         # What several clusters on one machine need, and nothing else.
-        head += f" --port={port} --dashboard-port={jobs} --ray-client-server-port={free_port()} --temp-dir={folder}"
+        head += (
+            f" --port={port} --dashboard-port={jobs} --ray-client-server-port={client} --temp-dir={folder}"
+        )
         more = " --block --disable-usage-stats"
         # An agent that finds its port taken, by another Ray on this machine, starts without its job server.
-        head += f" --dashboard-agent-listen-port={free_port()}"
+        head += f" --dashboard-agent-listen-port={agent}"
         second = second.replace("HEAD:6379", f"127.0.0.1:{port}")
         with running(f"{head} --num-cpus=1 {more}", environment, tmp_path / "head.log"):
-            until(lambda: listens(jobs), "no job server")
+            until(lambda: listens(jobs), lambda: "no job server")
             refused = bench(tmp_path, *SIM, f"cluster.address=127.0.0.1:{port}", timeout=600)
             assert refused.returncode == 2, refused.stderr
             # Ray's client logs each refusal of its own, at no level that can be set; the error is one line, the last.
