@@ -23,7 +23,7 @@ def check_conservation(scheduler: Any) -> None:
 
 def check_requests(scheduler: Any) -> None:
     """Every request is in exactly one place, and its status says which."""
-    running, waiting = list(scheduler.running), [*scheduler.waiting, *scheduler.kv_holding_waiting]
+    running, waiting = list(scheduler.running), [*scheduler.waiting, *set_aside(scheduler)]
     places = Counter(r.request_id for r in (*running, *waiting))
     live = {name for name, request in scheduler.requests.items() if not request.is_finished()}
     _require(set(places) == live, "requests", "not all in running or waiting", set(places) ^ live)
@@ -40,15 +40,20 @@ def check_requests(scheduler: Any) -> None:
     )
 
 
+def set_aside(scheduler: Any) -> list[Any]:
+    """Requests that wait outside the queue, such as for KV that is on its way; vLLM 0.26 has another name for it."""
+    return list(getattr(scheduler, "kv_holding_waiting", None) or getattr(scheduler, "skipped_waiting", ()))
+
+
 def check_blocks(scheduler: Any) -> None:
     """A block is free or held: its count of holders is right, and the free list has it if nobody holds it."""
     manager = scheduler.kv_cache_manager
-    pool = manager.block_pool
+    pool, aside = manager.block_pool, set_aside(scheduler)
     holders: Counter[int] = Counter()
     for request_id, request in scheduler.requests.items():
         ids = manager.get_block_ids(request_id)[0]
         _require(len(ids) == len(set(ids)), request_id, "holds a block twice", ids)
-        if request.status != RequestStatus.RUNNING and request not in scheduler.kv_holding_waiting:
+        if request.status != RequestStatus.RUNNING and request not in aside:
             _require(not ids, request_id, "waits but holds blocks", ids)
         room = len(ids) * scheduler.block_size
         _require(request.num_computed_tokens <= room, request_id, "has more tokens than room", room)
