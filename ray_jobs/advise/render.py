@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from typing import Any
 
@@ -76,8 +77,8 @@ def effects(confirmed: dict[str, Any], where: str) -> Table:
         check = states.pop(metric, None)
         table.add_row(
             TITLES[metric],
-            f"{effect['stock']:.3g}",
-            f"{effect['candidate']:.3g}",
+            number(effect["stock"]),
+            number(effect["candidate"]),
             changed(effect),
             f"{check['limit']} {check['status']}" if check else "",
         )
@@ -87,7 +88,14 @@ def effects(confirmed: dict[str, Any], where: str) -> Table:
     return table
 
 
+def number(value: float) -> str:
+    """A dash for what too few requests leave unsaid, such as a p99."""
+    return "-" if math.isnan(value) else f"{value:.3g}"
+
+
 def changed(effect: dict[str, Any]) -> str:
+    if math.isnan(effect["stock"]) or math.isnan(effect["candidate"]):
+        return "-"
     if effect["ratio"]:
         return change(_interval(effect["ratio"]))
     difference = _interval(effect["difference"])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import math
 import shlex
 import subprocess
 import sys
@@ -16,6 +18,7 @@ import pandas as pd
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from rich.console import Console
 
 import ray_jobs.recommend  # noqa: F401 (registers the configuration's schema)
 from ray_jobs.advise.advise import advise_in
@@ -23,6 +26,7 @@ from ray_jobs.advise.answer import KEEP, answer, as_json, why, write_json
 from ray_jobs.advise.config import RecommendConfig, seconds_of
 from ray_jobs.advise.lab import sized
 from ray_jobs.advise.rates import faster
+from ray_jobs.advise.render import effects
 from ray_jobs.advise.serving import serving_command
 from ray_jobs.advise.space import Candidate, Space
 from ray_jobs.advise.traces import CONFIRM, SEARCH, SEEDS_OF_A_RUN, trace_of
@@ -118,6 +122,17 @@ def test_the_best_pair_of_settings_is_found_and_told_in_fresh_numbers():
     assert "--watermark 0.05" in found["command"] and "--max-num-seqs 64" in found["command"]
     assert "--strategy backfill " in found["command"]
     assert json.loads(as_json(found))["recommendation"] == best
+
+
+def test_what_too_few_requests_leave_unsaid_is_a_dash():
+    lab = MadeUpLab(configured(*QUICK), {"backfill": 0.8})
+    found = answer(lab.config, advised(lab))
+    unsaid = next(e for e in found["confirmed"]["effects"] if e["metric"] == "ttft_p99_s")
+    unsaid |= {"stock": math.nan, "candidate": math.nan}
+    console = Console(file=io.StringIO(), width=100)
+    console.print(effects(found["confirmed"], "simulated"))
+    row = next(line for line in console.file.getvalue().splitlines() if "p99 TTFT" in line)
+    assert [cell.strip() for cell in row.strip("│ ").split("│")][1:4] == ["-", "-", "-"]
 
 
 def test_confirmation_is_on_traces_that_the_search_never_saw():
