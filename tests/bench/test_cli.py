@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import socket
+import sqlite3
 
 import pytest
 from commands import bench
+
+from tracking.store.client import open_client
 
 
 @pytest.mark.parametrize(
@@ -32,6 +35,16 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path, overrides, words):
     for word in words:
         assert word in lines[0]
     assert not (tmp_path / "mlflow.db").exists()
+
+
+def test_a_database_that_somebody_else_holds_is_one_line(tmp_path):
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    lock = sqlite3.connect(tmp_path / "mlflow.db")
+    lock.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(ConnectionError, match="tracking.uri='sqlite:.*': database is locked$"):
+        open_client(uri)
+    lock.rollback()
+    assert open_client(uri).search_experiments()
 
 
 @pytest.mark.parametrize(

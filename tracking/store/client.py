@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 import requests
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
+from sqlalchemy.exc import OperationalError
 
 from tracking.store.config import TrackingConfig
 
@@ -67,13 +68,16 @@ def _check_writable(key: str, value: str, folder: Path) -> None:
 
 
 def open_client(uri: str) -> MlflowClient:
-    """Raises ConnectionError if no server answers at `uri`, ValueError if MLflow cannot use it."""
+    """Raises ConnectionError if no server answers at `uri` or somebody else holds the database, ValueError if
+    MLflow cannot use it."""
     _knock(uri)
     try:
         with _alone(sqlite_file(uri)):
             return MlflowClient(uri)
     except MlflowException as error:
         raise refused(uri, error) from None
+    except OperationalError as error:
+        raise ConnectionError(f"tracking.uri={uri!r}: {error.orig}") from None
 
 
 @contextmanager
