@@ -24,7 +24,7 @@ SEARCH_UNTIL, CONFIRM_UNTIL = 0.5, 0.85  # of the budget
 class Advice:
     """What was found. `chosen` is None where nothing was shown to be better than stock.
 
-    `confirmations` are of the finalists in their order, up to the one that is chosen.
+    `confirmations` are of the finalists in their order, as far as their turn came.
     """
 
     space: Space
@@ -65,7 +65,7 @@ def advise_in(lab: Lab, begun: float) -> Advice:
     search_cpu = lab.cpu_s
     finalists = finalists_of(found, stock, config.space.always)
     blocks, confirmations = confirmed(lab, stock, finalists, base + CONFIRM, begun + CONFIRM_UNTIL * budget)
-    chosen = finalists[len(confirmations) - 1] if confirmations and confirmations[-1].recommended else None
+    chosen = next((c for c, done in zip(finalists, confirmations, strict=False) if done.recommended), None)
     seeds = [base + RATES + i for i in range(config.search.rate_seeds)]
     rates = highest_rates(lab, [stock, chosen] if chosen else [stock], seeds, begun + budget)
     return Advice(
@@ -92,7 +92,7 @@ def confirmed(
         tried = finalists[:turn]
         blocks = fresh_blocks(lab, [stock, *tried], first_seed, deadline)
         confirmations = confirm(blocks, STOCK, [c.label for c in tried], lab.config, len(finalists))
-        if time.monotonic() >= deadline or (confirmations and confirmations[-1].recommended):
+        if time.monotonic() >= deadline or any(done.recommended for done in confirmations):
             break
     return blocks, confirmations
 

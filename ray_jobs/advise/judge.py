@@ -43,27 +43,35 @@ def log_ratio(pairs: Pairs, metric: str) -> float:
     return fmean(logs)
 
 
-def excess(pairs: Pairs, rule: GuardrailRule, allowed: float = 1.0) -> float:
-    """How far beyond the share `allowed` of the rule's limit the candidate is, as a logarithm; 0 if it keeps it.
+def worsening(pairs: Pairs, rule: GuardrailRule) -> float:
+    """How much worse the candidate is in the rule's metric, as a logarithm; NaN if nothing is known.
 
     A p99 is that of all requests of the traces together: of one short run it says little.
     """
-    if rule.metric in COLUMNS:
-        column = COLUMNS[rule.metric]
-        base, other = (
-            p99([run.latencies[column].dropna().to_numpy(float) for run in runs if not run.failed] or [[np.inf]])
-            for runs in zip(*pairs, strict=True)
-        )  # fmt: skip
-        with np.errstate(invalid="ignore", divide="ignore"):
-            worse = float(np.log(other) - np.log(base))
-    else:
-        worse = log_ratio(pairs, rule.metric)
-    return 0.0 if np.isnan(worse) else max(0.0, worse - allowed * abs(np.log(rule.limit)))
+    if rule.metric not in COLUMNS:
+        return log_ratio(pairs, rule.metric)
+    column = COLUMNS[rule.metric]
+    base, other = (
+        p99([run.latencies[column].dropna().to_numpy(float) for run in runs if not run.failed] or [[np.inf]])
+        for runs in zip(*pairs, strict=True)
+    )  # fmt: skip
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return float(np.log(other) - np.log(base))
 
 
-def score(pairs: Pairs, objective: str, rules: Sequence[GuardrailRule], allowed: float = 1.0) -> float:
-    """The lower the better, 0 for stock: the objective's log-ratio, and all that is beyond a guardrail."""
-    return log_ratio(pairs, OBJECTIVES[objective]) + sum(excess(pairs, rule, allowed) for rule in rules)
+def scores(
+    pairs: Pairs, objective: str, rules: Sequence[GuardrailRule], allowed: Sequence[float]
+) -> list[float]:
+    """The lower the better, 0 for stock: the objective's log-ratio, and all that is beyond a guardrail.
+
+    One score for each share that a guardrail allows of what it does.
+    """
+    gain = log_ratio(pairs, OBJECTIVES[objective])
+    worse = [(worsening(pairs, rule), abs(np.log(rule.limit))) for rule in rules]
+    return [
+        gain + sum(0.0 if np.isnan(by) else max(0.0, by - share * limit) for by, limit in worse)
+        for share in allowed
+    ]
 
 
 def pairs_of(

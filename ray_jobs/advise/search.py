@@ -9,24 +9,23 @@ from dataclasses import dataclass, field
 from itertools import chain, zip_longest
 
 from ray_jobs.advise.config import RungConfig
-from ray_jobs.advise.judge import pairs_of, score
+from ray_jobs.advise.judge import pairs_of, scores
 from ray_jobs.advise.lab import Lab, sized
 from ray_jobs.advise.space import Candidate
 from tracking.store.reader import StoredRun
 
-CAUTION = 0.5  # of what a guardrail allows: half of the places are for those that keep that
+ALLOWED = (1.0, 0.5)  # of what a guardrail does: half of the places are for those that keep the latter
 
 
 @dataclass
 class Search:
-    """What a search found: the candidates of its last round, the best first, with their scores; and once
-    more, the best first where a guardrail counts as broken at half of what it allows.
+    """What a search found: the candidates of its last round, each with its score, and with the one it has
+    where a guardrail counts as broken at half of what it allows.
 
     `tried` are all that were run; `complete` says that time sufficed for every round.
     """
 
-    ranked: list[tuple[Candidate, float]] = field(default_factory=list)
-    cautious: list[tuple[Candidate, float]] = field(default_factory=list)
+    scored: list[tuple[Candidate, list[float]]] = field(default_factory=list)
     tried: set[Candidate] = field(default_factory=set)
     runs: int = 0
     complete: bool = True
@@ -34,12 +33,14 @@ class Search:
     def best(self, count: int, below: float = math.inf) -> list[Candidate]:
         """The first of both rankings in turns, of those with a score below `below`; the best of each strategy
         before others. What is best on few traces may break a guardrail on more, and its variants with it."""
-        first, second = (
-            one_a_strategy([candidate for candidate, score in ranking if score < below])
-            for ranking in (self.ranked, self.cautious)
-        )
-        turns = chain.from_iterable(zip_longest(first, second))
+        rankings = [self._ranking(place, below) for place in range(len(ALLOWED))]
+        turns = chain.from_iterable(zip_longest(*rankings))
         return [candidate for candidate in dict.fromkeys(turns) if candidate is not None][:count]
+
+    def _ranking(self, place: int, below: float) -> list[Candidate]:
+        better = [(candidate, scores[place]) for candidate, scores in self.scored if scores[place] < below]
+        better.sort(key=lambda item: item[1])  # stable: equal ones stay in the order of `space`
+        return one_a_strategy([candidate for candidate, _ in better])
 
 
 def search(lab: Lab, stock: Candidate, first_seed: int, deadline: float) -> Search:
@@ -59,8 +60,7 @@ def search(lab: Lab, stock: Candidate, first_seed: int, deadline: float) -> Sear
         found.tried |= {candidate for candidate, _ in runs}
         if all(runs[stock, seed].failed for seed in seeds if (stock, seed) in runs):
             raise_for(runs.get((stock, first_seed)))
-        found.ranked = rank(runs, stock, entered, list(seeds), lab) or found.ranked
-        found.cautious = rank(runs, stock, entered, list(seeds), lab, CAUTION) or found.cautious
+        found.scored = scored(runs, stock, entered, list(seeds), lab) or found.scored
         inside = found.best(rung.keep)
         if len(runs) < len(wanted) or time.monotonic() >= deadline:
             found.complete = number == len(config.search.rungs) and len(runs) == len(wanted)
@@ -81,27 +81,24 @@ def grown(lab: Lab, inside: Sequence[Candidate], rung: RungConfig) -> list[Candi
     return list(dict.fromkeys([*inside, *(n for c in inside for n in lab.space.neighbours(c))]))
 
 
-def rank(
+def scored(
     runs: Mapping[tuple, StoredRun],
     stock: Candidate,
     candidates: Sequence[Candidate],
     seeds: Sequence[int],
     lab: Lab,
-    allowed: float = 1.0,
-) -> list[tuple[Candidate, float]]:
-    """Candidates by their score on the traces that all of them have, the best first; a guardrail allows the
-    share `allowed` of what it does.
+) -> list[tuple[Candidate, list[float]]]:
+    """Candidates with their scores, one for each of ALLOWED, on the traces that all of them have.
 
-    If not all have the first trace, those that have it are ranked by that one.
+    If not all have the first trace, those that have it are scored on that one.
     """
     shared = [seed for seed in seeds if all((c, seed) in runs for c in [stock, *candidates])] or seeds[:1]
-    scored = []
+    config, found = lab.config, []
     for candidate in candidates:
         pairs = pairs_of(runs, stock, candidate, shared)
         if pairs:
-            rules = lab.config.guardrails.rules
-            scored.append((candidate, score(pairs, lab.config.objective, rules, allowed)))
-    return sorted(scored, key=lambda item: item[1])  # stable: equal ones stay in the order of `space`
+            found.append((candidate, scores(pairs, config.objective, config.guardrails.rules, ALLOWED)))
+    return found
 
 
 def raise_for(run) -> None:

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import socket
 import tempfile
 from pathlib import Path
 
 import psutil
+
+from tracking.store.lease import Lease
 
 PREFIX = "bidkv-"
 OWNER = "owner.json"  # in the folder: whose it is
 LOG_NAME = "engine.log"
 LOG_TAIL = 256 * 1024  # bytes of an engine's log that are kept when it fails
 SCRATCH_VARIABLE = "BIDKV_ENGINE_SCRATCH"  # marks the processes of an engine, so that none outlives it
-CLOCK_S = 5.0  # by which what the system says of a process's start may change
 
 
 def claimed_folder() -> Path:
     """A new folder for temporary files that says whose it is."""
     folder = Path(tempfile.mkdtemp(prefix=PREFIX))
-    owner = {"host": socket.gethostname(), "pid": os.getpid(), "started": psutil.Process().create_time()}
-    (folder / OWNER).write_text(json.dumps(owner))
+    (folder / OWNER).write_text(json.dumps(Lease.mine().tags))
     return folder
 
 
@@ -36,14 +34,10 @@ def end_abandoned() -> None:
 
 def _is_gone(owner: Path) -> bool:
     try:
-        facts = json.loads(owner.read_text())
-        if facts["host"] != socket.gethostname():  # a container that shares the folder, say
-            return False
-        return abs(psutil.Process(facts["pid"]).create_time() - facts["started"]) > CLOCK_S
-    except psutil.NoSuchProcess:
-        return True
-    except (OSError, ValueError, psutil.AccessDenied):  # another user's, or just being written
+        lease = Lease.of(json.loads(owner.read_text()))
+    except (OSError, ValueError):  # another user's, or just being written
         return False
+    return lease is not None and lease.is_here and not lease.alive()
 
 
 def read_log(folder: str) -> bytes:

@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from ray_jobs.drive.scratch import OWNER, SCRATCH_VARIABLE, claimed_folder, end_abandoned
+from tracking.store.lease import PREFIX as LEASE
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +24,8 @@ def abandoned(temporary, name: str, **changes):
     with subprocess.Popen([sys.executable, "-c", ""]) as ended:
         pass
     mine = claimed_folder()
-    owner = json.loads((mine / OWNER).read_text()) | {"pid": ended.pid} | changes
+    changes = {LEASE + key: str(value) for key, value in ({"pid": ended.pid} | changes).items()}
+    owner = json.loads((mine / OWNER).read_text()) | changes
     (mine / OWNER).write_text(json.dumps(owner))
     return mine.rename(temporary / f"bidkv-{name}")
 
@@ -39,8 +41,8 @@ def test_the_folder_and_the_engine_of_a_dead_actor_go(temporary):
 
 
 def test_what_somebody_owns_stays(temporary):
-    mine, reused = claimed_folder(), abandoned(temporary, "reused", pid=os.getpid(), started=0.0)
-    others = [abandoned(temporary, "elsewhere", host="another machine"), temporary / "bidkv-nobody"]
+    mine, reused = claimed_folder(), abandoned(temporary, "reused", pid=os.getpid(), created=0.0)
+    others = [abandoned(temporary, "elsewhere", machine="another machine"), temporary / "bidkv-nobody"]
     others[1].mkdir()
     end_abandoned()
     assert mine.exists() and all(other.exists() for other in others)

@@ -50,13 +50,18 @@ class Lease:
     def is_mine(self) -> bool:
         return (self.machine, self.pid) == (this_machine(), os.getpid())
 
+    @property
+    def is_here(self) -> bool:
+        """Whether the process is one that can be looked up from here."""
+        return self.machine == this_machine()
+
     def same_process(self, other: Lease) -> bool:
         """Whether both are of one process."""
         return (self.machine, self.pid, self.created) == (other.machine, other.pid, other.created)
 
     def alive(self) -> bool:
         """Whether the process still runs, as far as this machine can tell."""
-        if self.machine != this_machine():
+        if not self.is_here:
             return time.time() - self.heartbeat < EXPIRES_S
         try:
             process = psutil.Process(self.pid)
