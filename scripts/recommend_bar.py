@@ -4,7 +4,8 @@
 
 For each regime: the search (its confirmation included), then every point of the space on held-out traces that
 neither the search nor the confirmation saw. Every regime's search comes first, then the grids, trace after trace,
-so that time that ends early takes whole traces away. FOLDER gets a JSON Lines file of runs as they end and, at the
+so that time that ends early takes whole traces away; --only runs one of the two, and what it writes is added to FOLDER,
+since grids know nothing of the search and may run elsewhere. FOLDER gets a JSON Lines file of runs as they end and, at the
 end or from what is there (--table), bar.json and the table. Times are CPU seconds of the runs.
 """
 
@@ -25,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 import ray_jobs.recommend  # noqa: F401 (registers the configuration's schema)
-from ray_jobs.advise.advise import advise_in
+from ray_jobs.advise.advise import STOCK, advise_in
 from ray_jobs.advise.lab import Lab, sized
 from ray_jobs.advise.space import Space
 from tracking.cli import CONF
@@ -39,7 +40,7 @@ REGIMES = {
     "overload, no prefix cache": ["workload=h100_mixed", "workload.rate=12.5", "engine.prefix_caching=false"],
     "L4, whole memory": [*L4, "workload.rate=3"],
 }
-HELD_OUT_FROM = 700_000  # beyond the seeds of ray_jobs/advise/traces.py
+HELD_OUT_FROM = 710_000  # beyond the seeds of ray_jobs/advise/traces.py; those from 700_000 were looked at
 RUNS = "runs.jsonl"
 
 
@@ -62,6 +63,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=1e6, help="after which no run begins")
     parser.add_argument("--regime", nargs="+", choices=list(REGIMES), default=list(REGIMES))
     parser.add_argument("--set", nargs="*", default=[], help="further overrides, e.g. search.requests=300")
+    parser.add_argument("--only", choices=("searches", "grids"))
     parser.add_argument("--table", action="store_true", help="only the table of what is in FOLDER")
     return parser.parse_args()
 
@@ -75,24 +77,32 @@ def run(arguments: argparse.Namespace, path: Path) -> None:
     }
     labs = {name: Lab(config, Space(config.space, config.engine)) for name, config in configs.items()}
     first = labs[arguments.regime[0]]
-    with open(path, "w") as file, first:
+    with open(path, "a") as file, first:
         for lab in labs.values():
             lab.folder, lab.pool = first.folder, first.pool  # one pool of processes for all regimes
-        with ThreadPoolExecutor(len(labs)) as threads:
-            for record in threads.map(searched, labs, labs.values()):
+        if arguments.only != "grids":
+            searches(labs, file)
+        if arguments.only != "searches":
+            grids(labs, range(HELD_OUT_FROM, HELD_OUT_FROM + arguments.seeds), deadline, file)
+
+
+def searches(labs: dict[str, Lab], file: TextIO) -> None:
+    with ThreadPoolExecutor(len(labs)) as threads:
+        for record in threads.map(searched, labs, labs.values()):
+            write(file, record)
+            print(f"{record['regime']}: {record['chosen']}, {record['wall_s']:.0f} s", flush=True)
+
+
+def grids(labs: dict[str, Lab], seeds: range, deadline: float, file: TextIO) -> None:
+    for seed in seeds:
+        for name, lab in labs.items():
+            begun = time.monotonic()
+            for record in points(name, lab, seed, deadline):
                 write(file, record)
-                print(f"{record['regime']}: {record['chosen']}, {record['wall_s']:.0f} s", flush=True)
-        for seed in range(HELD_OUT_FROM, HELD_OUT_FROM + arguments.seeds):
-            for name, lab in labs.items():
-                begun = time.monotonic()
-                for record in points(name, lab, seed, deadline):
-                    write(file, record)
-                print(
-                    f"{name}: {len(lab.done)} points on trace {seed}, {time.monotonic() - begun:.0f} s",
-                    flush=True,
-                )
-                if time.monotonic() >= deadline:
-                    return
+            took = time.monotonic() - begun
+            print(f"{name}: {len(lab.done)} points on trace {seed}, {took:.0f} s", flush=True)
+            if time.monotonic() >= deadline:
+                return
 
 
 def searched(name: str, lab: Lab) -> dict:
@@ -112,6 +122,7 @@ def searched(name: str, lab: Lab) -> dict:
 def points(name: str, lab: Lab, seed: int, deadline: float) -> Iterator[dict]:
     """Every point of the space on one trace, as far as time suffices."""
     lab.done.clear()
+    lab.space.strategies = {STOCK: lab.config.strategy} | lab.space.strategies
     before = lab.cpu_s
     workload = sized(lab.config.workload, lab.config.search.requests)
     grid = list(lab.space.all())
@@ -157,7 +168,7 @@ def row_of(name: str, path: Path) -> dict | None:
     records = [json.loads(line) for line in path.read_text().splitlines()]
     records = [record for record in records if record["regime"] == name]
     traces = [r for r in records if r["kind"] == "trace" and r["runs"] == r["points"]]
-    search = next((r for r in records if r["kind"] == "search"), None)
+    search = next((r for r in reversed(records) if r["kind"] == "search"), None)
     if not traces or search is None:
         return None
     seeds = {trace["seed"] for trace in traces}

@@ -1,17 +1,20 @@
 #!/bin/sh
-# Packs SGLang for a GPU machine without a network into parts of at most 60 MB: scripts/sglang_gpu_pack.sh [FOLDER]
-# (default .carry-sglang). There: SITE=/tmp/sglang-site scripts/gpu_run.sh FOLDER COMMAND...
+# Packs SGLang, Ray, MLflow and Hydra for a GPU machine without a network into parts of at most 60 MiB:
+# scripts/sglang_gpu_pack.sh [FOLDER] (default .carry-sglang). There: SITE=/tmp/sglang-site scripts/gpu_run.sh FOLDER COMMAND...
 #
 # Left out of the wheels: kernels for other GPUs and for backends that are not used (flash_ops alone is 1.1 GB),
-# static libraries, debug symbols, tests, and CUTLASS headers.
+# static libraries, debug symbols, tests, CUTLASS, and FlashInfer's sources except those of its normalization kernel,
+# which SGLang compiles when it starts.
 set -eu
 cd "$(dirname "$0")/.."
 folder=${1:-.carry-sglang}
 wheels=${WHEELS:-$folder/wheels}
 site=$folder/site
 scripts/gpu_site.sh scripts/sglang_gpu.txt "$wheels" "$site"
+scripts/gpu_trim.sh "$site"
 cd "$site"
-rm -rf flashinfer/data sgl_kernel/sm100 sgl_kernel/flash_ops* sgl_kernel/infllm_ops* sgl_kernel/flashmla_ops* \
+find flashinfer/data/csrc -type f ! -name '*norm*' ! -name tvm_ffi_utils.h -delete
+rm -rf flashinfer/data/cutlass flashinfer/data/cccl flashinfer/data/spdlog sgl_kernel/sm100 sgl_kernel/flash_ops* sgl_kernel/infllm_ops* sgl_kernel/flashmla_ops* \
   pycountry/locales sglang/multimodal_gen xgrammar/lib ./*.data
 find . -type d \( -name tests -o -name test -o -name __pycache__ \) -prune -exec rm -rf {} +
 find . -name '*.a' -delete

@@ -82,6 +82,9 @@ class SearchConfig:
     """
 
     rungs: list[RungConfig] = field(default_factory=list)
+    per_setting: float = (
+        0.01  # what each changed setting of the engine must gain, as a share, to be worth its change
+    )
     requests: int | None = 600
     confirm_requests: int | None = 1200
     confirm_seeds: int = 8  # traces that the search has not seen
@@ -93,6 +96,7 @@ class SearchConfig:
 
     def __post_init__(self) -> None:
         require(len(self.rungs) > 0, "search.rungs", self.rungs, "at least one round")
+        require(0 <= self.per_setting < 1, "search.per_setting", self.per_setting, "in [0, 1)")
         for key in ("requests", "confirm_requests", "rate_requests", "real_requests"):
             value = getattr(self, key)
             require(value is None or value >= 20, f"search.{key}", value, ">= 20 or null")

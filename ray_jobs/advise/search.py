@@ -90,14 +90,17 @@ def scored(
 ) -> list[tuple[Candidate, list[float]]]:
     """Candidates with their scores, one for each of ALLOWED, on the traces that all of them have.
 
-    If not all have the first trace, those that have it are scored on that one.
+    If not all have the first trace, those that have it are scored on that one. Each setting that a candidate
+    changes counts `search.per_setting`: of many that differ by noise, the one with most changes looks best.
     """
     shared = [seed for seed in seeds if all((c, seed) in runs for c in [stock, *candidates])] or seeds[:1]
     config, found = lab.config, []
     for candidate in candidates:
         pairs = pairs_of(runs, stock, candidate, shared)
         if pairs:
-            found.append((candidate, scores(pairs, config.objective, config.guardrails.rules, ALLOWED)))
+            measured = scores(pairs, config.objective, config.guardrails.rules, ALLOWED)
+            changes = config.search.per_setting * len(candidate.settings)
+            found.append((candidate, [score + changes for score in measured]))
     return found
 
 

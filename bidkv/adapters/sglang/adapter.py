@@ -13,6 +13,7 @@ from typing import Any
 
 import sglang
 from sglang.srt.managers.schedule_batch import FINISH_LENGTH
+from sglang.srt.managers.schedule_policy import CLIP_MAX_NEW_TOKENS
 
 from bidkv.adapters.sglang.admission import AdmissionRound
 from bidkv.adapters.sglang.layout import TESTED, check_scheduler
@@ -143,13 +144,23 @@ class SGLangAdapter:
         waiting_queue.sort(key=lambda req: keys[req.rid])
         admission = self._session.strategy.admission
         if admission.gates or admission.backfill or admission.max_overtaken is not None:
-            batch = self._scheduler.running_batch
-            running = [] if batch is None else batch.reqs
+            running = self._running()
             turn = AdmissionRound(
-                self._scheduler, self._pool, self._session, running, self._refresh, self._overtaken
+                self._scheduler,
+                self._pool,
+                self._session,
+                running,
+                self._refresh,
+                self._overtaken,
+                CLIP_MAX_NEW_TOKENS,
             )
             self._held = turn.arrange(waiting_queue)
         return returned
+
+    def _running(self) -> list[Any]:
+        """Who holds KV: with overlapped steps a batch still lists, for one step, those that have finished."""
+        batch = self._scheduler.running_batch
+        return [] if batch is None else [req for req in batch.reqs if req.rid in self._accounts]
 
     def retract_decode(self, original: Any, batch: Any, *args: Any, **kwargs: Any) -> Any:
         if not self._session.running:

@@ -9,16 +9,14 @@ from bidkv.adapters.sglang.pool import KVPool
 from bidkv.adapters.shared.session import Session
 from bidkv.request import RequestState
 
-CLIP = 4096
-"""SGLang reserves no more output tokens than this for a request (SGLANG_CLIP_MAX_NEW_TOKENS_ESTIMATION)."""
-
 
 class AdmissionRound:
     """Arranges a sorted queue as `WaitingLine` offers it, for an engine that takes all that fits at once.
 
     Memory is reckoned as SGLang does: whoever starts needs its tokens and its declared output, the
-    running ones `new_token_ratio` of the output they may still make. `state_of` and `overtaken` look up
-    a request's `RequestState` and how many that came later were admitted before it.
+    running ones `new_token_ratio` of the output they may still make; of no request more output than `clip`
+    tokens (SGLang's CLIP_MAX_NEW_TOKENS). `state_of` and `overtaken` look up a request's `RequestState` and
+    how many that came later were admitted before it.
     """
 
     def __init__(
@@ -29,13 +27,14 @@ class AdmissionRound:
         running: Sequence[Any],
         state_of: Callable[[Any], RequestState],
         overtaken: Callable[[Any], int],
+        clip: int,
     ):
         self._scheduler, self._session = scheduler, session
         self._state_of, self._overtaken = state_of, overtaken
-        self._running = running
+        self._running, self._clip = running, clip
         self._page, self._capacity = pool.page_size, pool.num_blocks * pool.page_size
         self._free = pool.reclaimable_tokens()
-        self._reserved = self._ratio() * sum(output_to_come(req) for req in running)
+        self._reserved = self._ratio() * sum(self._output_to_come(req) for req in running)
 
     def arrange(self, queue: list[Any]) -> list[Any]:
         """Reorders `queue` in place and takes out of it, as the result, who must wait though it might fit."""
@@ -68,11 +67,11 @@ class AdmissionRound:
 
     def _starts(self, req: Any) -> bool:
         """Whether a request fits beside those that start before it; takes its memory if so."""
-        needed = self._needed(req)
-        if needed + output_to_come(req) > self._free - self._reserved or not self._open_to(req):
+        needed, output = self._needed(req), self._output_to_come(req)
+        if needed + output > self._free - self._reserved or not self._open_to(req):
             return False
         self._free -= needed
-        self._reserved += output_to_come(req)
+        self._reserved += output
         return True
 
     def _open_to(self, req: Any) -> bool:
@@ -97,7 +96,6 @@ class AdmissionRound:
         tracker = getattr(self._scheduler, "new_token_ratio_tracker", None)
         return tracker.current if tracker is not None else self._scheduler.new_token_ratio
 
-
-def output_to_come(req: Any) -> int:
-    """The output tokens SGLang expects of a request at most."""
-    return min(max(0, req.sampling_params.max_new_tokens - len(req.output_ids)), CLIP)
+    def _output_to_come(self, req: Any) -> int:
+        """The output tokens SGLang expects of a request at most."""
+        return min(max(0, req.sampling_params.max_new_tokens - len(req.output_ids)), self._clip)

@@ -133,6 +133,25 @@ def test_the_control_file_installs_settings_and_turns_the_kill_switch(driver: An
     assert start["num_blocks"] == 1024 and start["block_size"] == 1 and start["prefix_caching"]
 
 
+def test_who_has_finished_but_is_still_in_the_batch_does_not_count_as_running(
+    driver: Any, hooked: Callable[..., Any]
+) -> None:
+    """With overlapped steps a batch lists a finished request until the next one is made of it."""
+    adapter = hooked(driver.scheduler, strategy="backfill", admission="backfill", victim="lcf-guard")
+    runs, ends, waits = (
+        driver.request(n, range(3, 3 + p), {"max_tokens": 20})
+        for n, p in (("runs", 40), ("ends", 30), ("waits", 50))
+    )
+    arrive(adapter, driver, [runs, ends])
+    driver.join(driver.admit([runs, ends]))
+    driver.scheduler.waiting_queue, driver.scheduler.running_batch = [], driver.batch
+    driver.scheduler.new_token_ratio = 0.5
+    arrive(adapter, driver, [waits])
+    assert queue_order(driver) == ["waits"] and adapter._running() == [runs, ends]
+    adapter._leave(ends)
+    assert queue_order(driver) == ["waits"] and adapter._running() == [runs]
+
+
 def test_a_failed_admission_ends_with_its_run(
     driver: Any, hooked: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,6 +25,7 @@ def arranged(
     free: int,
     overtaken: dict[str, int] | None = None,
     admission: str = "backfill",
+    clip: int = 4096,
     **params: Any,
 ) -> tuple[str, str]:
     """Who is shown and who is held, each as one string; a pool of 1,000 tokens in pages of 10."""
@@ -44,6 +45,7 @@ def arranged(
             r.rid, 0, len(r.origin_input_ids), len(r.output_ids), r.sampling_params.max_new_tokens
         ),
         lambda r: (overtaken or {}).get(r.rid, 0),
+        clip,
     )
     held = turn.arrange(queue)
     return "".join(r.rid for r in queue), "".join(r.rid for r in held)
@@ -57,6 +59,17 @@ def test_who_fits_passes_a_first_one_that_does_not() -> None:
     queue = [req("a", 50), req("b", 400), req("c", 60), req("d", 300), req("e", 20)]
     # 200 free, 50 of them reserved: a (50 + 10) and c (60 + 10) fit, beside them e (20 + 10) does not
     assert arranged(queue, running, 200, **FREE) == ("ac", "bde")
+
+
+def test_memory_is_reckoned_with_the_engines_own_clip() -> None:
+    running = [req("x", 100, 500)]
+    queue = [req("a", 100, 300), req("b", 30, 10)]
+    # 150 free. Clipped to 16 tokens of output a (100 + 16) fits beside x (8) and nobody need pass it; unclipped nobody fits.
+    assert arranged(list(queue), running, 150, clip=16, **FREE) == ("ab", "")
+    assert arranged(list(queue), running, 150, **FREE) == ("ab", "")
+    # 280 free, 250 of them reserved for x unless clipped: b would pass.
+    assert arranged(list(queue), running, 300, clip=4096, **FREE) == ("ba", "")
+    assert arranged(list(queue), running, 300, clip=16, **FREE) == ("ab", "")
 
 
 def test_nobody_passes_one_who_was_overtaken_often() -> None:
