@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from statistics import fmean
+from statistics import fmean, stdev
 
 import numpy as np
 
@@ -29,8 +30,8 @@ def value(run: StoredRun, metric: str) -> float:
     return found
 
 
-def log_ratio(pairs: Pairs, metric: str) -> float:
-    """Mean of log(candidate / stock), above 0 where the candidate is worse; inf if it failed."""
+def log_ratios(pairs: Pairs, metric: str) -> list[float]:
+    """log(second / first) on each trace, above 0 where the second is worse; inf if it failed."""
     sign = 1.0 if METRICS[metric].better == "lower" else -1.0
     logs = []
     for pair in pairs:
@@ -40,7 +41,20 @@ def log_ratio(pairs: Pairs, metric: str) -> float:
             continue
         with np.errstate(divide="ignore"):
             logs.append(sign * float(np.log(other) - np.log(base)))
-    return fmean(logs)
+    return logs
+
+
+def log_ratio(pairs: Pairs, metric: str) -> float:
+    """Their mean."""
+    return fmean(log_ratios(pairs, metric))
+
+
+def standard_error(pairs: Pairs, metric: str) -> float:
+    """Of that mean; 0 with fewer than two traces, inf if one of them failed."""
+    logs = log_ratios(pairs, metric)
+    if not np.isfinite(logs).all():
+        return np.inf
+    return stdev(logs) / math.sqrt(len(logs)) if len(logs) > 1 else 0.0
 
 
 def worsening(pairs: Pairs, rule: GuardrailRule) -> float:

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, zip_longest
 
-from ray_jobs.advise.config import RungConfig
-from ray_jobs.advise.judge import pairs_of, scores
+from ray_jobs.advise.config import OBJECTIVES, RecommendConfig, RungConfig
+from ray_jobs.advise.judge import pairs_of, scores, standard_error
 from ray_jobs.advise.lab import Lab, sized
 from ray_jobs.advise.space import Candidate
 from tracking.store.reader import StoredRun
@@ -75,10 +75,10 @@ def one_a_strategy(ranked: Sequence[Candidate]) -> list[Candidate]:
 
 
 def grown(lab: Lab, inside: Sequence[Candidate], rung: RungConfig) -> list[Candidate]:
-    """Those that come into a round: the best of the last one, with their neighbours if it grows."""
-    if not rung.grow:
-        return list(inside)
-    return list(dict.fromkeys([*inside, *(n for c in inside for n in lab.space.neighbours(c))]))
+    """Those that come into a round: the best of the last one, with their neighbours if it grows, and the
+    strategy of each in the engine as it is, beside which its settings are judged."""
+    neighbours = [n for c in inside for n in lab.space.neighbours(c)] if rung.grow else []
+    return list(dict.fromkeys([*inside, *(c.plain for c in inside), *neighbours]))
 
 
 def scored(
@@ -90,8 +90,9 @@ def scored(
 ) -> list[tuple[Candidate, list[float]]]:
     """Candidates with their scores, one for each of ALLOWED, on the traces that all of them have.
 
-    If not all have the first trace, those that have it are scored on that one. Each setting that a candidate
-    changes counts `search.per_setting`: of many that differ by noise, the one with most changes looks best.
+    If not all have the first trace, those that have it are scored on that one. What a candidate changes of the
+    engine counts `search.per_setting` each, or the standard error of its gain over its strategy in the engine
+    as it is, if that is more: of many that differ by noise, one with changes looks best.
     """
     shared = [seed for seed in seeds if all((c, seed) in runs for c in [stock, *candidates])] or seeds[:1]
     config, found = lab.config, []
@@ -99,9 +100,19 @@ def scored(
         pairs = pairs_of(runs, stock, candidate, shared)
         if pairs:
             measured = scores(pairs, config.objective, config.guardrails.rules, ALLOWED)
-            changes = config.search.per_setting * len(candidate.settings)
-            found.append((candidate, [score + changes for score in measured]))
+            found.append((candidate, [score + doubt(runs, candidate, shared, config) for score in measured]))
     return found
+
+
+def doubt(
+    runs: Mapping[tuple, StoredRun], candidate: Candidate, seeds: Sequence[int], config: RecommendConfig
+) -> float:
+    """What its settings must gain over their strategy without them, to be worth a change."""
+    if not candidate.settings:
+        return 0.0
+    least = config.search.per_setting * len(candidate.settings)
+    pairs = pairs_of(runs, candidate.plain, candidate, seeds)
+    return max(least, standard_error(pairs, OBJECTIVES[config.objective])) if pairs else least
 
 
 def raise_for(run) -> None:

@@ -26,6 +26,11 @@ class Candidate:
         changes = ",".join(f"{key}={value:g}" for key, value in self.settings)
         return f"{self.strategy}[{changes}]" if changes else self.strategy
 
+    @property
+    def plain(self) -> Candidate:
+        """The same strategy in the engine as it is."""
+        return Candidate(self.strategy)
+
 
 class Space:
     """All candidates for one engine.
