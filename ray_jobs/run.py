@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from ray_jobs.drive.config import BenchConfig
 from ray_jobs.drive.search import objective_of
 from tracking.cli import CONF, exit_on_bad_input
+from tracking.imports import large_imports
 
 INTERRUPTED = 130
 BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
@@ -36,7 +37,10 @@ def main(config: DictConfig) -> BenchConfig | float | list[float] | None:
     settings = HydraConfig.get()
     if settings.mode == RunMode.MULTIRUN and settings.sweeper._target_ == BASIC_SWEEPER:
         return job  # ray_jobs.drive.callback.SweepCallback collects it
-    from ray_jobs.drive.launch import run_sweep  # with Ray and MLflow: not before there is something to run
+    with large_imports():
+        from ray_jobs.drive.launch import (
+            run_sweep,
+        )  # with Ray and MLflow: not before there is something to run
 
     seeds = job.objective_seeds or [job.seed]
     outcome = run_sweep([replace(job, seed=seed) for seed in seeds])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from functools import cache
 from pathlib import Path
@@ -10,6 +11,9 @@ from typing import Any
 import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test needs a hub, and none may wait for one
+gc.set_threshold(
+    200_000, 20, 100
+)  # vLLM, Ray and MLflow are half a million objects, looked through again and again
 
 COMMANDS = ("bench", "sim", "packaging")
 """Folders of tests most of whose time is that of commands and sweeps they start."""

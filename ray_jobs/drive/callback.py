@@ -16,6 +16,7 @@ from ray_jobs.drive.config import BenchConfig
 from ray_jobs.drive.search import found_lines, objectives
 from ray_jobs.drive.secrets import refuse_secrets
 from tracking.cli import exit_on_bad_input
+from tracking.imports import large_imports
 
 
 class SweepCallback(Callback):
@@ -45,7 +46,8 @@ class SweepCallback(Callback):
             for line in found_lines(Path(config.hydra.sweep.dir), objectives(config.objective)):
                 self.console.print(line, highlight=False, markup=False, soft_wrap=True)
             return
-        from ray_jobs.drive.launch import run_sweep  # with Ray and MLflow: not before all is planned
+        with large_imports():
+            from ray_jobs.drive.launch import run_sweep  # with Ray and MLflow: not before all is planned
 
         try:
             run_sweep(self.jobs)

@@ -15,6 +15,10 @@ from ray_jobs.drive.config import BenchConfig, ClusterConfig
 from ray_jobs.drive.place import check_fits, cluster_text, suitable_nodes
 from ray_jobs.engines.config import EngineConfig
 
+LOCAL = {
+    "worker_niceness": 0,  # what is measured does not stand behind what else runs
+    "prestart_worker_first_driver": False,  # each of our actors has an environment, hence a process, of its own
+}
 ANSWER_TIMEOUT_S = 10.0  # Ray itself would try for minutes
 
 
@@ -26,7 +30,7 @@ def connect(cluster: ClusterConfig) -> None:
             address="local",
             num_cpus=cluster.num_cpus,
             include_dashboard=False,
-            _system_config={"worker_niceness": 0},  # what is measured does not stand behind what else runs
+            _system_config=LOCAL,
             log_to_driver=False,
             logging_level="error",
         )

@@ -11,7 +11,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, Place
 
 from ray_jobs.drive.actor import EngineActor, EngineStartError, failure_reason
 from ray_jobs.drive.place import Place, device_kind
-from ray_jobs.drive.scratch import read_log, reap
+from ray_jobs.drive.scratch import reap
 from ray_jobs.engines.config import EngineConfig
 from ray_jobs.engines.job import JobConfig
 
@@ -93,22 +93,21 @@ class EngineHandle:
                     await self._actor.stop.remote()
         except (TimeoutError, ray.exceptions.RayError):
             pass  # killed just below
-        self.log = await self._on_node(read_log) or b""
         ray.kill(self._actor)
-        await self._on_node(reap)
+        self.log = await self._reaped()
         self.place.leave()
 
-    async def _on_node(self, function: Any) -> Any:
-        """`function(scratch folder)` on the engine's node; None if it cannot be had there any more."""
+    async def _reaped(self) -> bytes:
+        """The end of the engine's log, from its node; empty if that cannot be had any more."""
         if self._folder is None:
-            return None
+            return b""
         here = NodeAffinitySchedulingStrategy(self.place.node, soft=True)
-        task = ray.remote(function).options(num_cpus=0, scheduling_strategy=here)
+        task = ray.remote(reap).options(num_cpus=0, scheduling_strategy=here)
         try:
             async with asyncio.timeout(STOP_TIMEOUT_S):
                 return await task.remote(self._folder)
         except (TimeoutError, ray.exceptions.RayError):
-            return None
+            return b""
 
 
 def wall_limit(job: JobConfig) -> tuple[str, float]:

@@ -50,12 +50,17 @@ def read_log(folder: str) -> bytes:
         return file.read()
 
 
-def reap(folder: str) -> None:
-    """Ends what a stopped or killed actor left on its node: the engine's processes and its scratch folder."""
+def reap(folder: str) -> bytes:
+    """Ends what a stopped or killed actor left on its node: the engine's processes and its scratch folder.
+
+    Returns the end of the engine's log.
+    """
     for process in psutil.process_iter():
         try:
             if process.environ().get(SCRATCH_VARIABLE) == folder:
                 process.kill()
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
+    log = read_log(folder)
     shutil.rmtree(folder, ignore_errors=True)
+    return log

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import threading
 
+from tracking.imports import large_imports
 from tracking.store.config import TrackingConfig
 from tracking.store.spool import Spool, waiting_spools
-from tracking.store.upload import bring, upload_waiting
+
+with large_imports():
+    from tracking.store.upload import bring, upload_waiting  # with MLflow
 
 LONGEST_PAUSE_S = 30.0  # between two tries of an upload
 

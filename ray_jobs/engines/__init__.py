@@ -7,8 +7,11 @@ from pathlib import Path
 
 from ray_jobs.engines.config import EngineConfig
 from ray_jobs.engines.shared.base import EngineBackend
+from tracking.imports import large_imports
 
 
 def make_backend(config: EngineConfig, folder: Path) -> EngineBackend:
     """The backend `ray_jobs/engines/<kind>.py` defines as `Backend`."""
-    return import_module(f"ray_jobs.engines.{config.kind}").Backend(config, folder)
+    with large_imports():
+        module = import_module(f"ray_jobs.engines.{config.kind}")
+    return module.Backend(config, folder)
