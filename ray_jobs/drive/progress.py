@@ -47,7 +47,7 @@ class SweepProgress:
         self._bar.update(self._task, current=name)
 
     def engine_starts(self, name: str) -> None:
-        text = f"{name}: the engine starts (vLLM takes half a minute)"
+        text = f"{name}: the engine starts (a real one takes half a minute, or more)"
         self._bar.update(self._task, current=text)
         if not self._console.is_terminal:
             self._line(text)

@@ -15,7 +15,7 @@ def test_a_log_has_a_line_before_and_one_after() -> None:
         progress.engine_starts("lcf seed=0")
         progress.engine_is_up("lcf seed=0", 31.4)
     starts, up = console.file.getvalue().splitlines()
-    assert starts == "lcf seed=0: the engine starts (vLLM takes half a minute)"
+    assert starts == "lcf seed=0: the engine starts (a real one takes half a minute, or more)"
     assert up == "lcf seed=0: the engine was up after 31 s"
 
 
@@ -25,7 +25,7 @@ def test_a_terminal_shows_that_the_engine_starts_and_then_the_run() -> None:
         progress.engine_starts("lcf seed=0")
         progress._bar.refresh()
         shown = console.file.getvalue()
-        assert "lcf seed=0: the engine starts (vLLM takes half a minute)" in shown
+        assert "lcf seed=0: the engine starts (a real one takes half a minute, or more)" in shown
         progress.engine_is_up("lcf seed=0", 31.4)
         progress._bar.refresh()
     last = console.file.getvalue()[len(shown) :]

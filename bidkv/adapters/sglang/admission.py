@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 from bidkv.adapters.sglang.pool import KVPool
@@ -84,7 +85,11 @@ class AdmissionRound:
         if not admission.asks:
             return True
         self._session.pool.free_tokens, self._session.pool.needed_tokens = self._free, needed
-        return self._session.admits(self._state_of(req), [self._state_of(other) for other in self._running])
+        return self._session.admits(self._state_of(req), self._running_states)
+
+    @cached_property
+    def _running_states(self) -> list[RequestState]:
+        return [self._state_of(req) for req in self._running]
 
     def _needed(self, req: Any) -> int:
         """Tokens of new KV, in whole pages, less what the tree is known to hold of its prefix."""
