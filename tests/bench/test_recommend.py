@@ -63,6 +63,7 @@ class MadeUpLab:
     ):
         self.config, self.space = config, Space(config.space, config.engine)
         self.factors, self.tails = factors, tails or {}
+        self.noise: dict[str, list[float]] = {}  # of a label, a factor for each trace in turn; else 1 % at random
         self.done: dict[tuple, StoredRun] = {}
         self.cpu_s = 0.0
         self.deadline_after: int | None = None  # runs, after which time is up
@@ -83,6 +84,8 @@ class MadeUpLab:
         # What all have on a trace, and a little of their own.
         e2e = np.random.default_rng(seed).lognormal(0, 1, workload.num_requests)
         own = np.random.default_rng([seed, zlib.crc32(label.encode())]).normal(1, 0.01)
+        if label in self.noise:
+            own = self.noise[label][seed % len(self.noise[label])]
         e2e = e2e * self.factors.get(label, 1.0) * own
         slow = e2e > np.quantile(e2e, 0.98)
         e2e = np.where(slow, e2e * self.tails.get(label, 1.0), e2e)
@@ -122,6 +125,22 @@ def test_the_best_pair_of_settings_is_found_and_told_in_fresh_numbers():
     assert "--watermark 0.05" in found["command"] and "--max-num-seqs 64" in found["command"]
     assert "--strategy backfill " in found["command"]
     assert json.loads(as_json(found))["recommendation"] == best
+
+
+def test_a_setting_has_to_gain_more_than_its_doubt():
+    """Of 18 settings some look good by chance: what gains less than its standard error stays as it is."""
+    config = configured(*QUICK)
+    plain, changed = "backfill", "backfill[watermark=0.02]"
+
+    def chosen(gain: float, noise: list[float]) -> str:
+        lab = MadeUpLab(config, {plain: 0.8, changed: 0.8 * gain})
+        labels = [candidate.label for candidate in lab.space.all() if candidate.strategy == "backfill"]
+        lab.noise = dict.fromkeys(labels, [1.0]) | {changed: noise}
+        return advised(lab).chosen.label
+
+    assert chosen(0.97, [1.0, 1.0]) == changed, "3 % on every trace"
+    assert chosen(0.995, [1.0, 1.0]) == plain, "less than search.per_setting"
+    assert chosen(0.97, [0.9, 1.1]) == plain, "3 % that are 10 % more or less from trace to trace"
 
 
 def test_what_too_few_requests_leave_unsaid_is_a_dash():
