@@ -63,7 +63,9 @@ class MadeUpLab:
     ):
         self.config, self.space = config, Space(config.space, config.engine)
         self.factors, self.tails = factors, tails or {}
-        self.noise: dict[str, list[float]] = {}  # of a label, a factor for each trace in turn; else 1 % at random
+        self.noise: dict[
+            str, list[float]
+        ] = {}  # of a label, a factor for each trace in turn; else 1 % at random
         self.done: dict[tuple, StoredRun] = {}
         self.cpu_s = 0.0
         self.deadline_after: int | None = None  # runs, after which time is up

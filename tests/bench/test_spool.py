@@ -11,8 +11,10 @@ from dataclasses import replace
 import psutil
 import pytest
 from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
 
 from tracking.store.client import open_client
+from tracking.store.columns import KIND, TAG
 from tracking.store.config import TrackingConfig
 from tracking.store.lease import Lease
 from tracking.store.record import Record, RunFacts, TraceFacts
@@ -189,6 +191,36 @@ def test_of_several_commands_at_once_one_has_the_sweep(tmp_path):
             answers = pool.starmap(open_and_say, [(fresh, f"{interrupted}")] * 3, chunksize=1)
             assert sum(answer == "mine" for answer in answers) == 1, answers
             assert sum("running already: process" in answer for answer in answers) == 2, answers
+
+
+def test_another_command_that_makes_the_experiment_meanwhile_is_no_error(tmp_path, monkeypatch):
+    config = TrackingConfig(f"sqlite:///{tmp_path}/mlflow.db", str(tmp_path / "artifacts"))
+    create, tag = MlflowClient.create_experiment, MlflowClient.set_experiment_tag
+
+    def twice(function):
+        def both(*arguments, **named):
+            function(*arguments, **named)  # the other command's
+            return function(*arguments, **named)
+
+        return both
+
+    def tag_that_is_there(client, experiment_id, key, value):
+        tag(client, experiment_id, key, value)
+        raise MlflowException("UNIQUE constraint failed: experiment_tags.key")
+
+    monkeypatch.setattr(MlflowClient, "create_experiment", twice(create))
+    monkeypatch.setattr(MlflowClient, "set_experiment_tag", tag_that_is_there)
+    store = SweepStore(config)
+    assert store.client.get_experiment(store.experiment_id).name == config.experiment
+    assert {TAG, KIND} <= set(store.client.get_experiment(store.experiment_id).tags)
+
+    def refuses(*_):
+        raise MlflowException("no")
+
+    monkeypatch.setattr(MlflowClient, "set_experiment_tag", refuses)
+    monkeypatch.setattr("tracking.store.columns.COLUMNS", ("metrics.`preemptions`",))
+    with pytest.raises(ValueError, match="tracking.uri=.*: no"):
+        SweepStore(config)
 
 
 def interrupt(tracking):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from tracking.store.address import VIEW
 
@@ -24,5 +25,10 @@ def choose_columns(client: MlflowClient, experiment_id: str) -> None:
     )
     tags = client.get_experiment(experiment_id).tags
     for key, value in ((TAG, state), (KIND, "custom_model_development")):
-        if tags.get(key) != value:
+        if tags.get(key) == value:
+            continue
+        try:
             client.set_experiment_tag(experiment_id, key, value)
+        except MlflowException:  # another command may have written it meanwhile
+            if client.get_experiment(experiment_id).tags.get(key) != value:
+                raise

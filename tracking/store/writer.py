@@ -138,7 +138,12 @@ class SweepStore:
             location = root if "://" in root else Path(root).resolve().as_uri()
         found = self.client.get_experiment_by_name(name)
         if found is None:
-            return self.client.create_experiment(name, artifact_location=location)
+            try:
+                return self.client.create_experiment(name, artifact_location=location)
+            except MlflowException:  # another command may have made it meanwhile
+                found = self.client.get_experiment_by_name(name)
+                if found is None:
+                    raise
         if location is not None and found.artifact_location != location:
             raise ValueError(
                 f"tracking.artifact_root={root!r}: must be {found.artifact_location}, where the experiment "
