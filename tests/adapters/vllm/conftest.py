@@ -83,14 +83,16 @@ class Lost(Strategy):
 """
 
 
-def make_load(count: int, *, seed: int = 1, shared_prefix: int = 0) -> list[dict[str, Any]]:
-    """Requests as `prompt` ids, `output` and `declared` tokens; every second one may share a prefix."""
+def make_load(
+    count: int, *, seed: int = 1, shared_prefix: int = 0, longest: int = 220
+) -> list[dict[str, Any]]:
+    """Requests as `prompt` ids, `output` (at most `longest`) and `declared` tokens; every second one may share a prefix."""
     rng = random.Random(seed)
     prefix = [rng.randrange(3, 2000) for _ in range(shared_prefix)]
     load = []
     for index in range(count):
-        prompt = [rng.randrange(3, 2000) for _ in range(rng.randint(20, 80))]
-        output = rng.randint(100, 220)
+        prompt = [rng.randrange(3, 2000) for _ in range(rng.randint(longest // 11, longest * 4 // 11))]
+        output = rng.randint(longest * 5 // 11, longest)
         load.append(
             {
                 "prompt": prefix + prompt if index % 2 else prompt,
