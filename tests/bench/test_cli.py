@@ -28,7 +28,7 @@ from tracking.store.client import open_client
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path, overrides, words):
-    done = bench(tmp_path, *overrides)
+    done = bench(tmp_path, *overrides, new_store=True)
     assert done.returncode == 2, done.stderr
     lines = done.stderr.strip().splitlines()
     assert len(lines) == 1, done.stderr
@@ -59,7 +59,7 @@ def test_a_server_that_does_not_answer_is_said_at_once(tmp_path, key, overrides)
         taken.bind(("127.0.0.1", 0))  # bound, but nobody listens
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         done = bench(
-            tmp_path, *(text.format(address=address) for text in overrides), timeout=300
+            tmp_path, *(text.format(address=address) for text in overrides), timeout=300, new_store=True
         )  # of which a busy machine needs 100 to start Python; MLflow alone would try for 744
     assert done.returncode == 2, done.stderr
     (line,) = done.stderr.strip().splitlines()

@@ -14,7 +14,7 @@ STRATEGIES = ["preempt-evict", "largest-first", "bidkv"]
 
 @pytest.mark.e2e
 def test_the_default_job_keeps_its_promises(tmp_path):
-    done = bench(tmp_path, timeout=900)
+    done = bench(tmp_path, timeout=900, new_store=True)
     assert done.returncode == 0, done.stdout + done.stderr
     runs = stored(tmp_path, "run")
     assert [run.data.tags["strategy"] for run in runs] == STRATEGIES

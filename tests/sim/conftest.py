@@ -33,12 +33,12 @@ ENGINE_ENVIRONMENT = {
 }
 
 
-def record_engine(folder: Path, overrides: list[str], runs: list[dict[str, Any]]) -> dict[str, RunResult]:
-    """Runs of the real engine, one engine start for all; see record_engine.py."""
+def record_engines(folder: Path, engines: list[dict[str, Any]]) -> dict[str, RunResult]:
+    """Runs of real engines by id, a start for each engine; see record_engine.py."""
     from tracking.result import RunResult
 
     jobs = folder / "jobs.json"
-    jobs.write_text(json.dumps({"overrides": overrides, "runs": runs}))
+    jobs.write_text(json.dumps(engines))
     script = Path(__file__).with_name("record_engine.py")
     process = subprocess.Popen(
         [sys.executable, str(script), str(folder), str(jobs)],
@@ -54,4 +54,5 @@ def record_engine(folder: Path, overrides: list[str], runs: list[dict[str, Any]]
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == 0, output[-3000:]
-    return {run["id"]: RunResult.load(folder / run["id"]) for run in runs}
+    ids = [run["id"] for engine in engines for run in engine["runs"]]
+    return {run_id: RunResult.load(folder / run_id) for run_id in ids}

@@ -1,7 +1,7 @@
 """Records runs of the real engine on the CPU: `record_engine.py OUT JOBS`, started by the tests.
 
-JOBS is a JSON file: {"overrides": [...], "runs": [{"id", "strategy", "trace", "overrides"}]}. Each run is
-saved in OUT/<id> (see RunResult.save). A process of its own, since vLLM reads its environment once.
+JOBS is a JSON file, a list of engines, one after another: {"overrides": [...], "runs": [{"id", "strategy", "trace"}]}.
+Each run is saved in OUT/<id> (see RunResult.save). A process of its own, since vLLM reads its environment once.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ def job(overrides: list[str]):
         return OmegaConf.to_object(compose("config", ["engine=vllm_cpu", *overrides]))
 
 
-async def record(out: Path, jobs: dict) -> None:
+async def record(out: Path, engine: dict) -> None:
     with tempfile.TemporaryDirectory() as scratch:
-        backend = make_backend(job(jobs["overrides"]).engine, Path(scratch))
+        backend = make_backend(job(engine["overrides"]).engine, Path(scratch))
         environment = await backend.start()
         try:
-            for run in jobs["runs"]:
-                what = job([*jobs["overrides"], f"strategy={run['strategy']}", *run.get("overrides", [])])
+            for run in engine["runs"]:
+                what = job([*engine["overrides"], f"strategy={run['strategy']}"])
                 result = await backend.run(Trace.load(run["trace"]), what, run["id"])
                 result.environment = environment
                 result.save(out / run["id"])
@@ -42,4 +42,5 @@ async def record(out: Path, jobs: dict) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(record(Path(sys.argv[1]), json.loads(Path(sys.argv[2]).read_text())))
+    for engine in json.loads(Path(sys.argv[2]).read_text()):
+        asyncio.run(record(Path(sys.argv[1]), engine))

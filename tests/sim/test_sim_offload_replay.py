@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from conftest import record_engine
+from conftest import record_engines
 from sim_bench import compose_job, random_trace
 from test_sim_replay import LIMITS, recorded_steps
 
@@ -29,7 +29,8 @@ def recorded(tmp_path_factory):
         {"id": name, "strategy": name, "trace": str(folder / "trace.parquet")}
         for name in ("lcf", "preempt-evict")
     ]
-    return trace, record_engine(folder, [*OFFLOAD, "run.log_schedule=true"], runs)
+    engine = {"overrides": [*OFFLOAD, "run.log_schedule=true"], "runs": runs}
+    return trace, record_engines(folder, [engine])
 
 
 @pytest.mark.parametrize("strategy", ["lcf", "preempt-evict"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from conftest import record_engine
+from conftest import record_engines
 from sim_bench import compose_job, random_trace
 
 from bidkv.adapters.shared.settings import AdapterSettings
@@ -31,19 +31,36 @@ def talk(count: int = 12):
     return freeze_trace(job.workload, 0, 2048, MAX_LEN)
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["caching", "no caching"])
-def recorded(request, tmp_path_factory):
-    """Runs of the real engine with every step's schedule: (prefix caching, {run: (result, trace)})."""
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory):
+    """Runs of the real engine with every step's schedule, by prefix caching and name: (result, trace)."""
     folder = tmp_path_factory.mktemp("recorded")
     traces = {name: trace_of(i) for i, name in enumerate(STRATEGIES)} | {"sessions": talk()}
-    runs = []
     for name, trace in traces.items():
         trace.save(folder / f"{name}.parquet")
-        strategy = "lcf" if name == "sessions" else name
-        runs.append({"id": name, "strategy": strategy, "trace": str(folder / f"{name}.parquet")})
-    overrides = [*LIMITS, f"engine.prefix_caching={request.param}", "run.log_schedule=true"]
-    results = record_engine(folder, overrides, runs)
-    return request.param, {name: (results[name], traces[name]) for name in traces}
+    engines = []
+    for caching in (True, False):
+        runs = [
+            {
+                "id": f"{name}-{caching}",
+                "strategy": "lcf" if name == "sessions" else name,
+                "trace": str(folder / f"{name}.parquet"),
+            }
+            for name in traces
+        ]
+        overrides = [*LIMITS, f"engine.prefix_caching={caching}", "run.log_schedule=true"]
+        engines.append({"overrides": overrides, "runs": runs})
+    results = record_engines(folder, engines)
+    return {
+        caching: {name: (results[f"{name}-{caching}"], traces[name]) for name in traces}
+        for caching in (True, False)
+    }
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["caching", "no caching"])
+def recorded(request, recordings):
+    """The runs of one engine: (prefix caching, {run: (result, trace)})."""
+    return request.param, recordings[request.param]
 
 
 @pytest.fixture(scope="module")

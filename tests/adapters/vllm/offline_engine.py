@@ -18,8 +18,11 @@ os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
 
-import vllm.distributed  # noqa: E402
-from vllm import LLM, SamplingParams  # noqa: E402
+from tracking.imports import large_imports  # noqa: E402
+
+with large_imports():
+    import vllm.distributed
+    from vllm import LLM, SamplingParams
 
 from bidkv.adapters.shared.control import write_control  # noqa: E402
 from bidkv.adapters.vllm import SCHEDULER  # noqa: E402
