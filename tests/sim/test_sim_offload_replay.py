@@ -23,7 +23,7 @@ OFFLOAD = [
 def recorded(tmp_path_factory):
     """Two runs of the real engine, one after another: nothing is left in host memory by the first."""
     folder = tmp_path_factory.mktemp("offloaded")
-    trace = random_trace(3, 50, rate=60, prompt=(10, 90), output=(40, 120), shared=70)
+    trace = random_trace(3, 34, rate=60, prompt=(10, 90), output=(40, 120), shared=70)
     trace.save(folder / "trace.parquet")
     runs = [
         {"id": name, "strategy": name, "trace": str(folder / "trace.parquet")}

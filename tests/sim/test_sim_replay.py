@@ -19,7 +19,7 @@ LIMITS = [
 
 
 def trace_of(seed: int):
-    return random_trace(seed, 50, rate=60, prompt=(10, 90), output=(40, 120), shared=70)
+    return random_trace(seed, 34, rate=60, prompt=(10, 90), output=(40, 120), shared=70)
 
 
 def talk(count: int = 12):
