@@ -37,10 +37,8 @@ def main(config: DictConfig) -> BenchConfig | float | list[float] | None:
     settings = HydraConfig.get()
     if settings.mode == RunMode.MULTIRUN and settings.sweeper._target_ == BASIC_SWEEPER:
         return job  # ray_jobs.drive.callback.SweepCallback collects it
-    with large_imports():
-        from ray_jobs.drive.launch import (
-            run_sweep,
-        )  # with Ray and MLflow: not before there is something to run
+    with large_imports():  # Ray and MLflow: not before there is something to run
+        from ray_jobs.drive.launch import run_sweep
 
     seeds = job.objective_seeds or [job.seed]
     outcome = run_sweep([replace(job, seed=seed) for seed in seeds])

@@ -82,9 +82,7 @@ class SearchConfig:
     """
 
     rungs: list[RungConfig] = field(default_factory=list)
-    per_setting: float = (
-        0.01  # what each changed setting of the engine must gain, as a share, to be worth its change
-    )
+    per_setting: float = 0.01  # the least share that each changed setting of the engine must gain
     requests: int | None = 600
     confirm_requests: int | None = 1200
     confirm_seeds: int = 8  # traces that the search has not seen
