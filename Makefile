@@ -29,6 +29,9 @@ bench: env
 WORKERS ?= 2
 SHARED_OUT := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
+# Dozens of processes import the same files: their bytecode is kept, also where the shell says that it is not to be.
+test test-fast: export PYTHONDONTWRITEBYTECODE =
+
 test: env
 	$(PY) -m pytest $(SHARED_OUT)
 
