@@ -77,7 +77,7 @@ def run(arguments: argparse.Namespace, path: Path) -> None:
     }
     labs = {name: Lab(config, Space(config.space, config.engine)) for name, config in configs.items()}
     first = labs[arguments.regime[0]]
-    with open(path, "a") as file, first:
+    with open(path, "a" if arguments.only else "w") as file, first:
         for lab in labs.values():
             lab.folder, lab.pool = first.folder, first.pool  # one pool of processes for all regimes
         if arguments.only != "grids":
@@ -122,7 +122,7 @@ def searched(name: str, lab: Lab) -> dict:
 def points(name: str, lab: Lab, seed: int, deadline: float) -> Iterator[dict]:
     """Every point of the space on one trace, as far as time suffices."""
     lab.done.clear()
-    lab.space.strategies = {STOCK: lab.config.strategy} | lab.space.strategies
+    lab.space.put_first(STOCK, lab.config.strategy)
     before = lab.cpu_s
     workload = sized(lab.config.workload, lab.config.search.requests)
     grid = list(lab.space.all())

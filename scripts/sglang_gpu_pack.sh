@@ -14,8 +14,8 @@ scripts/gpu_site.sh scripts/sglang_gpu.txt "$wheels" "$site"
 scripts/gpu_trim.sh "$site"
 cd "$site"
 find flashinfer/data/csrc -type f ! -name '*norm*' ! -name tvm_ffi_utils.h -delete
-rm -rf flashinfer/data/cutlass flashinfer/data/cccl flashinfer/data/spdlog sgl_kernel/sm100 sgl_kernel/flash_ops* sgl_kernel/infllm_ops* sgl_kernel/flashmla_ops* \
-  pycountry/locales sglang/multimodal_gen xgrammar/lib ./*.data
+rm -rf flashinfer/data/cutlass flashinfer/data/cccl flashinfer/data/spdlog sgl_kernel/sm100 sgl_kernel/flash_ops* \
+  sgl_kernel/infllm_ops* sgl_kernel/flashmla_ops* sglang/multimodal_gen xgrammar/lib
 find . -type d \( -name tests -o -name test -o -name __pycache__ \) -prune -exec rm -rf {} +
 find . -name '*.a' -delete
 find . -name '*.so*' -type f -exec strip --strip-unneeded {} + 2>/dev/null || true

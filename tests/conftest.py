@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test needs a hub, and none may wait for one
-gc.set_threshold(
-    200_000, 20, 100
-)  # vLLM, Ray and MLflow are half a million objects, looked through again and again
+# vLLM, Ray and MLflow are half a million objects, looked through again and again.
+gc.set_threshold(200_000, 20, 100)
 
 COMMANDS = ("bench", "sim", "packaging")
 """Folders of tests most of whose time is that of commands and sweeps they start."""

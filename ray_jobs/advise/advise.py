@@ -59,7 +59,7 @@ def advise(config: RecommendConfig, progress: Progress = lambda *_: None) -> Adv
 def advise_in(lab: Lab, begun: float) -> Advice:
     """The same in a lab that is open."""
     config, budget = lab.config, lab.config.budget_s
-    lab.space.strategies = {STOCK: config.strategy} | lab.space.strategies
+    lab.space.put_first(STOCK, config.strategy)
     stock, base = Candidate(STOCK), config.seed * SEEDS_OF_A_RUN
     found = search(lab, stock, base + SEARCH, begun + SEARCH_UNTIL * budget)
     search_cpu = lab.cpu_s

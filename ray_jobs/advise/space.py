@@ -46,6 +46,10 @@ class Space:
             "max_num_batched_tokens": _numbers(engine.max_num_batched_tokens, config.max_num_batched_tokens),
         }
 
+    def put_first(self, name: str, strategy: StrategyConfig) -> None:
+        """One more strategy, before all others; one of that name that is there already stays, and is the first."""
+        self.strategies = {name: strategy} | self.strategies
+
     def plain(self) -> list[Candidate]:
         """Every strategy in the engine as it is."""
         return [Candidate(name) for name in self.strategies]

@@ -10,10 +10,10 @@ from dataclasses import replace
 
 import psutil
 import pytest
+from commands import empty_store
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from tracking.store.client import open_client
 from tracking.store.columns import KIND, TAG
 from tracking.store.config import TrackingConfig
 from tracking.store.lease import Lease
@@ -23,17 +23,9 @@ from tracking.store.upload import bring, upload_waiting
 from tracking.store.writer import SweepStore
 
 
-@pytest.fixture(scope="module")
-def new_database(tmp_path_factory):
-    """A store with nothing in it: making its tables takes longer than any test here."""
-    file = tmp_path_factory.mktemp("store") / "mlflow.db"
-    open_client(f"sqlite:///{file}")
-    return file
-
-
 @pytest.fixture
-def tracking(tmp_path, new_database):
-    shutil.copy(new_database, tmp_path)
+def tracking(tmp_path):
+    shutil.copy(empty_store(), tmp_path)
     return TrackingConfig(
         f"sqlite:///{tmp_path}/mlflow.db", str(tmp_path / "artifacts"), spool=str(tmp_path / "spool")
     )

@@ -67,7 +67,7 @@ def test_memory_is_reckoned_with_the_engines_own_clip() -> None:
     # 150 free. Clipped to 16 tokens of output a (100 + 16) fits beside x (8) and nobody need pass it; unclipped nobody fits.
     assert arranged(list(queue), running, 150, clip=16, **FREE) == ("ab", "")
     assert arranged(list(queue), running, 150, **FREE) == ("ab", "")
-    # 280 free, 250 of them reserved for x unless clipped: b would pass.
+    # 300 free, 250 of them reserved for x unless clipped: then b passes.
     assert arranged(list(queue), running, 300, clip=4096, **FREE) == ("ba", "")
     assert arranged(list(queue), running, 300, clip=16, **FREE) == ("ab", "")
 
