@@ -41,6 +41,7 @@ class SGLangAdapter:
         self._session = Session(control, self._facts, self._settings_changed, clock)
         self._accounts: dict[str, SGLangAccount] = {}
         self._admissions = 0
+        self._decodes = 0  # steps since the last prefill
         self._retraction: Retraction | None = None  # while `retract_decode` runs
         self._preempted = 0  # since the last step
         self._launched: deque[dict[str, Any]] = deque()
@@ -153,6 +154,7 @@ class SGLangAdapter:
                 self._refresh,
                 self._overtaken,
                 CLIP_MAX_NEW_TOKENS,
+                self._decodes,
             )
             self._held = turn.arrange(waiting_queue)
         return returned
@@ -304,12 +306,14 @@ class SGLangAdapter:
         scheduled: list[tuple[str, int, int]] = []
         prefill: set[str] = set()
         if batch.forward_mode.is_extend():
+            self._decodes = 0
             decoding = {req.rid for req in batch.decoding_reqs or ()}
             for req, start, tokens in zip(batch.reqs, batch.prefix_lens, batch.extend_lens, strict=True):
                 scheduled.append((req.rid, start, tokens))
                 if req.rid not in decoding:
                     prefill.add(req.rid)
         else:
+            self._decodes += 1
             scheduled = [
                 (req.rid, accounts[req.rid].computed, 1) for req in batch.reqs if req.rid in accounts
             ]

@@ -10,6 +10,9 @@ from bidkv.adapters.sglang.pool import KVPool
 from bidkv.adapters.shared.session import Session
 from bidkv.request import RequestState
 
+ALONE_AFTER = 64
+"""Decode steps in a row after which those who pass the first in line may make a prefill of their own."""
+
 
 class AdmissionRound:
     """Arranges a sorted queue as `WaitingLine` offers it, for an engine that takes all that fits at once.
@@ -18,6 +21,10 @@ class AdmissionRound:
     running ones `new_token_ratio` of the output they may still make; of no request more output than `clip`
     tokens (SGLang's CLIP_MAX_NEW_TOKENS). `state_of` and `overtaken` look up a request's `RequestState` and
     how many that came later were admitted before it.
+
+    A prefill has a step of its own here, in which nobody decodes, and a short one takes hardly less than a
+    long one. So whoever passes the first in line joins a prefill that takes place anyway; only after
+    `ALONE_AFTER` steps without one (`decodes`, counted) it may start one.
     """
 
     def __init__(
@@ -29,10 +36,11 @@ class AdmissionRound:
         state_of: Callable[[Any], RequestState],
         overtaken: Callable[[Any], int],
         clip: int,
+        decodes: int,
     ):
         self._scheduler, self._session = scheduler, session
         self._state_of, self._overtaken = state_of, overtaken
-        self._running, self._clip = running, clip
+        self._running, self._clip, self._decodes = running, clip, decodes
         self._page, self._capacity = pool.page_size, pool.num_blocks * pool.page_size
         self._free = pool.reclaimable_tokens()
         self._reserved = self._ratio() * sum(self._output_to_come(req) for req in running)
@@ -51,10 +59,16 @@ class AdmissionRound:
         while first < len(queue) and self._starts(queue[first]):
             first += 1
         behind = range(first + 1, min(len(queue), first + 1 + admission.backfill))
-        passing = [queue[i] for i in behind if self._starts(queue[i])]
+        prefills = first > 0 or self._may_stall()
+        passing = [queue[i] for i in behind if self._starts(queue[i])] if prefills else []
         others = [req for req in queue[first:] if not any(req is other for other in passing)]
         queue[first:] = [*passing, *others]
         return self._hold_from(queue, first + len(passing))
+
+    def _may_stall(self) -> bool:
+        """Whether a prefill that only passers are in stalls nobody, or not too often."""
+        scheduler = self._scheduler
+        return scheduler.chunked_req is not None or scheduler.is_mixed_chunk or self._decodes >= ALONE_AFTER
 
     def _hold_from(self, queue: list[Any], index: int) -> list[Any]:
         """Everyone from the first on whom the policy does not let start; nobody may pass it unasked."""

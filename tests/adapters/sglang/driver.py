@@ -63,6 +63,7 @@ class Driver:
             enable_overlap=False,
             max_running_requests=MAX_REQUESTS,
             chunked_req=None,
+            is_mixed_chunk=False,
             waiting_queue=[],
         )
 

@@ -152,6 +152,38 @@ def test_who_has_finished_but_is_still_in_the_batch_does_not_count_as_running(
     assert queue_order(driver) == ["waits"] and adapter._running() == [runs]
 
 
+def test_passers_wait_for_the_prefill_of_another_or_for_many_decode_steps(
+    driver: Any, hooked: Callable[..., Any]
+) -> None:
+    from bidkv.adapters.sglang.admission import ALONE_AFTER
+
+    free = {"headroom": 0.0, "growth": 0.0}
+    adapter = hooked(
+        driver.scheduler, strategy="backfill", admission="backfill", victim="lcf-guard", admission_params=free
+    )
+    runs, big, small = (
+        driver.request(n, range(p), {"max_tokens": 200})
+        for n, p in (("runs", 300), ("big", 600), ("small", 20))
+    )
+    launch = lambda batch: adapter.run_batch(lambda *_: None, driver.scheduler, batch)  # noqa: E731
+    arrive(adapter, driver, [runs])
+    prefill = driver.admit([runs])
+    launch(prefill)
+    driver.join(prefill)
+    driver.scheduler.waiting_queue, driver.scheduler.running_batch = [], driver.batch
+    driver.scheduler.new_token_ratio = 0.5
+    arrive(adapter, driver, [big, small])
+    shown = []
+    for _ in range(ALONE_AFTER + 1):
+        shown.append(queue_order(driver))
+        adapter.get_next_batch_to_run(lambda scheduler: None, driver.scheduler)  # gives back who was held
+        driver.decode()
+        launch(driver.batch)
+    assert shown == [["big", "small"]] * ALONE_AFTER + [
+        ["small", "big"]
+    ]  # SGLang stops at a first one that does not fit
+
+
 def test_a_failed_admission_ends_with_its_run(
     driver: Any, hooked: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

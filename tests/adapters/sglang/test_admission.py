@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from bidkv.adapters.sglang.admission import AdmissionRound
+from bidkv.adapters.sglang.admission import ALONE_AFTER, AdmissionRound
 from bidkv.adapters.shared.settings import AdapterSettings
 from bidkv.request import PoolState, RequestState
 
@@ -26,6 +26,9 @@ def arranged(
     overtaken: dict[str, int] | None = None,
     admission: str = "backfill",
     clip: int = 4096,
+    decodes: int = ALONE_AFTER,
+    chunked: Any = None,
+    mixed: bool = False,
     **params: Any,
 ) -> tuple[str, str]:
     """Who is shown and who is held, each as one string; a pool of 1,000 tokens in pages of 10."""
@@ -37,7 +40,7 @@ def arranged(
     )
     pool = SimpleNamespace(page_size=10, num_blocks=100, reclaimable_tokens=lambda: free)
     turn = AdmissionRound(
-        SimpleNamespace(new_token_ratio=0.5),
+        SimpleNamespace(new_token_ratio=0.5, chunked_req=chunked, is_mixed_chunk=mixed),
         pool,
         session,
         running,
@@ -46,6 +49,7 @@ def arranged(
         ),
         lambda r: (overtaken or {}).get(r.rid, 0),
         clip,
+        decodes,
     )
     held = turn.arrange(queue)
     return "".join(r.rid for r in queue), "".join(r.rid for r in held)
@@ -77,6 +81,17 @@ def test_nobody_passes_one_who_was_overtaken_often() -> None:
     running = [req("x", 100, 100)]
     assert arranged(list(queue), running, 100, {"c": 5}, max_overtaken=6, **FREE) == ("b", "ac")
     assert arranged(list(queue), running, 100, {"c": 5}, max_overtaken=5, **FREE) == ("", "cab")
+
+
+def test_passers_make_no_prefill_of_their_own_but_after_a_while() -> None:
+    running, behind = [req("x", 100, 100)], [req("b", 400), req("c", 20), req("d", 30)]
+    arrange = lambda queue, **where: arranged(list(queue), running, 200, **FREE, **where)  # noqa: E731
+    assert arrange(behind, decodes=ALONE_AFTER - 1) == ("", "bcd")
+    assert arrange(behind, decodes=ALONE_AFTER) == ("cd", "b")
+    assert arrange([req("a", 50), *behind], decodes=0) == ("acd", "b")  # a prefills anyway
+    # A prompt that is cut into chunks goes on anyway; chunks beside decodes stall nobody.
+    assert arrange(behind, decodes=0, chunked=req("long", 900)) == ("cd", "b")
+    assert arrange(behind, decodes=0, mixed=True) == ("cd", "b")
 
 
 def test_headroom_hides_the_queue_unless_nothing_runs() -> None:
