@@ -162,6 +162,8 @@ def test_an_interrupted_sweep_goes_on_where_it_stopped(tmp_path):
     first = until_a_result(process)[-1]
     assert "preempt-evict seed=0 mixed 30 req/s" in first
     assert listening(psutil.Process(process.pid)) == {"127.0.0.1", "::ffff:127.0.0.1"}  # the loopback alone
+    started = psutil.Process(process.pid).children(recursive=True)
+    assert not [c for c in started if "monitor.py" in " ".join(c.cmdline())]  # Ray's of its logs, its autoscaler
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=600)
     assert process.returncode == 130, errors
