@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -35,7 +36,8 @@ def server(two_loads, tmp_path_factory):
         "--port",
         str(port),
     ]
-    process = subprocess.Popen([*command, "--workers", "1"], stdout=log, stderr=log)
+    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # eight processes, for no page
+    process = subprocess.Popen([*command, "--workers", "1"], env=environment, stdout=log, stderr=log)
     address, until = f"http://127.0.0.1:{port}", time.monotonic() + START_S
     try:
         while True:
