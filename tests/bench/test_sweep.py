@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -144,9 +145,16 @@ def until_a_result(process: subprocess.Popen[str]) -> list[str]:
     return lines
 
 
+def command_of(process: psutil.Process) -> str:
+    """Its command line; empty once it has ended."""
+    with suppress(psutil.NoSuchProcess):
+        return " ".join(process.cmdline())
+    return ""
+
+
 def is_beside(process: psutil.Process) -> bool:
     """Whether it is a recorder or the uploader."""
-    return any(name in " ".join(process.cmdline()) for name in ("ray::Recorder", "ray::Uploader"))
+    return any(name in command_of(process) for name in ("ray::Recorder", "ray::Uploader"))
 
 
 def listening(process: psutil.Process) -> set[str]:
@@ -162,8 +170,8 @@ def test_an_interrupted_sweep_goes_on_where_it_stopped(tmp_path):
     first = until_a_result(process)[-1]
     assert "preempt-evict seed=0 mixed 30 req/s" in first
     assert listening(psutil.Process(process.pid)) == {"127.0.0.1", "::ffff:127.0.0.1"}  # the loopback alone
-    started = psutil.Process(process.pid).children(recursive=True)
-    assert not [c for c in started if "monitor.py" in " ".join(c.cmdline())]  # Ray's of its logs, its autoscaler
+    started = " ".join(map(command_of, psutil.Process(process.pid).children(recursive=True)))
+    assert "ray/dashboard" in started and "monitor.py" not in started  # Ray's of its logs, and its autoscaler
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=600)
     assert process.returncode == 130, errors
