@@ -12,6 +12,7 @@ from functools import partial
 
 import ray
 from ray._private import parameter, ray_constants
+from ray._raylet import GcsClient
 
 from ray_jobs.drive.config import BenchConfig, ClusterConfig
 from ray_jobs.drive.place import check_fits, cluster_text, suitable_nodes
@@ -80,7 +81,10 @@ def _token_hint() -> str:
 
 
 def _knock(address: str) -> None:
-    """Raises ConnectionError if nobody listens at `address`; "auto" is what Ray's RAY_ADDRESS says."""
+    """Raises ConnectionError if nobody listens at `address`, or who does wants a token.
+
+    "auto" is what Ray's RAY_ADDRESS says. Ray itself would ask a cluster that refuses it for twenty seconds.
+    """
     if address == "auto":
         address = os.environ.get("RAY_ADDRESS", "auto")
     host, colon, port = address.removeprefix("ray://").rpartition(":")
@@ -90,6 +94,14 @@ def _knock(address: str) -> None:
         socket.create_connection((host, int(port)), ANSWER_TIMEOUT_S).close()
     except OSError as error:
         raise ConnectionError(f"no Ray cluster answers at {address}: {error}") from None
+    if address.startswith("ray://"):
+        return
+    try:
+        GcsClient(address=address)
+    except ray.exceptions.AuthenticationError:
+        raise ConnectionError(f"the Ray cluster at {address} refuses a client without its token") from None
+    except Exception:  # whatever else is wrong, Ray tries longer and says it better
+        return
 
 
 def engines_that_fit(jobs: Sequence[BenchConfig]) -> int:
