@@ -17,6 +17,8 @@ import pytest
 from commands import ROOT, bench, bench_started, store_uri, stored
 from mlflow.tracking import MlflowClient
 
+from tracking.store.address import short
+
 SIM = (
     "engine=vllm_sim",
     "engine.num_blocks=300",
@@ -112,7 +114,7 @@ def test_the_sentence_comes_before_the_table_and_stays_in_the_store(swept):
     folder, text, _ = swept
     assert text.index("too few runs to say") < text.index("means of 2 runs")
     (sweep,) = stored(folder, "sweep")
-    assert sweep.info.run_name == f"quick 2×2 {sweep.info.run_id[:8]}"
+    assert sweep.info.run_name == f"quick 2×2 {short(sweep.info.run_id)}"
     assert "too few runs to say" in sweep.data.tags["mlflow.note.content"]
     assert f"/#/experiments/{sweep.info.experiment_id}/runs/{sweep.info.run_id}" in text
     names = [run.info.run_name for run in stored(folder, "run")]

@@ -13,7 +13,7 @@ from urllib.request import urlopen
 import pytest
 from browser import PATIENCE_MS, chromium
 
-from tracking.store.address import page_of, table_of
+from tracking.store.address import page_of, short, table_of
 
 START_S = 120.0
 
@@ -66,7 +66,7 @@ def tab(server, page):
 def test_the_table_of_runs_names_the_sweep_and_its_numbers(tab, server, two_loads):
     tracking, sweep_id = two_loads
     tab.goto(table_of(server, "1"))
-    tab.get_by_text(f"two-loads {sweep_id[:8]}").first.wait_for()
+    tab.get_by_text(f"two-loads {short(sweep_id)}").first.wait_for()
     heads = " ".join(tab.locator(".ag-header-cell").all_inner_texts())
     for word in ("Description", "e2e_mean_s", "preemptions"):
         assert word in heads, heads
