@@ -49,8 +49,10 @@ $(VENV)-sglang/.ready: pyproject.toml scripts/sglang_cpu.txt scripts/make_sglang
 	PYTHON=$(PYTHON) TORCH_CPU_INDEX=$(TORCH_CPU_INDEX) scripts/make_sglang_env.sh $(VENV)-sglang
 	touch $@
 
-test-sglang: env-sglang
+# The second: one sweep over both engines, whose driver is in the first environment.
+test-sglang: env env-sglang
 	$(VENV)-sglang/bin/python -m pytest tests/adapters/sglang
+	$(PY) -m pytest -m both_engines tests/adapters/sglang
 
 # The scheduler's tests on the Python of other vLLM releases. Keep with TESTED in bidkv/adapters/vllm/layout.py.
 VLLM_VERSIONS ?= 0.26.0 0.32.0 0.33.0

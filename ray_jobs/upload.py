@@ -10,9 +10,9 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
 from tracking.cli import CONF, exit_on_bad_input, run_command
+from tracking.imports import large_imports
 from tracking.store.address import short
 from tracking.store.spool import waiting_spools
-from tracking.store.upload import bring
 
 
 @dataclass
@@ -30,6 +30,9 @@ def main(config: DictConfig) -> None:
     """Exits with 1 if a store did not take all."""
     with exit_on_bad_input():
         settings: UploadConfig = OmegaConf.to_object(config)
+    with large_imports():
+        from tracking.store.upload import bring  # with MLflow
+
     spools = waiting_spools(settings.spool)
     if not spools:
         print(f"{settings.spool}: nothing waits")

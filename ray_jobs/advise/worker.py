@@ -18,6 +18,7 @@ from ray_jobs.engines import make_backend
 from ray_jobs.engines.job import JobConfig
 from ray_jobs.engines.shared.base import EngineBackend
 from ray_jobs.workload.trace import Trace
+from tracking.imports import large_imports
 from tracking.metrics.catalogue import compute_metrics
 from tracking.metrics.config import SloConfig
 from tracking.result import RunResult
@@ -60,7 +61,8 @@ def prepare(log: str, environment: dict[str, str]) -> None:
         os.dup2(file, stream)
     os.close(file)
     os.environ.update(environment)
-    import ray_jobs.engines.vllm_sim  # noqa: F401 (takes seconds)
+    with large_imports():
+        import ray_jobs.engines.vllm_sim  # noqa: F401 (takes seconds)
 
 
 def measure(task: Task, folder: str) -> Measured:

@@ -6,10 +6,13 @@ import math
 import os
 import signal
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 
 import ray
-from ray._private import ray_constants
+from ray._private import parameter, ray_constants
+from ray._raylet import GcsClient
 
 from ray_jobs.drive.config import BenchConfig, ClusterConfig
 from ray_jobs.drive.place import check_fits, cluster_text, suitable_nodes
@@ -26,14 +29,15 @@ def connect(cluster: ClusterConfig) -> None:
     """Raises ConnectionError when `cluster.address` names a cluster that does not answer."""
     if cluster.address is None:
         ray_constants.ENABLE_RAY_CLUSTER = False  # nobody joins: all of Ray listens on 127.0.0.1, as on macOS
-        ray.init(
-            address="local",
-            num_cpus=cluster.num_cpus,
-            include_dashboard=False,
-            _system_config=LOCAL,
-            log_to_driver=False,
-            logging_level="error",
-        )
+        with _without_monitors():
+            ray.init(
+                address="local",
+                num_cpus=cluster.num_cpus,
+                include_dashboard=False,
+                _system_config=LOCAL,
+                log_to_driver=False,
+                logging_level="error",
+            )
     else:
         try:
             _knock(cluster.address)
@@ -46,6 +50,20 @@ def connect(cluster: ClusterConfig) -> None:
             raise ConnectionError(f"cluster.address={cluster.address!r}: {error}{_token_hint()}") from None
     # Ray exits at once on SIGTERM, which `ray job stop` sends; as an interrupt it ends the sweep in order.
     signal.signal(signal.SIGTERM, _interrupt)
+
+
+@contextmanager
+def _without_monitors() -> Iterator[None]:
+    """A Ray that starts here has no autoscaler and does not follow its logs: two processes less, a second or two.
+
+    `ray start` has options for both, `ray.init` has none.
+    """
+    made = parameter.RayParams
+    parameter.RayParams = partial(made, no_monitor=True, include_log_monitor=False)
+    try:
+        yield
+    finally:
+        parameter.RayParams = made
 
 
 def _interrupt(*_: object) -> None:
@@ -63,7 +81,10 @@ def _token_hint() -> str:
 
 
 def _knock(address: str) -> None:
-    """Raises ConnectionError if nobody listens at `address`; "auto" is what Ray's RAY_ADDRESS says."""
+    """Raises ConnectionError if nobody listens at `address`, or who does wants a token.
+
+    "auto" is what Ray's RAY_ADDRESS says. Ray itself would ask a cluster that refuses it for twenty seconds.
+    """
     if address == "auto":
         address = os.environ.get("RAY_ADDRESS", "auto")
     host, colon, port = address.removeprefix("ray://").rpartition(":")
@@ -73,6 +94,14 @@ def _knock(address: str) -> None:
         socket.create_connection((host, int(port)), ANSWER_TIMEOUT_S).close()
     except OSError as error:
         raise ConnectionError(f"no Ray cluster answers at {address}: {error}") from None
+    if address.startswith("ray://"):
+        return
+    try:
+        GcsClient(address=address)
+    except ray.exceptions.AuthenticationError:
+        raise ConnectionError(f"the Ray cluster at {address} refuses a client without its token") from None
+    except Exception:  # whatever else is wrong, Ray tries longer and says it better
+        return
 
 
 def engines_that_fit(jobs: Sequence[BenchConfig]) -> int:

@@ -9,7 +9,6 @@ from typing import Any
 from ray_jobs.drive.search import objectives
 from ray_jobs.engines.job import JobConfig
 from tracking.errors import require, require_one_of
-from tracking.metrics.catalogue import METRICS
 from tracking.metrics.config import SloConfig
 from tracking.store.config import TrackingConfig
 
@@ -68,6 +67,8 @@ class BenchConfig(JobConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        from tracking.metrics.catalogue import METRICS  # with pandas: not before the rest is in order
+
         for metric in objectives(self.objective):
             require_one_of("objective", metric, METRICS)
         python = self.engine.python

@@ -18,7 +18,6 @@ from tracking.metrics.catalogue import METRICS
 from tracking.metrics.metric import Metric
 from tracking.reporting.rows import name_width
 
-NARROW = 80  # columns
 COLUMNS = {
     "ttft_p50_s": "TTFT\np50", "ttft_p90_s": "TTFT\np90", "tpot_mean_s": "TPOT\nms", "e2e_mean_s": "E2E\nmean",
     "e2e_p90_s": "E2E\np90", "throughput_tok_s": "tok/s", "slo_attainment": "SLO met", "preemptions": "preemp-\ntions",

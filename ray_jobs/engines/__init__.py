@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ray_jobs.engines.config import EngineConfig
-from ray_jobs.engines.shared.base import EngineBackend
 from tracking.imports import large_imports
+
+if TYPE_CHECKING:  # configurations are in this package too, and need neither pandas nor pyarrow
+    from ray_jobs.engines.shared.base import EngineBackend
 
 
 def make_backend(config: EngineConfig, folder: Path) -> EngineBackend:

@@ -15,6 +15,7 @@ from ray_jobs.engines.shared.base import request_facts
 from ray_jobs.engines.shared.live import LiveEngine, Sent
 from ray_jobs.engines.shared.models import model_folder
 from ray_jobs.workload.trace import Trace, TraceRequest
+from tracking.imports import large_imports
 
 IDLE = AdapterSettings(strategy="preempt-evict", run_id="idle")
 """Between two runs."""
@@ -22,9 +23,10 @@ IDLE = AdapterSettings(strategy="preempt-evict", run_id="idle")
 
 class Backend(LiveEngine):
     async def start(self) -> dict[str, Any]:
-        import vllm
-        from vllm.engine.arg_utils import AsyncEngineArgs
-        from vllm.v1.engine.async_llm import AsyncLLM
+        with large_imports():
+            import vllm
+            from vllm.engine.arg_utils import AsyncEngineArgs
+            from vllm.v1.engine.async_llm import AsyncLLM
 
         self.engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**self._engine_args()))
         scheduler = self.engine.vllm_config.scheduler_config

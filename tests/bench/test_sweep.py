@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -15,6 +16,8 @@ import psutil
 import pytest
 from commands import ROOT, bench, bench_started, store_uri, stored
 from mlflow.tracking import MlflowClient
+
+from tracking.store.address import short
 
 SIM = (
     "engine=vllm_sim",
@@ -111,7 +114,7 @@ def test_the_sentence_comes_before_the_table_and_stays_in_the_store(swept):
     folder, text, _ = swept
     assert text.index("too few runs to say") < text.index("means of 2 runs")
     (sweep,) = stored(folder, "sweep")
-    assert sweep.info.run_name == f"quick 2×2 {sweep.info.run_id[:8]}"
+    assert sweep.info.run_name == f"quick 2×2 {short(sweep.info.run_id)}"
     assert "too few runs to say" in sweep.data.tags["mlflow.note.content"]
     assert f"/#/experiments/{sweep.info.experiment_id}/runs/{sweep.info.run_id}" in text
     names = [run.info.run_name for run in stored(folder, "run")]
@@ -144,9 +147,16 @@ def until_a_result(process: subprocess.Popen[str]) -> list[str]:
     return lines
 
 
+def command_of(process: psutil.Process) -> str:
+    """Its command line; empty once it has ended."""
+    with suppress(psutil.NoSuchProcess):
+        return " ".join(process.cmdline())
+    return ""
+
+
 def is_beside(process: psutil.Process) -> bool:
     """Whether it is a recorder or the uploader."""
-    return any(name in " ".join(process.cmdline()) for name in ("ray::Recorder", "ray::Uploader"))
+    return any(name in command_of(process) for name in ("ray::Recorder", "ray::Uploader"))
 
 
 def listening(process: psutil.Process) -> set[str]:
@@ -162,6 +172,8 @@ def test_an_interrupted_sweep_goes_on_where_it_stopped(tmp_path):
     first = until_a_result(process)[-1]
     assert "preempt-evict seed=0 mixed 30 req/s" in first
     assert listening(psutil.Process(process.pid)) == {"127.0.0.1", "::ffff:127.0.0.1"}  # the loopback alone
+    started = " ".join(map(command_of, psutil.Process(process.pid).children(recursive=True)))
+    assert "ray/dashboard" in started and "monitor.py" not in started  # Ray's of its logs, and its autoscaler
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=600)
     assert process.returncode == 130, errors

@@ -7,27 +7,30 @@ Each run is saved in OUT/<id> (see RunResult.save). A process of its own, since 
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import sys
 import tempfile
 from pathlib import Path
 
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
-
-import ray_jobs.run  # noqa: F401 (registers the configuration's schema)
-from ray_jobs.engines import make_backend
-from ray_jobs.workload.trace import Trace
-
+gc.set_threshold(200_000, 20, 100)  # vLLM's core, a spawned process, reads this file, too
 CONF = Path(__file__).resolve().parents[2] / "conf"
 
 
 def job(overrides: list[str]):
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
+
+    import ray_jobs.run  # noqa: F401 (registers the configuration's schema)
+
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return OmegaConf.to_object(compose("config", ["engine=vllm_cpu", *overrides]))
 
 
 async def record(out: Path, engine: dict) -> None:
+    from ray_jobs.engines import make_backend
+    from ray_jobs.workload.trace import Trace
+
     with tempfile.TemporaryDirectory() as scratch:
         backend = make_backend(job(engine["overrides"]).engine, Path(scratch))
         environment = await backend.start()

@@ -8,6 +8,7 @@ import pytest
 from report_command import report
 from synthetic_store import log_sweep
 
+from tracking.store.address import short
 from tracking.store.config import TrackingConfig
 
 
@@ -25,6 +26,6 @@ def page(two_loads, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("page")
     done = report(f"tracking.uri={tracking.uri}", "sweep=two-loads", f"folder={folder}")
     assert done.returncode == 0, done.stderr
-    where = folder / f"two-loads-{sweep_id[:8]}"
+    where = folder / f"two-loads-{short(sweep_id)}"
     assert f"{where.as_uri()}/report.html" in done.stdout
     return where

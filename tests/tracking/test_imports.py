@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gc
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tracking.cli import CONF
 from tracking.imports import large_imports
 
 
@@ -39,3 +41,15 @@ def test_only_new_modules_are_frozen(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert (gc.get_freeze_count() == 0) == known
     assert len(brought_here.objects) == 1000
     del sys.modules["brought_here"]
+
+
+def test_bad_input_and_small_sweeps_wait_for_nothing_that_they_do_not_need() -> None:
+    """`scipy.stats` is for bootstraps (eight pairs), failed runs and rank correlations."""
+    code = (
+        "import sys, ray_jobs.run, ray_jobs.upload\n"
+        "assert not {'ray', 'mlflow', 'pandas', 'pyarrow', 'scipy'} & set(sys.modules)\n"
+        "import tracking.evidence.guardrails, tracking.evidence.pooled, tracking.evidence.surrogate\n"
+        "assert 'scipy.stats' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=CONF.parent, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

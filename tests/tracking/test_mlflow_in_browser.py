@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from urllib.request import urlopen
 import pytest
 from browser import PATIENCE_MS, chromium
 
-from tracking.store.address import page_of, table_of
+from tracking.store.address import page_of, short, table_of
 
 START_S = 120.0
 
@@ -35,7 +36,8 @@ def server(two_loads, tmp_path_factory):
         "--port",
         str(port),
     ]
-    process = subprocess.Popen([*command, "--workers", "1"], stdout=log, stderr=log)
+    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # eight processes, for no page
+    process = subprocess.Popen([*command, "--workers", "1"], env=environment, stdout=log, stderr=log)
     address, until = f"http://127.0.0.1:{port}", time.monotonic() + START_S
     try:
         while True:
@@ -64,7 +66,7 @@ def tab(server, page):
 def test_the_table_of_runs_names_the_sweep_and_its_numbers(tab, server, two_loads):
     tracking, sweep_id = two_loads
     tab.goto(table_of(server, "1"))
-    tab.get_by_text(f"two-loads {sweep_id[:8]}").first.wait_for()
+    tab.get_by_text(f"two-loads {short(sweep_id)}").first.wait_for()
     heads = " ".join(tab.locator(".ag-header-cell").all_inner_texts())
     for word in ("Description", "e2e_mean_s", "preemptions"):
         assert word in heads, heads

@@ -20,7 +20,7 @@ from functools import cached_property, lru_cache
 from typing import Literal
 
 import numpy as np
-from scipy import stats
+from scipy.special import ndtr, ndtri, stdtrit  # scipy.stats takes half a second to import
 
 from tracking.evidence.ranks import median_interval, signed_ranks
 
@@ -166,14 +166,16 @@ def confidence_interval(values: np.ndarray, seed: int = 0) -> Interval:
     if np.ptp(values) <= 1e-12 * max(1.0, abs(mean)):
         return Interval(mean, mean, mean)
     if n < MIN_BOOTSTRAP_PAIRS:
-        half = stats.t.ppf(1 - ALPHA / 2, n - 1) * stats.sem(values)
+        half = stdtrit(n - 1, 1 - ALPHA / 2) * values.std(ddof=1) / np.sqrt(n)
         return Interval(mean, mean - float(half), mean + float(half))
-    quantile = stats.t.ppf(1 - ALPHA / 2, n - 1) * np.sqrt(n / (n - 1))
-    bootstrap = stats.bootstrap(
-        (values,), np.mean, confidence_level=1 - 2 * stats.norm.sf(quantile), n_resamples=RESAMPLES,
+    from scipy.stats import bootstrap
+
+    quantile = stdtrit(n - 1, 1 - ALPHA / 2) * np.sqrt(n / (n - 1))
+    resampled = bootstrap(
+        (values,), np.mean, confidence_level=1 - 2 * ndtr(-quantile), n_resamples=RESAMPLES,
         method="BCa", rng=np.random.default_rng(seed),
     )  # fmt: skip
-    low, high = bootstrap.confidence_interval
+    low, high = resampled.confidence_interval
     return Interval(mean, float(low), float(high))
 
 
@@ -233,8 +235,8 @@ def detectable(scores: np.ndarray, margin: float, comparisons: int = 1) -> float
     if n < max(MIN_PAIRS, pairs_needed(comparisons)):
         return np.inf
     spread, level = float(np.std(scores, ddof=1)), ALPHA / comparisons
-    by_t = (stats.t.ppf(1 - level / 2, n - 1) + stats.t.ppf(POWER, n - 1)) / np.sqrt(n)
-    all_agree = stats.norm.ppf(POWER ** (1 / n)) if 4 / 2**n > level else 0.0
+    by_t = (stdtrit(n - 1, 1 - level / 2) + stdtrit(n - 1, POWER)) / np.sqrt(n)
+    all_agree = ndtri(POWER ** (1 / n)) if 4 / 2**n > level else 0.0
     return margin + spread * float(max(by_t, all_agree))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 
 import pandas as pd
-from scipy import stats
 
 from tracking.result import RunResult, token_times
 
@@ -57,4 +56,6 @@ def rank_correlation(costs: pd.DataFrame, predictor: str, cost: str) -> float:
     pair = costs[[predictor, cost]].dropna()
     if len(pair) < MIN_EVENTS or pair.nunique().min() < 2:
         return float("nan")
-    return float(stats.spearmanr(pair[predictor], pair[cost]).statistic)
+    from scipy.stats import spearmanr  # takes half a second to import
+
+    return float(spearmanr(pair[predictor], pair[cost]).statistic)

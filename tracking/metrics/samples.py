@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from scipy.special import stdtrit  # scipy.stats takes half a second to import
 
 from tracking.result import RunResult
 
@@ -60,6 +59,8 @@ def batch_half_width(values: np.ndarray, batches: int = BATCHES) -> float:
     values = np.asarray(values, float)
     if len(values) < MIN_BATCH * batches or not values.sum() > 0:
         return np.nan
+    from scipy.special import stdtrit  # what only computes metrics needs no scipy
+
     means = np.array([part.mean() for part in np.array_split(values, batches)])
     t = stdtrit(batches - 1, 0.975)
     return float(t * means.std(ddof=1) / np.sqrt(batches) / values.mean())

@@ -1,4 +1,4 @@
-"""One sweep over two engines: the driver in its own environment, SGLang's actor in SGLang's."""
+"""One sweep over two engines: the driver in its own environment, SGLang's actor in SGLang's: `make test-sglang`."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ ROOT = HERE.parents[2]
 PYTHON = ROOT / ".venv-sglang" / "bin" / "python"
 
 pytestmark = [
-    pytest.mark.e2e,
+    pytest.mark.both_engines,
     pytest.mark.skipif(
-        importlib.util.find_spec("mlflow") is None, reason="runs in the driver's environment: `make test`"
+        importlib.util.find_spec("mlflow") is None, reason="runs in the driver's environment, not in SGLang's"
     ),
     pytest.mark.skipif(not PYTHON.exists(), reason="no .venv-sglang: run `make env-sglang`"),
 ]

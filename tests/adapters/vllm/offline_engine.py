@@ -7,6 +7,7 @@ steered through a control file; false: vLLM's own, only watched) and `runs`. A r
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -44,6 +45,7 @@ def run_engine(part: dict[str, Any], control: Path) -> dict[str, Any]:
             "scheduler_cls": SCHEDULER,
             "additional_config": {"bidkv": {"control_file": str(control)}},
         }
+    gc.freeze()  # an engine that ends thaws what vLLM imported, and the next one looks through it five times
     llm = LLM(**arguments)
     scheduler = llm.llm_engine.engine_core.engine_core.scheduler
     victims: list[str] = []

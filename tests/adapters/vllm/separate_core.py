@@ -5,11 +5,13 @@ Generates without end until it is killed; prints the core's process id first.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
 from pathlib import Path
 
+gc.set_threshold(200_000, 20, 100)  # the core, a spawned process, reads this file, too
 os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "1"
 
 

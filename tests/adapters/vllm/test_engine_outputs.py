@@ -22,7 +22,7 @@ pytestmark = pytest.mark.engine
 
 STRATEGIES = create_default_registry().list_strategies()
 CACHING = [pytest.param(False, id="plain"), pytest.param(True, id="cache")]
-LOAD = make_load(18, shared_prefix=32, longest=120)
+LOAD = make_load(20, shared_prefix=32, longest=120)
 FORECASTS = {"peak-gate"}  # holds back so much that hardly anybody is preempted
 
 
@@ -39,7 +39,7 @@ def engines(
         "kv_cache_memory_bytes": 64 << 20,
         "max_model_len": 384,
         "block_size": 32,
-        "num_gpu_blocks_override": 13,
+        "num_gpu_blocks_override": 17,
         "max_num_seqs": 16,
         "max_num_batched_tokens": 512,
         "seed": 0,
