@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from ray_jobs.advise.config import RecommendConfig
-from tracking.cli import CONF, exit_on_bad_input, run_command
+from tracking.cli import CONF, exit_on_bad_input, interrupt_on_sigterm, run_command
 
 INTERRUPTED = 130
 
@@ -60,6 +60,7 @@ def recommend(config: RecommendConfig, console: Console) -> None:
 
 def cli() -> None:
     """The command: 0, 1 if a simulator's process dies, 2 on bad input, 130 if interrupted."""
+    interrupt_on_sigterm()
     try:
         run_command(main)
     except KeyboardInterrupt:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import signal
 import socket
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from ray._raylet import GcsClient
 from ray_jobs.drive.config import BenchConfig, ClusterConfig
 from ray_jobs.drive.place import check_fits, cluster_text, suitable_nodes
 from ray_jobs.engines.config import EngineConfig
+from tracking.cli import interrupt_on_sigterm
 
 LOCAL = {
     "worker_niceness": 0,  # what is measured does not stand behind what else runs
@@ -48,8 +48,7 @@ def connect(cluster: ClusterConfig) -> None:
             ValueError,
         ) as error:  # Ray's, each for another lack of a token
             raise ConnectionError(f"cluster.address={cluster.address!r}: {error}{_token_hint()}") from None
-    # Ray exits at once on SIGTERM, which `ray job stop` sends; as an interrupt it ends the sweep in order.
-    signal.signal(signal.SIGTERM, _interrupt)
+    interrupt_on_sigterm()  # Ray exits at once on it, and `ray job stop` sends it
 
 
 @contextmanager
@@ -66,13 +65,6 @@ def _without_monitors() -> Iterator[None]:
         parameter.RayParams = made
 
 
-def _interrupt(*_: object) -> None:
-    """Also where SIGINT is ignored, as in whatever a script starts in the background."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        raise KeyboardInterrupt
-    signal.raise_signal(signal.SIGINT)
-
-
 def _token_hint() -> str:
     """What Ray does not say: a cluster that wants a token does not answer a client without one."""
     if os.environ.get("RAY_AUTH_MODE") == "token":
@@ -81,7 +73,7 @@ def _token_hint() -> str:
 
 
 def _knock(address: str) -> None:
-    """Raises ConnectionError if nobody listens at `address`, or who does wants a token.
+    """Raises ConnectionError if nobody listens at `address`, or who does wants a token or is not Ray.
 
     "auto" is what Ray's RAY_ADDRESS says. Ray itself would ask a cluster that refuses it for twenty seconds.
     """
@@ -100,8 +92,8 @@ def _knock(address: str) -> None:
         GcsClient(address=address)
     except ray.exceptions.AuthenticationError:
         raise ConnectionError(f"the Ray cluster at {address} refuses a client without its token") from None
-    except Exception:  # whatever else is wrong, Ray tries longer and says it better
-        return
+    except ray.exceptions.RpcError as error:
+        raise ConnectionError(f"what listens at {address} does not answer as Ray does: {error}") from None
 
 
 def engines_that_fit(jobs: Sequence[BenchConfig]) -> int:

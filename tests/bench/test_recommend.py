@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import os
 import shlex
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
@@ -349,6 +351,23 @@ def test_the_command_answers_and_the_same_seed_answers_the_same(tmp_path):
     assert answers[0] == answers[1]
     assert answers[0]["confirmed"] is None or answers[0]["confirmed"]["pairs"] == 8
     assert answers[0]["highest_rate"]["traces"] == 2 and not answers[0]["device_measured"]
+
+
+def test_a_command_that_is_told_to_end_leaves_nothing(tmp_path):
+    command = [sys.executable, "-m", "ray_jobs.recommend", *TINY, *SMALL, "processes=1"]
+    process = subprocess.Popen(
+        ["sh", "-c", "trap '' INT; exec \"$@\"", "sh", *command],  # as a script starts it in the background
+        cwd=ROOT, env=os.environ | {"TMPDIR": str(tmp_path)}, text=True, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    until = time.monotonic() + 120
+    while not list(tmp_path.glob("bidkv-*/engine.log")) and time.monotonic() < until:
+        time.sleep(0.05)
+    workers = psutil.Process(process.pid).children(recursive=True)
+    process.terminate()
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130 and errors.splitlines()[-1] == "interrupted"
+    assert workers and not psutil.wait_procs(workers, timeout=20)[1]
+    assert not list(tmp_path.glob("bidkv-*"))
 
 
 def test_windows_of_a_frozen_trace_are_fresh_where_they_confirm(tmp_path):
