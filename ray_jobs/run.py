@@ -37,7 +37,7 @@ def main(config: DictConfig) -> BenchConfig | float | list[float] | None:
     settings = HydraConfig.get()
     if settings.mode == RunMode.MULTIRUN and settings.sweeper._target_ == BASIC_SWEEPER:
         return job  # ray_jobs.drive.callback.SweepCallback collects it
-    with large_imports():  # Ray and MLflow: not before there is something to run
+    with large_imports():  # Ray: not before there is something to run
         from ray_jobs.drive.launch import run_sweep
 
     seeds = job.objective_seeds or [job.seed]

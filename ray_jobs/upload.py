@@ -30,12 +30,13 @@ def main(config: DictConfig) -> None:
     """Exits with 1 if a store did not take all."""
     with exit_on_bad_input():
         settings: UploadConfig = OmegaConf.to_object(config)
-    with large_imports():
-        from tracking.store.upload import bring  # with MLflow
-
     spools = waiting_spools(settings.spool)
     if not spools:
         print(f"{settings.spool}: nothing waits")
+        return
+    with large_imports():  # MLflow: not before something waits
+        from tracking.store.upload import bring
+
     refused = False
     for spool in spools:
         before = len(spool.pending())

@@ -46,7 +46,7 @@ class SweepCallback(Callback):
             for line in found_lines(Path(config.hydra.sweep.dir), objectives(config.objective)):
                 self.console.print(line, highlight=False, markup=False, soft_wrap=True)
             return
-        with large_imports():  # Ray and MLflow: not before all is planned
+        with large_imports():  # Ray: not before every run is configured
             from ray_jobs.drive.launch import run_sweep
 
         try:

@@ -51,10 +51,14 @@ def bench(
 
 
 def bench_started(folder: Path, *overrides: str) -> subprocess.Popen[str]:
-    """The same, still running, in the background as a script starts it: SIGINT is ignored."""
-    command = bench_command(folder, *overrides)
-    command = ["sh", "-c", "trap '' INT; exec \"$@\"", "sh", *command]
+    """The same, still running, in the background."""
+    command = in_background(bench_command(folder, *overrides))
     return subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def in_background(command: list[str]) -> list[str]:
+    """The command as a script starts it in the background: SIGINT is ignored."""
+    return ["sh", "-c", "trap '' INT; exec \"$@\"", "sh", *command]
 
 
 def store_uri(folder: Path) -> str:

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
+from commands import in_background
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from rich.console import Console
@@ -355,10 +356,10 @@ def test_the_command_answers_and_the_same_seed_answers_the_same(tmp_path):
 
 def test_a_command_that_is_told_to_end_leaves_nothing(tmp_path):
     command = [sys.executable, "-m", "ray_jobs.recommend", *TINY, *SMALL, "processes=1"]
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
     process = subprocess.Popen(
-        ["sh", "-c", "trap '' INT; exec \"$@\"", "sh", *command],  # as a script starts it in the background
-        cwd=ROOT, env=os.environ | {"TMPDIR": str(tmp_path)}, text=True, stderr=subprocess.PIPE,
-    )  # fmt: skip
+        in_background(command), cwd=ROOT, env=environment, text=True, stderr=subprocess.PIPE
+    )
     until = time.monotonic() + 120
     while not list(tmp_path.glob("bidkv-*/engine.log")) and time.monotonic() < until:
         time.sleep(0.05)
