@@ -8,15 +8,20 @@ from bidkv.strategies.lcf_guard import GuardedLeastComputedFirst
 
 
 class BackfillDeep(Backfill):
-    """As `backfill`, with other defaults."""
+    """As `backfill`, with other defaults: who fits passes at once."""
 
     name = "backfill-deep"
     source = "backfill with a deep search"
 
     def __init__(
-        self, depth: int = 64, max_overtaken: int = 1000, headroom: float = 0.01, growth: float = 0.08
+        self,
+        depth: int = 64,
+        max_overtaken: int = 1000,
+        headroom: float = 0.01,
+        growth: float = 0.08,
+        alone_after: int = 0,
     ):
-        super().__init__(depth, max_overtaken, headroom, growth)
+        super().__init__(depth, max_overtaken, headroom, growth, alone_after)
 
 
 class BackfillDeepStrategy(Strategy):

@@ -14,8 +14,15 @@ class BackfillOracle(Backfill):
     name = "backfill_oracle"
     oracle = True
 
-    def __init__(self, depth: int = 4, max_overtaken: int = 40, headroom: float = 0.01, growth: float = 0.08):
-        super().__init__(depth, max_overtaken, headroom, growth)
+    def __init__(
+        self,
+        depth: int = 32,
+        max_overtaken: int = 40,
+        headroom: float = 0.01,
+        growth: float = 0.08,
+        alone_after: int = 32,
+    ):
+        super().__init__(depth, max_overtaken, headroom, growth, alone_after)
         self.lengths = TrueLengths()
 
 

@@ -37,6 +37,7 @@ class AdmissionPolicy(Policy):
     `resorts`: keys change while a request waits, and the queue is sorted again in every step.
     `backfill`: where the first in line does not fit, how many behind it are tried (0: none).
     `max_overtaken`: whoever was overtaken by so many later requests goes next, and nobody passes it.
+    `alone_after`: who passes joins a step in which a prompt is computed anyway, or waits for so many without.
     `headroom`: the share of the pool that an admission must leave free while anything runs.
     """
 
@@ -45,6 +46,7 @@ class AdmissionPolicy(Policy):
     resorts: bool = False
     backfill: int = 0
     max_overtaken: int | None = None
+    alone_after: int = 0
     headroom: float = 0.0
 
     @abstractmethod

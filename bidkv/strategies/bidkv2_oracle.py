@@ -14,9 +14,14 @@ class AuctionOracle(AuctionAdmission):
     oracle = True
 
     def __init__(
-        self, depth: int = 16, max_overtaken: int = 300, headroom: float = 0.01, growth: float = 0.08
+        self,
+        depth: int = 16,
+        max_overtaken: int = 300,
+        headroom: float = 0.01,
+        growth: float = 0.08,
+        alone_after: int = 0,
     ):
-        super().__init__(depth, max_overtaken, headroom, growth)
+        super().__init__(depth, max_overtaken, headroom, growth, alone_after)
         self.lengths = TrueLengths()
 
 

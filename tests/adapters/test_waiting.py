@@ -81,6 +81,23 @@ def test_only_so_many_behind_it_are_tried() -> None:
     assert asked == ["a", "b", "c"]
 
 
+def test_who_fits_passes_only_when_it_may() -> None:
+    asked: list[str] = []
+    may = [False]
+
+    def fits(name: str) -> bool:
+        asked.append(name)
+        return name == "b"
+
+    waiting = line({"a": 0, "b": 1}, fits=fits, backfill=4, may_pass=lambda: may[0])
+    for name in "ab":
+        waiting.join(name, 0.0, name)
+    assert waiting.first() == "a"
+    assert asked == ["a"]  # nobody else is looked at in vain
+    may[0] = True
+    assert waiting.first() == "b"
+
+
 @settings(max_examples=60)
 @given(st.integers(0, 10**6), st.integers(0, 6), st.booleans())
 def test_nobody_is_overtaken_more_often_than_allowed(seed: int, allowed: int, backfill: bool) -> None:

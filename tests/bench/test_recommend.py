@@ -264,7 +264,7 @@ def test_the_space_holds_every_combination_once_and_neighbours_differ_in_one():
     assert not any("max_num_batched_tokens" in point.label for point in whole.all())
 
 
-@pytest.mark.parametrize("strategy", ["stock", "backfill-16"])
+@pytest.mark.parametrize("strategy", ["stock", "backfill-4"])
 def test_the_command_is_one_that_vllm_understands(strategy):
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.utils.argparse_utils import FlexibleArgumentParser
@@ -282,7 +282,7 @@ def test_the_command_is_one_that_vllm_understands(strategy):
         assert words[:3] == ["python", "-m", "bidkv.adapters.vllm.serve"]
         own, flags = serve._parser().parse_known_args(words[3:])
         assert (own.strategy, own.model) == ("backfill", "meta-llama/Llama-3.1-8B")
-        assert own.bidkv_admission_params == {"depth": 16}
+        assert own.bidkv_admission_params == {"depth": 4, "alone_after": 0}
     parsed = AsyncEngineArgs.add_cli_args(FlexibleArgumentParser()).parse_args(flags)
     assert (parsed.watermark, parsed.max_num_seqs, parsed.num_gpu_blocks_override) == (0.02, 32, 600)
     assert parsed.enable_prefix_caching is False

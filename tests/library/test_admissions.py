@@ -141,6 +141,7 @@ def test_lengths_are_learned_where_everybody_declares_what_the_context_leaves() 
     ("name", "params", "message"),
     [
         ("backfill", {"depth": 0}, "backfill: depth must be >= 1, got 0"),
+        ("backfill", {"alone_after": -1}, "backfill: alone_after must be >= 0, got -1"),
         ("backfill", {"headroom": 1.0}, "backfill: headroom must be below 1, got 1.0"),
         ("boost", {"lengths": "guessed"}, "boost: lengths must be one of declared, learned, got 'guessed'"),
         ("boost", {"speed": 1}, "bad admission parameters {'speed': 1}"),

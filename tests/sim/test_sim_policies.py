@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -79,6 +80,34 @@ def test_backfill_passes_and_stops_where_it_should(tiny_parts, tmp_path, sim):
 
     assert overtaken(depth=16) > 6
     assert 0 < overtaken(depth=16, max_overtaken=3) <= 3
+
+
+def test_passers_add_no_step_with_a_prompt_but_after_a_while(tiny_parts, tmp_path, sim):
+    """Told from the outside: in a step whose new starters all passed somebody who waits, no prompt goes on and
+    none was computed in the steps before."""
+    parts, trace = variant(tiny_parts, blocks=60), random_trace(7, 80)
+    arrival = {r.request_id: r.arrival_s for r in trace.requests}
+
+    def alone(after: int) -> list[int]:
+        """Steps without a prompt before each step in which only passers start."""
+        given = {"headroom": 0.0, "growth": 0.0, "alone_after": after}
+        outcome = run(parts, trace, tmp_path, sim, strategy="backfill", admission_params=given)
+        first = {e["id"]: e["first_scheduled_t"] for e in outcome.events if e["type"] == "request"}
+        found, quiet = [], 0
+        for step in outcome.steps.itertuples():
+            if not step.prefill_tokens:
+                quiet += 1
+                continue
+            started = [name for name, t in first.items() if t == step.t]
+            waits = [name for name, t in first.items() if arrival[name] <= step.t < t]
+            oldest = min((arrival[name] for name in waits), default=math.inf)
+            if len(started) == step.prefill_reqs and all(arrival[name] > oldest for name in started):
+                found.append(quiet)
+            quiet = 0
+        return found
+
+    assert min(alone(0)) < 5
+    assert min(alone(5)) >= 5
 
 
 def test_a_policy_of_batches_is_told_what_a_whole_chunk_lacks(tiny_parts, tmp_path, sim, monkeypatch):

@@ -10,9 +10,6 @@ from bidkv.adapters.sglang.pool import KVPool
 from bidkv.adapters.shared.session import Session
 from bidkv.request import RequestState
 
-ALONE_AFTER = 64
-"""Decode steps in a row after which those who pass the first in line may make a prefill of their own."""
-
 
 class AdmissionRound:
     """Arranges a sorted queue as `WaitingLine` offers it, for an engine that takes all that fits at once.
@@ -23,8 +20,8 @@ class AdmissionRound:
     how many that came later were admitted before it.
 
     A prefill has a step of its own here, in which nobody decodes, and a short one takes hardly less than a
-    long one. So whoever passes the first in line joins a prefill that takes place anyway; only after
-    `ALONE_AFTER` steps without one (`decodes`, counted) it may start one.
+    long one. So whoever passes the first in line joins a prefill that takes place anyway, or starts one after
+    the policy's `alone_after` steps without (`decodes`, counted).
     """
 
     def __init__(
@@ -67,8 +64,8 @@ class AdmissionRound:
 
     def _may_stall(self) -> bool:
         """Whether a prefill that only passers are in stalls nobody, or not too often."""
-        scheduler = self._scheduler
-        return scheduler.chunked_req is not None or scheduler.is_mixed_chunk or self._decodes >= ALONE_AFTER
+        scheduler, alone_after = self._scheduler, self._session.strategy.admission.alone_after
+        return scheduler.chunked_req is not None or scheduler.is_mixed_chunk or self._decodes >= alone_after
 
     def _hold_from(self, queue: list[Any], index: int) -> list[Any]:
         """Everyone from the first on whom the policy does not let start; nobody may pass it unasked."""

@@ -29,8 +29,8 @@ class WaitingLine(Generic[Item]):
     """Smallest (key, arrival, name) first, behind those that were put in front, the last of them first.
 
     A heap with lazy deletion: joining and leaving cost O(log n), `resort` O(n). With `backfill`, a
-    first one that `fits` says no to may be passed by the first of that many behind it that fits. Who was
-    overtaken by `max_overtaken` others that joined later is the first, and is not passed.
+    first one that `fits` says no to may be passed, when `may_pass` says so, by the first of that many behind
+    it that fits. Who was overtaken by `max_overtaken` others that joined later is the first, and is not passed.
     """
 
     def __init__(
@@ -39,8 +39,9 @@ class WaitingLine(Generic[Item]):
         fits: Callable[[Item], bool] = lambda item: True,
         backfill: int = 0,
         max_overtaken: int | None = None,
+        may_pass: Callable[[], bool] = lambda: True,
     ):
-        self._key, self._fits = key, fits
+        self._key, self._fits, self._may_pass = key, fits, may_pass
         self._backfill, self._max_overtaken = backfill, max_overtaken
         self._front: deque[tuple[str, Item]] = deque()
         self._heap: list[Entry[Item]] = []
@@ -115,7 +116,7 @@ class WaitingLine(Generic[Item]):
         head = self._next()
         looked = [head]
         chosen = head
-        if self._backfill and not self._fits(head.item):
+        if self._backfill and not self._fits(head.item) and self._may_pass():
             for _ in range(min(self._backfill, len(self._live) - 1)):
                 looked.append(self._next())
                 if self._fits(looked[-1].item):

@@ -1,4 +1,4 @@
-"""Who may start: memory, the headroom a policy asks for, and the policy's own word."""
+"""Who may start, and when: memory, the headroom a policy asks for, and the policy's own word."""
 
 from __future__ import annotations
 
@@ -18,6 +18,19 @@ class Gate:
     ):
         self._scheduler, self._blocks, self._session = scheduler, blocks, session
         self._state_of = state_of
+        self._decodes = 0  # steps in a row in which no prompt was computed
+
+    def stepped(self, prompt_tokens: int) -> None:
+        """A step was scheduled that does something."""
+        self._decodes = 0 if prompt_tokens else self._decodes + 1
+
+    def may_pass(self) -> bool:
+        """Whether who passes the first in line adds no step with a prompt to this one, or not too soon."""
+        running = self._scheduler.running
+        if not running or self._decodes >= self._session.strategy.admission.alone_after:
+            return True
+        # Whoever starts or goes on in this step with more than its next token is among the running already.
+        return any(request.num_computed_tokens + 1 < request.num_tokens for request in reversed(running))
 
     def fits(self, request: Any) -> bool:
         """Whether vLLM would find room for all its tokens, and the policy would let it start."""

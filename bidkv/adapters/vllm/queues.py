@@ -16,8 +16,8 @@ class AdmissionQueue(RequestQueue):
     `policy.preempted_first` says no.
 
     `key` is asked once per insertion and must return a tuple of floats. Ties go to the earlier
-    arrival, then to the smaller id. `fits` says whom `policy.backfill` may let pass. A request that
-    vLLM only skipped goes back to its place.
+    arrival, then to the smaller id. `fits` and `may_pass` say whom `policy.backfill` lets pass, and when. A
+    request that vLLM only skipped goes back to its place.
     """
 
     def __init__(
@@ -26,6 +26,7 @@ class AdmissionQueue(RequestQueue):
         requests: Iterable[Request] = (),
         policy: AdmissionPolicy | None = None,
         fits: Callable[[Request], bool] = lambda request: True,
+        may_pass: Callable[[], bool] = lambda: True,
     ):
         self._preempted_first = policy is None or policy.preempted_first
         self._line: WaitingLine[Request] = WaitingLine(
@@ -33,6 +34,7 @@ class AdmissionQueue(RequestQueue):
             fits,
             policy.backfill if policy else 0,
             policy.max_overtaken if policy else None,
+            may_pass,
         )
         for request in reversed(list(requests)):
             self.prepend_request(request)

@@ -112,6 +112,7 @@ class BidKVSchedulerMixin:
         prompt_tokens = self._bidkv_observe(output, t, start)
         if output.num_scheduled_tokens:
             session.pace.began(output, t, prompt_tokens)
+            self._bidkv_gate.stepped(prompt_tokens)
         return output
 
     def update_from_output(
@@ -303,8 +304,9 @@ class BidKVSchedulerMixin:
         """Puts the waiting queue in the order the current settings ask for."""
         session, waiting = self._bidkv_session, list(self.waiting)
         if session.orders_waiting and session.strategy.admission.name != "fcfs":
+            gate, admission = self._bidkv_gate, session.strategy.admission
             self.waiting: RequestQueue = AdmissionQueue(
-                self._bidkv_admission_key, waiting, session.strategy.admission, self._bidkv_gate.fits
+                self._bidkv_admission_key, waiting, admission, gate.fits, gate.may_pass
             )
         elif not isinstance(self.waiting, FCFSRequestQueue):
             front = [r for r in waiting if r.status == RequestStatus.PREEMPTED]

@@ -155,9 +155,7 @@ def test_who_has_finished_but_is_still_in_the_batch_does_not_count_as_running(
 def test_passers_wait_for_the_prefill_of_another_or_for_many_decode_steps(
     driver: Any, hooked: Callable[..., Any]
 ) -> None:
-    from bidkv.adapters.sglang.admission import ALONE_AFTER
-
-    free = {"headroom": 0.0, "growth": 0.0}
+    free = {"headroom": 0.0, "growth": 0.0, "alone_after": 8}
     adapter = hooked(
         driver.scheduler, strategy="backfill", admission="backfill", victim="lcf-guard", admission_params=free
     )
@@ -174,12 +172,12 @@ def test_passers_wait_for_the_prefill_of_another_or_for_many_decode_steps(
     driver.scheduler.new_token_ratio = 0.5
     arrive(adapter, driver, [big, small])
     shown = []
-    for _ in range(ALONE_AFTER + 1):
+    for _ in range(9):
         shown.append(queue_order(driver))
         adapter.get_next_batch_to_run(lambda scheduler: None, driver.scheduler)  # gives back who was held
         driver.decode()
         launch(driver.batch)
-    assert shown == [[]] * ALONE_AFTER + [["small"]]
+    assert shown == [[]] * 8 + [["small"]]
 
 
 def test_a_failed_admission_ends_with_its_run(

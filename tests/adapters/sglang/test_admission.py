@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from bidkv.adapters.sglang.admission import ALONE_AFTER, AdmissionRound
+from bidkv.adapters.sglang.admission import AdmissionRound
 from bidkv.adapters.shared.settings import AdapterSettings
 from bidkv.request import PoolState, RequestState
 
@@ -26,7 +26,7 @@ def arranged(
     overtaken: dict[str, int] | None = None,
     admission: str = "backfill",
     clip: int = 4096,
-    decodes: int = ALONE_AFTER,
+    decodes: int = 1000,
     chunked: Any = None,
     mixed: bool = False,
     **params: Any,
@@ -85,9 +85,9 @@ def test_nobody_passes_one_who_was_overtaken_often() -> None:
 
 def test_passers_make_no_prefill_of_their_own_but_after_a_while() -> None:
     running, behind = [req("x", 100, 100)], [req("b", 400), req("c", 20), req("d", 30)]
-    arrange = lambda queue, **where: arranged(list(queue), running, 200, **FREE, **where)  # noqa: E731
-    assert arrange(behind, decodes=ALONE_AFTER - 1) == ("", "bcd")
-    assert arrange(behind, decodes=ALONE_AFTER) == ("cd", "b")
+    arrange = lambda queue, **where: arranged(list(queue), running, 200, alone_after=64, **FREE, **where)  # noqa: E731
+    assert arrange(behind, decodes=63) == ("", "bcd")
+    assert arrange(behind, decodes=64) == ("cd", "b")
     assert arrange([req("a", 50), *behind], decodes=0) == ("acd", "b")  # a prefills anyway
     # A prompt that is cut into chunks goes on anyway; chunks beside decodes stall nobody.
     assert arrange(behind, decodes=0, chunked=req("long", 900)) == ("cd", "b")
