@@ -1,6 +1,6 @@
 """The proof on the simulator: one sweep a workload, several at a time, each with a store of its own.
 
-    python scripts/proof.py FOLDER TRACES [--at-once 2] [--cores 1] [PART ...]
+    python scripts/proof.py FOLDER TRACES [--at-once 2] [--cores 1] [--strategies stock,backfill] [PART ...]
 
 TRACES holds azure2023_conv.csv and mooncake_conversation_trace.jsonl, the hold-out workloads. Strategies, seeds
 and rules are those of conf/experiment/proof_sim.yaml and proof_whole.yaml. A part that was interrupted goes on
@@ -43,6 +43,12 @@ def parts(traces: Path) -> dict[str, tuple[str, ...]]:
     }  # fmt: skip
 
 
+def with_strategies(overrides: tuple[str, ...], names: str | None) -> tuple[str, ...]:
+    """The part with these strategies instead of its own."""
+    others = tuple(word for word in overrides if not word.startswith("strategy="))
+    return (*others, f"strategy={names}") if names else overrides
+
+
 def run(name: str, overrides: tuple[str, ...], folder: Path, cores: int) -> int:
     """One sweep; its exit code."""
     place = folder / name
@@ -63,8 +69,12 @@ def main() -> None:
     parser.add_argument("part", nargs="*")
     parser.add_argument("--at-once", type=int, default=2)
     parser.add_argument("--cores", type=int, default=1, help="simulations at a time in each")
+    parser.add_argument("--strategies", help="instead of those of each part, separated by commas")
     given = parser.parse_args()
-    known = parts(given.traces.resolve())
+    known = {
+        name: with_strategies(overrides, given.strategies)
+        for name, overrides in parts(given.traces.resolve()).items()
+    }
     for name in given.part:
         if name not in known:
             parser.error(f"part={name!r}: must be one of {', '.join(known)}")

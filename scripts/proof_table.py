@@ -20,7 +20,7 @@ from matplotlib.ticker import FixedLocator
 from omegaconf import OmegaConf
 
 from tracking.cli import CONF
-from tracking.evidence.config import EvidencePlan
+from tracking.evidence.config import EvidencePlan, GuardrailRule
 from tracking.evidence.paired import Table, compare
 from tracking.plots.style import look, new_figure, plain_log, strategy_styles
 from tracking.store.reader import RunReader, StoredSweep
@@ -43,8 +43,11 @@ def read(folder: Path) -> StoredSweep:
 
 
 def ratio(table: Table, strategy: str, metric: str) -> float:
+    """Of the runs' values; of a p99 that single runs are too short for, that of all their requests."""
     row = table.find(metric, strategy)
-    return row.test.ratio.value if row and row.test.ratio else math.nan
+    pooled = next((check for check in table.guards(strategy) if check.metric == metric), None)
+    found = row.test.ratio if row else pooled and pooled.ratio
+    return found.value if found else math.nan
 
 
 def most_preempted(table: Table, strategy: str) -> float:
@@ -127,11 +130,12 @@ def main() -> None:
     given = parser.parse_args()
     sweep = read(given.folder)
     plan = OmegaConf.to_object(OmegaConf.merge(EvidencePlan, OmegaConf.load(CONF / "evidence/default.yaml")))
+    rules = [GuardrailRule(**rule) for rule in OmegaConf.load(CONF / "guardrails/default.yaml").rules]
     names = sorted({run.strategy for run in sweep.runs} - {given.baseline})
     pressured = [
         table
         for name in names
-        for table in compare(sweep, given.baseline, METRICS, strategies=[name], plan=plan)
+        for table in compare(sweep, given.baseline, METRICS, rules, [name], plan)
         if table.state != "no pressure" and not table.title.startswith(tuple(given.without))
     ]
     cells = {table.title for table in pressured}
