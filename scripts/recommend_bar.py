@@ -164,11 +164,14 @@ def tail(values) -> list[float]:
 
 
 def row_of(name: str, path: Path) -> dict | None:
-    """The regime's line of the table; None without a complete trace."""
-    records = [json.loads(line) for line in path.read_text().splitlines()]
-    records = [record for record in records if record["regime"] == name]
+    """The regime's line of the table; None without a complete trace. Of what was run twice, the latest."""
+    latest: dict[tuple, dict] = {}
+    for record in map(json.loads, path.read_text().splitlines()):
+        if record["regime"] == name:
+            latest[record["kind"], record.get("seed"), record.get("label")] = record
+    records = list(latest.values())
     traces = [r for r in records if r["kind"] == "trace" and r["runs"] == r["points"]]
-    search = next((r for r in reversed(records) if r["kind"] == "search"), None)
+    search = next((r for r in records if r["kind"] == "search"), None)
     if not traces or search is None:
         return None
     seeds = {trace["seed"] for trace in traces}
