@@ -15,10 +15,11 @@ class Backfill(AdmissionPolicy):
     """First come, first served; but memory that the first in line cannot use goes to one who can.
 
     Of the `depth` requests behind it the first that fits starts, in a step that computes a prompt anyway
-    or after `alone_after` steps without one: that keeps the tail of latency, since passers are fewer than
-    memory would allow, and saves steps that all who run wait for. Whoever was overtaken by `max_overtaken`
-    later ones is not passed again. Whoever starts must leave free `headroom` (a share of the pool) and
-    `growth` (a share of the tokens that the running ones are expected to add, learned from finished requests).
+    or after `alone_after` steps without one (no longer than `alone_after_s`): that keeps the tail of latency,
+    since passers are fewer than memory would allow, and saves steps that all who run wait for. Whoever was
+    overtaken by `max_overtaken` later ones is not passed again. Whoever starts must leave free `headroom` (a
+    share of the pool) and `growth` (a share of the tokens that the running ones are expected to add, learned
+    from finished requests).
     """
 
     name = "backfill"
@@ -31,13 +32,22 @@ class Backfill(AdmissionPolicy):
         headroom: float = 0.01,
         growth: float = 0.08,
         alone_after: int = 32,
+        alone_after_s: float = 0.4,
     ):
         check_at_least(self.name, 1, depth=depth, max_overtaken=max_overtaken)
-        check_at_least(self.name, 0, headroom=headroom, growth=growth, alone_after=alone_after)
+        check_at_least(
+            self.name,
+            0,
+            headroom=headroom,
+            growth=growth,
+            alone_after=alone_after,
+            alone_after_s=alone_after_s,
+        )
         if headroom >= 1:
             raise BidValidationError(f"{self.name}: headroom must be below 1, got {headroom}")
         self.backfill, self.max_overtaken = depth, max_overtaken
-        self.headroom, self.growth, self.alone_after = headroom, growth, alone_after
+        self.headroom, self.growth = headroom, growth
+        self.alone_after, self.alone_after_s = alone_after, alone_after_s
         self.lengths: Lengths = LearnedLengths()
 
     def key(self, request: RequestState, now: float = 0.0) -> tuple[float, ...]:

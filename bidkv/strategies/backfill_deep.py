@@ -20,8 +20,9 @@ class BackfillDeep(Backfill):
         headroom: float = 0.01,
         growth: float = 0.08,
         alone_after: int = 0,
+        alone_after_s: float = 0.4,
     ):
-        super().__init__(depth, max_overtaken, headroom, growth, alone_after)
+        super().__init__(depth, max_overtaken, headroom, growth, alone_after, alone_after_s)
 
 
 class BackfillDeepStrategy(Strategy):

@@ -21,8 +21,9 @@ class BackfillOracle(Backfill):
         headroom: float = 0.01,
         growth: float = 0.08,
         alone_after: int = 32,
+        alone_after_s: float = 0.4,
     ):
-        super().__init__(depth, max_overtaken, headroom, growth, alone_after)
+        super().__init__(depth, max_overtaken, headroom, growth, alone_after, alone_after_s)
         self.lengths = TrueLengths()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -37,7 +38,8 @@ class AdmissionPolicy(Policy):
     `resorts`: keys change while a request waits, and the queue is sorted again in every step.
     `backfill`: where the first in line does not fit, how many behind it are tried (0: none).
     `max_overtaken`: whoever was overtaken by so many later requests goes next, and nobody passes it.
-    `alone_after`: who passes joins a step in which a prompt is computed anyway, or waits for so many without.
+    `alone_after`: who passes joins a step in which a prompt is computed anyway, or waits for so many steps
+    without, and no longer than `alone_after_s` seconds.
     `headroom`: the share of the pool that an admission must leave free while anything runs.
     """
 
@@ -47,6 +49,7 @@ class AdmissionPolicy(Policy):
     backfill: int = 0
     max_overtaken: int | None = None
     alone_after: int = 0
+    alone_after_s: float = math.inf
     headroom: float = 0.0
 
     @abstractmethod
@@ -59,6 +62,10 @@ class AdmissionPolicy(Policy):
     def admits(self, request: RequestState, running: Sequence[RequestState], pool: PoolState) -> bool:
         """Whether the request may start now. Not asked when nothing runs, nor where it would not fit."""
         return True
+
+    def passes_alone(self, steps: int) -> bool:
+        """Whether who passes may start by itself, `steps` after the last step in which a prompt was computed."""
+        return steps >= self.alone_after or steps * self.pool.seconds_per_step >= self.alone_after_s
 
     @property
     def asks(self) -> bool:

@@ -35,8 +35,9 @@ class AuctionAdmission(Backfill):
         headroom: float = 0.01,
         growth: float = 0.08,
         alone_after: int = 0,
+        alone_after_s: float = 0.4,
     ):
-        super().__init__(depth, max_overtaken, headroom, growth, alone_after)
+        super().__init__(depth, max_overtaken, headroom, growth, alone_after, alone_after_s)
 
     def key(self, request: RequestState, now: float = 0.0) -> tuple[float, ...]:
         output = self.lengths.mean(request)

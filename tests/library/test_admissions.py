@@ -142,6 +142,7 @@ def test_lengths_are_learned_where_everybody_declares_what_the_context_leaves() 
     [
         ("backfill", {"depth": 0}, "backfill: depth must be >= 1, got 0"),
         ("backfill", {"alone_after": -1}, "backfill: alone_after must be >= 0, got -1"),
+        ("backfill", {"alone_after_s": -1.0}, "backfill: alone_after_s must be >= 0, got -1.0"),
         ("backfill", {"headroom": 1.0}, "backfill: headroom must be below 1, got 1.0"),
         ("boost", {"lengths": "guessed"}, "boost: lengths must be one of declared, learned, got 'guessed'"),
         ("boost", {"speed": 1}, "bad admission parameters {'speed': 1}"),
@@ -257,6 +258,19 @@ def test_backfill_leaves_room_for_what_the_running_ones_will_add() -> None:
     pool = replace(POOL, free_tokens=300, needed_tokens=200)
     assert policy.admits(waiting("a"), running, pool)
     assert not policy.admits(waiting("a"), running, replace(pool, needed_tokens=201))
+
+
+@pytest.mark.parametrize(
+    ("seconds_per_step", "alone_from"),
+    [(0.001, 32), (0.0125, 32), (0.02, 20), (0.1, 4), (1.0, 1)],
+)
+def test_passers_wait_for_steps_and_where_these_are_slow_for_seconds(
+    seconds_per_step: float, alone_from: int
+) -> None:
+    policy = admission("backfill", alone_after=32, alone_after_s=0.4)
+    policy.pool.seconds_per_step = seconds_per_step
+    assert [policy.passes_alone(steps) for steps in range(40)] == [steps >= alone_from for steps in range(40)]
+    assert admission("backfill", alone_after=0).passes_alone(0)
 
 
 def test_the_forecast_peak_counts_what_requests_share_once() -> None:

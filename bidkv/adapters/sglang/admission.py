@@ -21,7 +21,7 @@ class AdmissionRound:
 
     A prefill has a step of its own here, in which nobody decodes, and a short one takes hardly less than a
     long one. So whoever passes the first in line joins a prefill that takes place anyway, or starts one after
-    the policy's `alone_after` steps without (`decodes`, counted).
+    as many steps without (`decodes`, counted) as the policy's `passes_alone` asks for.
     """
 
     def __init__(
@@ -64,8 +64,9 @@ class AdmissionRound:
 
     def _may_stall(self) -> bool:
         """Whether a prefill that only passers are in stalls nobody, or not too often."""
-        scheduler, alone_after = self._scheduler, self._session.strategy.admission.alone_after
-        return scheduler.chunked_req is not None or scheduler.is_mixed_chunk or self._decodes >= alone_after
+        scheduler, admission = self._scheduler, self._session.strategy.admission
+        anyway = scheduler.chunked_req is not None or scheduler.is_mixed_chunk
+        return anyway or admission.passes_alone(self._decodes)
 
     def _hold_from(self, queue: list[Any], index: int) -> list[Any]:
         """Everyone from the first on whom the policy does not let start; nobody may pass it unasked."""

@@ -27,7 +27,7 @@ class Gate:
     def may_pass(self) -> bool:
         """Whether who passes the first in line adds no step with a prompt to this one, or not too soon."""
         running = self._scheduler.running
-        if not running or self._decodes >= self._session.strategy.admission.alone_after:
+        if not running or self._session.strategy.admission.passes_alone(self._decodes):
             return True
         # Whoever starts or goes on in this step with more than its next token is among the running already.
         return any(request.num_computed_tokens + 1 < request.num_tokens for request in reversed(running))

@@ -85,7 +85,8 @@ def test_nobody_passes_one_who_was_overtaken_often() -> None:
 
 def test_passers_make_no_prefill_of_their_own_but_after_a_while() -> None:
     running, behind = [req("x", 100, 100)], [req("b", 400), req("c", 20), req("d", 30)]
-    arrange = lambda queue, **where: arranged(list(queue), running, 200, alone_after=64, **FREE, **where)  # noqa: E731
+    rule = {"alone_after": 64, "alone_after_s": 1e9} | FREE
+    arrange = lambda queue, **where: arranged(list(queue), running, 200, **rule, **where)  # noqa: E731
     assert arrange(behind, decodes=63) == ("", "bcd")
     assert arrange(behind, decodes=64) == ("cd", "b")
     assert arrange([req("a", 50), *behind], decodes=0) == ("acd", "b")  # a prefills anyway
