@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from bidkv.errors import BidValidationError
 from bidkv.request import FinishedRequest, PoolState, RequestState
@@ -24,6 +25,7 @@ class Backfill(AdmissionPolicy):
 
     name = "backfill"
     source = "backfilling of batch queues (Lifka 1995; Mu'alem and Feitelson 2001), with room to grow"
+    lengths_class: ClassVar[type[Lengths]] = LearnedLengths
 
     def __init__(
         self,
@@ -48,7 +50,7 @@ class Backfill(AdmissionPolicy):
         self.backfill, self.max_overtaken = depth, max_overtaken
         self.headroom, self.growth = headroom, growth
         self.alone_after, self.alone_after_s = alone_after, alone_after_s
-        self.lengths: Lengths = LearnedLengths()
+        self.lengths = self.lengths_class()
 
     def key(self, request: RequestState, now: float = 0.0) -> tuple[float, ...]:
         return (request.arrival,)

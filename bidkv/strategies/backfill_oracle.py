@@ -13,18 +13,7 @@ class BackfillOracle(Backfill):
 
     name = "backfill_oracle"
     oracle = True
-
-    def __init__(
-        self,
-        depth: int = 32,
-        max_overtaken: int = 40,
-        headroom: float = 0.01,
-        growth: float = 0.08,
-        alone_after: int = 32,
-        alone_after_s: float = 0.4,
-    ):
-        super().__init__(depth, max_overtaken, headroom, growth, alone_after, alone_after_s)
-        self.lengths = TrueLengths()
+    lengths_class = TrueLengths
 
 
 class BackfillOracleStrategy(Strategy):

@@ -12,18 +12,7 @@ class AuctionOracle(AuctionAdmission):
 
     name = "bidkv2_oracle"
     oracle = True
-
-    def __init__(
-        self,
-        depth: int = 16,
-        max_overtaken: int = 300,
-        headroom: float = 0.01,
-        growth: float = 0.08,
-        alone_after: int = 0,
-        alone_after_s: float = 0.4,
-    ):
-        super().__init__(depth, max_overtaken, headroom, growth, alone_after, alone_after_s)
-        self.lengths = TrueLengths()
+    lengths_class = TrueLengths
 
 
 class BidKV2OracleStrategy(Strategy):
