@@ -17,14 +17,14 @@ class LowerBounds:
     def __init__(self, policy: str, share: float):
         if not 0 <= share < 1:
             raise BidValidationError(f"{policy}: share must be in [0, 1), got {share!r}")
-        self._lengths, self._share = LearnedLengths(), share
+        self.lengths, self._share = LearnedLengths(), share
 
     def of(self, request: RequestState) -> float:
-        known = self._lengths.knows(request)
-        return max(request.output_tokens, self._lengths.quantile(request, self._share) if known else 1)
+        known = self.lengths.knows(request)
+        return max(request.output_tokens, self.lengths.quantile(request, self._share) if known else 1)
 
     def observe(self, finished: FinishedRequest) -> None:
-        self._lengths.observe(finished)
+        self.lengths.observe(finished)
 
 
 class AMinAdmission(AdmissionPolicy):
@@ -36,6 +36,7 @@ class AMinAdmission(AdmissionPolicy):
 
     def __init__(self, share: float = 0.05):
         self.bounds = LowerBounds(self.name, share)
+        self.lengths = self.bounds.lengths
 
     def key(self, request: RequestState, now: float = 0.0) -> tuple[float, ...]:
         return (self.bounds.of(request), request.arrival)
@@ -52,6 +53,7 @@ class AMinVictim(ScoredVictim):
 
     def __init__(self, share: float = 0.05):
         self.bounds = LowerBounds(self.name, share)
+        self.lengths = self.bounds.lengths
 
     def score(self, request: RequestState, now: float) -> float:
         return -self.bounds.of(request)

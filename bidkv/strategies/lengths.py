@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from bisect import bisect_left, bisect_right, insort
-from collections import deque
-from itertools import accumulate
+from typing import Any
 
 from bidkv.errors import BidValidationError
 from bidkv.request import FinishedRequest, RequestState
+from bidkv.strategies.seen_lengths import SeenLengths
+
+PRIOR = 512
+"""Output tokens that are expected where nothing is known."""
 
 
 class Lengths(ABC):
@@ -27,10 +29,13 @@ class Lengths(ABC):
 
 
 class DeclaredLengths(Lengths):
-    """Believes `max_tokens`; 512 where nothing is declared."""
+    """Believes `max_tokens`; `prior` tokens where nothing is declared."""
+
+    def __init__(self, prior: int = PRIOR):
+        self.prior = prior
 
     def mean(self, request: RequestState) -> float:
-        return max(request.output_tokens + 1, request.max_tokens or 512)
+        return max(request.output_tokens + 1, request.max_tokens or self.prior)
 
 
 class TrueLengths(Lengths):
@@ -42,100 +47,93 @@ class TrueLengths(Lengths):
         return max(request.output_tokens + 1, request.true_output_tokens)
 
 
-class Sample:
-    """The latest `window` lengths of one kind of request, sorted and in the order they came."""
-
-    def __init__(self, window: int):
-        self.sorted: list[int] = []
-        self._order: deque[int] = deque()
-        self._window = window
-        self._sums: list[int] | None = None  # of the shortest n, made when asked for
-
-    def add(self, tokens: int) -> None:
-        insort(self.sorted, tokens)
-        self._order.append(tokens)
-        self._sums = None
-        if len(self._order) > self._window:
-            del self.sorted[bisect_left(self.sorted, self._order.popleft())]
-
-    def mean_above(self, tokens: int) -> float | None:
-        """Mean of the lengths above `tokens`; None if there are none."""
-        first = bisect_right(self.sorted, tokens)
-        count = len(self.sorted) - first
-        if not count:
-            return None
-        if self._sums is None:
-            self._sums = list(accumulate(self.sorted, initial=0))
-        return (self._sums[-1] - self._sums[first]) / count
-
-    def quantile_above(self, tokens: int, share: float) -> int | None:
-        """Of the lengths above `tokens`, the one that `share` of them stay below; None if there are none."""
-        first = bisect_right(self.sorted, tokens)
-        count = len(self.sorted) - first
-        return self.sorted[first + min(count - 1, int(share * count))] if count else None
-
-
 class LearnedLengths(Lengths):
-    """Conditional mean and quantiles given `max_tokens` and the prompt's power of two, learned online.
+    """Conditional mean and quantiles of what finished requests like this one had (see `SeenLengths`).
 
-    A kind seen fewer than `enough` times borrows from all requests with the same `max_tokens`, they
-    from all requests, since clients may each declare what their context leaves, and those from what is
-    declared. An output longer than all that were seen gets a quarter of the rest.
+    Until `enough` of them are known, `prior` more tokens are expected, whatever was generated so far, but
+    never more than was declared: a declaration is a bound, and where a client makes none an engine fills in
+    what the context leaves. An output longer than all that were seen gets a quarter of what it may still
+    have, or as much again if that is less (at least `prior`).
     """
 
-    def __init__(self, enough: int = 20, window: int = 512):
-        self.enough, self._window = enough, window
-        self._declared = DeclaredLengths()
-        self._samples: dict[tuple[int, ...], Sample] = {}
+    def __init__(self, enough: int = 20, window: int = 512, prior: int = PRIOR):
+        self.prior = prior
+        self._samples = SeenLengths(enough, window)
 
     def observe(self, finished: FinishedRequest) -> None:
-        for kind in self._kinds(finished):
-            if kind not in self._samples:
-                self._samples[kind] = Sample(self._window)
-            self._samples[kind].add(finished.output_tokens)
+        self._samples.add(finished.max_tokens, finished.prompt_tokens, finished.output_tokens)
 
     def mean(self, request: RequestState) -> float:
-        sample = self._sample(request)
-        found = None if sample is None else sample.mean_above(request.output_tokens)
-        return self._within_declared(request, sample, found)
+        # A step may ask for each request that runs: this is kept short.
+        output, declared = request.output_tokens, request.max_tokens
+        sample, like = self._samples.find(declared, request.prompt_tokens)
+        if sample is None:
+            return self._unknown(output, declared)
+        found = sample.mean_above(output)
+        if found is None:
+            return self._longer_than_all(output, declared)
+        return self._bounded(found, like, output, declared)
 
     def quantile(self, request: RequestState, share: float) -> float:
-        sample = self._sample(request)
-        found = None if sample is None else sample.quantile_above(request.output_tokens, share)
-        return self._within_declared(request, sample, found)
+        output, declared = request.output_tokens, request.max_tokens
+        sample, like = self._samples.find(declared, request.prompt_tokens)
+        if sample is None:
+            return self._unknown(output, declared)
+        found = sample.quantile_above(output, share)
+        if found is None:
+            return self._longer_than_all(output, declared)
+        return self._bounded(found, like, output, declared)
 
     def knows(self, request: RequestState) -> bool:
         """Whether enough requests like this one have finished."""
-        return self._sample(request) is not None
+        return self._samples.find(request.max_tokens, request.prompt_tokens)[0] is not None
 
-    def _sample(self, request: RequestState) -> Sample | None:
-        for kind in self._kinds(request):
-            sample = self._samples.get(kind)
-            if sample is not None and len(sample.sorted) >= self.enough:
-                return sample
-        return None
+    def adopt(self, other: LearnedLengths) -> None:
+        """Starts from what `other` has seen, as when a strategy takes over from another."""
+        self._samples = other._samples.copy(self._samples.enough)
 
-    def _within_declared(self, request: RequestState, sample: Sample | None, found: float | None) -> float:
-        declared = self._declared.mean(request)
-        if sample is None:
-            return declared
-        if found is None:
-            return request.output_tokens + max(1.0, (declared - request.output_tokens) / 4)
-        return min(found, declared)
+    def _unknown(self, output: int, declared: int) -> float:
+        expected = output + self.prior
+        return max(output + 1, min(expected, declared)) if declared > 0 else expected
 
-    @staticmethod
-    def _kinds(request: RequestState | FinishedRequest) -> tuple[tuple[int, ...], ...]:
-        return (request.max_tokens, request.prompt_tokens.bit_length()), (request.max_tokens,), ()
+    def _longer_than_all(self, output: int, declared: int) -> float:
+        again = max(self.prior, output)
+        return output + max(1.0, min(again, (declared - output) / 4)) if declared > 0 else output + again
 
-
-KINDS: dict[str, type[Lengths]] = {"declared": DeclaredLengths, "learned": LearnedLengths}
+    def _bounded(self, found: float, like: bool, output: int, declared: int) -> float:
+        if not like and found < output + self.prior:
+            found = output + self.prior  # who declared less could not show more
+        if 0 < declared < found:
+            return max(output + 1, declared)
+        return found
 
 
-def make_lengths(policy: str, kind: str) -> Lengths:
-    """The estimator of that name, for `policy`; raises `BidValidationError` on another name."""
+def learned_by(*policies: Any) -> LearnedLengths | None:
+    """What the first of these policies that learns lengths has learned, in its attribute `lengths`."""
+    learned = (getattr(policy, "lengths", None) for policy in policies)
+    return next((lengths for lengths in learned if isinstance(lengths, LearnedLengths)), None)
+
+
+def teach(learned: LearnedLengths, *policies: Any) -> None:
+    """Gives what was learned to those of these policies that learn lengths, each its own copy."""
+    for policy in policies:
+        own = learned_by(policy)
+        if own is not None:
+            own.adopt(learned)
+
+
+KINDS: dict[str, type[DeclaredLengths] | type[LearnedLengths]] = {
+    "declared": DeclaredLengths,
+    "learned": LearnedLengths,
+}
+
+
+def make_lengths(policy: str, kind: str, prior: int = PRIOR) -> Lengths:
+    """The estimator of that name, for `policy`; raises `BidValidationError` on another name or a prior below 1."""
     if kind not in KINDS:
         raise BidValidationError(f"{policy}: lengths must be one of {', '.join(KINDS)}, got {kind!r}")
-    return KINDS[kind]()
+    check_at_least(policy, 1, prior=prior)
+    return KINDS[kind](prior=prior)
 
 
 def check_at_least(policy: str, minimum: float, **values: float) -> None:
