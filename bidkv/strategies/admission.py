@@ -31,6 +31,7 @@ class PriorityAdmission(AdmissionPolicy):
 
     name = "priority"
     source = "vLLM's priority scheduling"
+    preempted_first = False  # else an unimportant one that was preempted goes before an important one
 
     def key(self, request: RequestState, now: float = 0.0) -> tuple[float, ...]:
         return (request.priority, request.arrival)

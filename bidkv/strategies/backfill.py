@@ -8,8 +8,9 @@ from typing import ClassVar
 from bidkv.errors import BidValidationError
 from bidkv.request import FinishedRequest, PoolState, RequestState
 from bidkv.strategies.base import AdmissionPolicy, Strategy
+from bidkv.strategies.growth import Growth
 from bidkv.strategies.lcf_guard import GuardedLeastComputedFirst
-from bidkv.strategies.lengths import LearnedLengths, Lengths, check_at_least
+from bidkv.strategies.lengths import PRIOR, LearnedLengths, Lengths, check_at_least
 
 
 class Backfill(AdmissionPolicy):
@@ -35,8 +36,11 @@ class Backfill(AdmissionPolicy):
         growth: float = 0.08,
         alone_after: int = 32,
         alone_after_s: float = 0.4,
+        reclaims: bool = True,
+        patience: float = 0.25,
+        prior: int = PRIOR,
     ):
-        check_at_least(self.name, 1, depth=depth, max_overtaken=max_overtaken)
+        check_at_least(self.name, 1, depth=depth, max_overtaken=max_overtaken, prior=prior)
         check_at_least(
             self.name,
             0,
@@ -44,22 +48,31 @@ class Backfill(AdmissionPolicy):
             growth=growth,
             alone_after=alone_after,
             alone_after_s=alone_after_s,
+            patience=patience,
         )
+        if not isinstance(reclaims, bool):
+            raise BidValidationError(f"{self.name}: reclaims must be true or false, got {reclaims!r}")
         if headroom >= 1:
             raise BidValidationError(f"{self.name}: headroom must be below 1, got {headroom}")
         self.backfill, self.max_overtaken = depth, max_overtaken
         self.headroom, self.growth = headroom, growth
         self.alone_after, self.alone_after_s = alone_after, alone_after_s
-        self.lengths = self.lengths_class()
+        self.reclaims, self.patience = reclaims, patience
+        self.lengths = self._make_lengths(prior)
+        self._growth = Growth(self.lengths)
+
+    def _make_lengths(self, prior: int) -> Lengths:
+        return LearnedLengths(prior=prior) if self.lengths_class is LearnedLengths else self.lengths_class()
 
     def key(self, request: RequestState, now: float = 0.0) -> tuple[float, ...]:
         return (request.arrival,)
 
     def admits(self, request: RequestState, running: Sequence[RequestState], pool: PoolState) -> bool:
         left = pool.free_tokens - pool.needed_tokens
-        return left >= self.growth * sum(self.lengths.mean(other) - other.output_tokens for other in running)
+        return left >= self.growth * self._growth.of(running)
 
     def observe(self, finished: FinishedRequest) -> None:
+        self._growth.forget(finished.request_id)
         self.lengths.observe(finished)
 
 

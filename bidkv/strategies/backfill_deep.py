@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 from bidkv.strategies.backfill import Backfill
 from bidkv.strategies.base import Strategy
 from bidkv.strategies.lcf_guard import GuardedLeastComputedFirst
+from bidkv.strategies.lengths import PRIOR
 
 
 class BackfillDeep(Backfill):
@@ -21,8 +24,13 @@ class BackfillDeep(Backfill):
         growth: float = 0.08,
         alone_after: int = 0,
         alone_after_s: float = 0.4,
+        reclaims: bool = False,
+        patience: float = math.inf,
+        prior: int = PRIOR,
     ):
-        super().__init__(depth, max_overtaken, headroom, growth, alone_after, alone_after_s)
+        super().__init__(
+            depth, max_overtaken, headroom, growth, alone_after, alone_after_s, reclaims, patience, prior
+        )
 
 
 class BackfillDeepStrategy(Strategy):

@@ -41,6 +41,8 @@ class AdmissionPolicy(Policy):
     `alone_after`: who passes joins a step in which a prompt is computed anyway, or waits for so many steps
     without, and no longer than `alone_after_s` seconds.
     `headroom`: the share of the pool that an admission must leave free while anything runs.
+    `reclaims`: those that passed the first in line give their memory back as soon as that lets it start.
+    `patience`: a first in line that fits is held back no longer than this share of the time it had to wait until then.
     """
 
     source: ClassVar[str] = "this project"
@@ -51,6 +53,8 @@ class AdmissionPolicy(Policy):
     alone_after: int = 0
     alone_after_s: float = math.inf
     headroom: float = 0.0
+    reclaims: bool = False
+    patience: float = math.inf
 
     @abstractmethod
     def key(self, request: RequestState, now: float = 0.0) -> tuple[float, ...]:

@@ -7,12 +7,13 @@ giving them up is expected to cost, and U = r / delta decides as before.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from bidkv.request import FinishedRequest, RequestState
 from bidkv.strategies.backfill import Backfill
 from bidkv.strategies.base import ScoredVictim, Strategy
-from bidkv.strategies.lengths import check_at_least
+from bidkv.strategies.lengths import PRIOR, check_at_least
 from bidkv.strategies.residual_cost import KeptShare
 from bidkv.utility import EPSILON
 
@@ -36,8 +37,13 @@ class AuctionAdmission(Backfill):
         growth: float = 0.08,
         alone_after: int = 0,
         alone_after_s: float = 0.4,
+        reclaims: bool = False,
+        patience: float = math.inf,
+        prior: int = PRIOR,
     ):
-        super().__init__(depth, max_overtaken, headroom, growth, alone_after, alone_after_s)
+        super().__init__(
+            depth, max_overtaken, headroom, growth, alone_after, alone_after_s, reclaims, patience, prior
+        )
 
     def key(self, request: RequestState, now: float = 0.0) -> tuple[float, ...]:
         output = self.lengths.mean(request)

@@ -66,7 +66,7 @@ def test_every_series_is_there_from_the_start(tmp_path: Path) -> None:
         assert any(key.startswith(name) and 'model_name="tiny"' in key for key in scrape(tmp_path)), (
             metric.name
         )
-    assert [value(tmp_path, "bidkv_preemptions_total", source=source) for source in SOURCES] == [0, 0, 0, 0]
+    assert [value(tmp_path, "bidkv_preemptions_total", source=source) for source in SOURCES] == [0] * 5
     info = value(tmp_path, "bidkv_strategy_info", strategy="lcf-guard", admission="fcfs", victim="lcf-guard")
     assert info == 1 and any('params="{\\"max_preemptions\\": 2}"' in key for key in scrape(tmp_path))
 

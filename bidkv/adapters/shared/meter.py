@@ -20,7 +20,7 @@ from bidkv.adapters.shared.settings import AdapterSettings
 if TYPE_CHECKING:
     from bidkv.strategies.base import Strategy
 
-SOURCES = ("strategy", "engine", "kill_switch", "external")
+SOURCES = ("strategy", "engine", "kill_switch", "external", "reclaim")
 """Who chose a victim: the strategy, the engine in its place, the engine by the kill switch, somebody outside."""
 
 INF = float("inf")

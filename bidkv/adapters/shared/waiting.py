@@ -2,142 +2,156 @@
 
 from __future__ import annotations
 
-from collections import deque
+from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from heapq import heapify, heappop, heappush
-from itertools import chain
 from typing import Any, Generic, TypeVar
+
+from bidkv.adapters.shared.tickets import Ticket, Tickets
 
 Item = TypeVar("Item")
 Key = tuple[float, ...]
 
 
-@dataclass(slots=True, eq=False)
-class Entry(Generic[Item]):
-    """One who waits. `order` is (key, arrival, name); names are unique."""
+@dataclass(frozen=True)
+class LineRules:
+    """What of an admission policy a line obeys (see `AdmissionPolicy`)."""
 
-    order: tuple[Key, float, str]
-    item: Item
-    ahead: int  # the line's departures at which nobody who came later has overtaken this one
-
-    def __lt__(self, other: Entry[Any]) -> bool:
-        return self.order < other.order
+    preempted_first: bool = True
+    backfill: int = 0
+    max_overtaken: int | None = None
 
 
 class WaitingLine(Generic[Item]):
-    """Smallest (key, arrival, name) first, behind those that were put in front, the last of them first.
+    """A sorted view of tickets. Smallest (key, arrival, number) first, behind those that were preempted.
 
-    A heap with lazy deletion: joining and leaving cost O(log n), `resort` O(n). With `backfill`, a
-    first one that `fits` says no to may be passed, when `may_pass` says so, by the first of that many behind
-    it that fits. Who was overtaken by `max_overtaken` others that joined later is the first, and is not passed.
+    With `backfill`, a first one that `fits` says no to may be passed, when `may_pass` says so, by the first of that
+    many behind it of which `may_go_ahead` is true. Who was overtaken by `max_overtaken` others that joined later is
+    next, and nobody passes it but who stands in front. `ready` is false of one that the engine will skip: it is
+    shown to the engine as it comes. `runs` says whether one that was taken started; else the engine puts it back.
     """
 
     def __init__(
         self,
+        tickets: Tickets[Item],
         key: Callable[[Item], Key],
+        rules: LineRules = LineRules(),
+        *,
         fits: Callable[[Item], bool] = lambda item: True,
-        backfill: int = 0,
-        max_overtaken: int | None = None,
+        may_go_ahead: Callable[[Ticket[Item], Ticket[Item]], bool] | None = None,
         may_pass: Callable[[], bool] = lambda: True,
+        ready: Callable[[Item], bool] = lambda item: True,
+        runs: Callable[[Item], bool] = lambda item: True,
     ):
-        self._key, self._fits, self._may_pass = key, fits, may_pass
-        self._backfill, self._max_overtaken = backfill, max_overtaken
-        self._front: deque[tuple[str, Item]] = deque()
-        self._heap: list[Entry[Item]] = []
-        self._live: dict[str, Entry[Item]] = {}
-        self._joined: deque[Entry[Item]] = deque()
-        self._departures = 0
-        self._offered: str | None = None
+        self._tickets, self._key, self._rules = tickets, key, rules
+        self._fits, self._may_pass, self._ready, self._runs = fits, may_pass, ready, runs
+        self._may_go_ahead = may_go_ahead or (lambda ticket, first: fits(ticket.item))
+        self._order: list[tuple[Any, ...]] = []  # (…, number, ticket)
+        self._places: dict[str, tuple[Any, ...]] = {}
+        self._overdue: list[tuple[int, Ticket[Item]]] = []  # of those who stand here
+        self._offered: Ticket[Item] | None = None
+        self._taken: Ticket[Item] | None = None
+        self.passed: Ticket[Item] | None = None  # the first one, when another was offered in its place
+        tickets.limit, tickets.reached = rules.max_overtaken, self._reached
 
-    def join(self, name: str, arrival: float, item: Item) -> None:
-        order = (self._key(item), arrival, name)
-        entry = Entry(order, item, self._departures + len(self._live))
-        self._live[name] = entry
-        self._joined.append(entry)
-        heappush(self._heap, entry)
-        self._offered = None
-
-    def join_in_front(self, name: str, item: Item) -> None:
-        self._front.appendleft((name, item))
+    def enter(self, ticket: Ticket[Item]) -> None:
+        """One who has a ticket takes its place, the first time or again."""
+        if ticket.name in self._places:
+            return
+        if self._taken is ticket:
+            self._taken = None
+        place = self._place_of(ticket)
+        self._places[ticket.name] = place
+        if self._order and place < self._order[-1]:
+            insort(self._order, place)
+        else:
+            self._order.append(place)
+        limit = self._rules.max_overtaken
+        if limit is not None and ticket.overtaken >= limit:
+            insort(self._overdue, (ticket.number, ticket))
         self._offered = None
 
     def first(self) -> Item:
-        """Who is to go next; raises IndexError if nobody waits."""
-        if self._front:
-            return self._front[0][1]
-        chosen = self._choose()
-        self._offered = chosen.order[2]
-        return chosen.item
+        """Who is to go next; raises IndexError if nobody stands here."""
+        self.settle()
+        self._offered = self._choose()
+        return self._offered.item
+
+    def head(self) -> Ticket[Item] | None:
+        """Who is first by the rules, whether it fits or not."""
+        return self._pool()[0][-1] if self._order else None
 
     def take(self) -> Item:
         """Removes whom `first` returned last, or would return."""
-        if self._front:
-            return self._front.popleft()[1]
-        if self._offered not in self._live:
+        if self._offered is None or self._offered.name not in self._places:
             self.first()
-        name, self._offered = self._offered, None
-        item = self._live[name].item
-        self._leave(name)
-        return item
+        ticket, self._offered = self._offered, None
+        self._remove(ticket.name)
+        self._taken = ticket
+        return ticket.item
+
+    def settle(self) -> None:
+        """Counts the start of whom the engine took last, unless it was only skipped."""
+        taken, self._taken = self._taken, None
+        if taken is not None and self._runs(taken.item):
+            self._tickets.started(taken.name)
 
     def leave(self, names: Iterable[str]) -> None:
-        """Removes those of these who wait."""
-        gone = set(names)
-        if any(name in gone for name, _ in self._front):
-            self._front = deque(pair for pair in self._front if pair[0] not in gone)
-        for name in gone & self._live.keys():
-            self._leave(name)
+        """Removes those of these who stand here."""
+        for name in names:
+            if name in self._places:
+                self._remove(name)
 
     def resort(self) -> None:
         """Asks for every key again."""
-        self._heap = list(self._live.values())
-        for entry in self._heap:
-            entry.order = (self._key(entry.item), *entry.order[1:])
-        heapify(self._heap)
+        tickets = [place[-1] for place in self._order]
+        self._order = sorted(map(self._place_of, tickets))
+        self._places = {place[-1].name: place for place in self._order}
+        self._offered = None
 
     def __contains__(self, name: str) -> bool:
-        return name in self._live or any(name == other for other, _ in self._front)
+        return name in self._places
 
     def __len__(self) -> int:
-        return len(self._front) + len(self._live)
+        return len(self._order)
 
     def __iter__(self) -> Iterator[Item]:
-        return chain((item for _, item in self._front), (e.item for e in sorted(self._live.values())))
+        return iter([place[-1].item for place in self._order])
 
-    def _leave(self, name: str) -> None:
-        del self._live[name]
-        self._departures += 1
+    def _place_of(self, ticket: Ticket[Item]) -> tuple[Any, ...]:
+        if ticket.number < 0 and self._rules.preempted_first:
+            return (0, ticket.number, ticket)
+        return (1, *self._key(ticket.item), ticket.arrival, ticket.number, ticket)
 
-    def _choose(self) -> Entry[Item]:
-        overdue = self._overdue()
-        if overdue is not None:
-            return overdue
-        head = self._next()
-        looked = [head]
-        chosen = head
-        if self._backfill and not self._fits(head.item) and self._may_pass():
-            for _ in range(min(self._backfill, len(self._live) - 1)):
-                looked.append(self._next())
-                if self._fits(looked[-1].item):
-                    chosen = looked[-1]
-                    break
-        for entry in looked:
-            heappush(self._heap, entry)
-        return chosen
+    def _remove(self, name: str) -> None:
+        place = self._places.pop(name)
+        index = 0 if self._order[0] is place else bisect_left(self._order, place)
+        ticket = self._order.pop(index)[-1]
+        if self._overdue:
+            self._overdue = [entry for entry in self._overdue if entry[1] is not ticket]
+        if self._offered is ticket:
+            self._offered = None
 
-    def _next(self) -> Entry[Item]:
-        """Takes the smallest living entry off the heap."""
-        while True:
-            entry = heappop(self._heap)
-            if self._live.get(entry.order[2]) is entry:
-                return entry
+    def _reached(self, ticket: Ticket[Item]) -> None:
+        if ticket.name in self._places:
+            insort(self._overdue, (ticket.number, ticket))
 
-    def _overdue(self) -> Entry[Item] | None:
-        """Who was overtaken often enough. The one that waits longest was overtaken most: look at it alone."""
-        if self._max_overtaken is None:
-            return None
-        while self._live.get(self._joined[0].order[2]) is not self._joined[0]:
-            self._joined.popleft()
-        oldest = self._joined[0]
-        return oldest if self._departures - oldest.ahead >= self._max_overtaken else None
+    def _pool(self) -> list[tuple[Any, ...]]:
+        """Who may be next: the first and those that may pass it, or who was overtaken too often and who is in front."""
+        window = self._order[: 1 + self._rules.backfill]
+        if not self._overdue:
+            return window
+        number, ticket = self._overdue[0]
+        return [place for place in window if place[-1].number < number] + [self._places[ticket.name]]
+
+    def _choose(self) -> Ticket[Item]:
+        pool = self._pool()
+        head = pool[0][-1]
+        self.passed = None
+        if not self._ready(head.item) or self._fits(head.item) or len(pool) == 1 or not self._may_pass():
+            return head
+        for place in pool[1:]:
+            if self._may_go_ahead(place[-1], head):
+                self.passed = head
+                return place[-1]
+        return head

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from bidkv.adapters.vllm.demand import Demand
 from bidkv.adapters.vllm.sharing import SharedBlocks
 
 
@@ -13,12 +14,12 @@ class KVBlocks:
 
     SCAN_BLOCKS = 256  # a pool larger than this is scanned for what is cached only every few steps
 
-    def __init__(self, manager: Any, kv_cache_config: Any):
+    def __init__(self, manager: Any, demand: Demand):
         self._manager = manager
+        self.needed = demand.exact
         self._pool = manager.block_pool
         self._groups = manager.coordinator.single_type_managers
-        self._group_block_sizes = [g.kv_cache_spec.block_size for g in kv_cache_config.kv_cache_groups]
-        self.block_size: int = min(self._group_block_sizes, default=1)
+        self.block_size: int = tokens_per_block(self._groups)
         self.prefix_caching: bool = bool(manager.enable_caching)
         self.total: int = self._pool.num_gpu_blocks
         self.usable: int = self._pool.num_gpu_blocks - 1  # one is vLLM's null block
@@ -42,14 +43,13 @@ class KVBlocks:
 
     def held_by(self, request_ids: Sequence[str]) -> tuple[list[int], list[int]]:
         """The same of several requests: all totals, and all private counts."""
-        if self.shared is None and self.prefix_caching:
+        if self.shared is None and (self.prefix_caching or len(self._groups) > 1):
             counts = [self._count(request_id) for request_id in request_ids]
             return [total for total, _ in counts], [private for _, private in counts]
         totals = [0] * len(request_ids)
         for group in self._groups:  # not get_blocks(): it costs ten times as much
             tables = group.req_to_blocks
-            held = [len(tables.get(request_id, ())) for request_id in request_ids]
-            totals = held if len(self._groups) == 1 else [a + b for a, b in zip(totals, held, strict=True)]
+            totals = [len(tables.get(request_id, ())) for request_id in request_ids]
         if self.shared is None or not self.shared.counts:
             return totals, totals
         shared = self.shared.counts.get
@@ -62,27 +62,6 @@ class KVBlocks:
             total += len(blocks) - sum([block.is_null for block in blocks])
             private += sum([block.ref_cnt == 1 and not block.is_null for block in blocks])
         return total, private
-
-    def needed(self, request: Any) -> int:
-        """Free blocks that a waiting request would take to hold all its tokens, after its cache hits."""
-        count = sum([-(-request.num_tokens // size) for size in self._group_block_sizes])
-        if not self.prefix_caching or count <= self.free() or request.skip_reading_prefix_cache:
-            return count  # hits make it less, and it fits as it is
-        hits = self._manager.coordinator.find_longest_cache_hit(request.block_hashes, request.num_tokens - 1)[
-            0
-        ]
-        return count - sum([block.ref_cnt > 0 for group in hits for block in group])
-
-    def shortfall(self, request: Any, new_tokens: int) -> int:
-        """Blocks that are not free and that a running request lacks for `new_tokens` more; at least one."""
-        tokens = request.num_computed_tokens + new_tokens
-        lacking = sum(
-            [
-                -(-tokens // size) - len(group.req_to_blocks.get(request.request_id, ()))
-                for group, size in zip(self._groups, self._group_block_sizes, strict=True)
-            ]
-        )
-        return max(1, lacking - self.free())
 
     def cached_free(self) -> int | None:
         """Free blocks whose content can still be hit; None on steps where a large pool is not scanned."""
@@ -104,10 +83,26 @@ class KVBlocks:
             return 0
         stale = {
             block.block_id
-            for group, size in zip(self._groups, self._group_block_sizes, strict=True)
-            for block in group.req_to_blocks.get(request_id, ())[computed_tokens // size :]
+            for group in self._groups
+            for block in group.req_to_blocks.get(request_id, ())[computed_tokens // group.block_size :]
             if not block.is_null and block.ref_cnt == 1 and block.block_hash is not None
         }
         if stale:
             self._manager.evict_blocks(stale)
         return len(stale)
+
+
+def tokens_per_block(groups: Sequence[Any]) -> int:
+    """Tokens by which a request grows until it takes one more block, all groups together.
+
+    Groups that keep every token (full attention) count; those that let go of old ones (sliding windows, state space
+    models) take no more as a request grows. vLLM's own `block_size` of a group has decode context parallelism in it.
+    """
+    lasting = [
+        group.block_size
+        for group in groups
+        if getattr(group, "max_admission_blocks_per_request", None) is None
+        and type(group).__name__ != "MambaManager"
+    ]
+    sizes = lasting or [group.block_size for group in groups] or [1]
+    return max(1, round(1 / sum(1 / size for size in sizes)))

@@ -2,23 +2,55 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
+from vllm.v1.request import RequestStatus
+
 from bidkv.adapters.shared.session import Session
+from bidkv.adapters.shared.tickets import Ticket
 from bidkv.adapters.vllm.blocks import KVBlocks
+from bidkv.adapters.vllm.demand import Demand
+from bidkv.adapters.vllm.looks import Looks
 from bidkv.request import RequestState
+
+STARTABLE = frozenset({RequestStatus.WAITING, RequestStatus.PREEMPTED})
 
 
 class Gate:
     """Answers for one scheduler. `state_of` gives a request's `RequestState` as of now."""
 
+    GUESS_STEPS = 16  # as long as what was guessed of a request that may pass is believed
+    BLOCKS = 256  # lookups a step in the prefix cache for those who may pass; then nobody else is looked at
+
     def __init__(
-        self, scheduler: Any, blocks: KVBlocks, session: Session, state_of: Callable[[Any], RequestState]
+        self,
+        scheduler: Any,
+        blocks: KVBlocks,
+        demand: Demand,
+        looks: Looks,
+        session: Session,
+        state_of: Callable[[Any], RequestState],
     ):
-        self._scheduler, self._blocks, self._session = scheduler, blocks, session
-        self._state_of = state_of
+        self._scheduler, self._blocks, self._demand, self.looked = scheduler, blocks, demand, looks
+        self._session, self._state_of = session, state_of
+        self._step = 0
         self._decodes = 0  # steps in a row in which no prompt was computed
+        self._prompts: bool | None = None  # whether this step computes one; None = not asked yet
+        self._states: list[RequestState] = []  # of who runs, as of this step
+        self._need: tuple[str, int] = ("", 0)  # of the first in line, when it was asked about last
+        self._held: tuple[str, float] | None = (
+            None  # whom the policy holds back though it fits, and since when
+        )
+        self.unknown: set[str] = set()  # whose KV elsewhere a connector could not tell yet
+
+    def begin(self) -> None:
+        """A step begins."""
+        self._step += 1
+        self.looked.reset()
+        self._prompts, self._states = None, []
+        self._demand.forget()
 
     def stepped(self, prompt_tokens: int) -> None:
         """A step was scheduled that does something."""
@@ -29,24 +61,102 @@ class Gate:
         running = self._scheduler.running
         if not running or self._session.strategy.admission.passes_alone(self._decodes):
             return True
-        # Whoever starts or goes on in this step with more than its next token is among the running already.
-        return any(request.num_computed_tokens + 1 < request.num_tokens for request in reversed(running))
+        if running[-1].num_computed_tokens + 1 < running[-1].num_tokens:  # started in this step
+            return True
+        if self._prompts is None:
+            self._prompts = any(r.num_computed_tokens + 1 < r.num_tokens for r in running)
+        return self._prompts
+
+    def ready(self, request: Any) -> bool:
+        """Whether vLLM will try to start it now, for all that is known; else it skips it."""
+        if request.status not in STARTABLE or request.request_id in self.unknown:
+            return False
+        if getattr(request, "num_stale_output_tokens", 0) and not getattr(request, "drop_stale_output", True):
+            return False
+        lora, config = request.lora_request, self._scheduler.lora_config
+        if not (config and lora):
+            return True
+        loaded = {r.lora_request.lora_int_id for r in self._scheduler.running if r.lora_request}
+        return lora.lora_int_id in loaded or len(loaded) < config.max_loras
 
     def fits(self, request: Any) -> bool:
-        """Whether vLLM would find room for all its tokens, and the policy would let it start."""
-        return self._blocks.needed(request) <= self._blocks.free() and self.open_to(request)
+        """Whether vLLM would find room for the first in line, and the policy would let it start."""
+        needed, free = self._demand.most(request), self._blocks.free()
+        if needed + self._demand.watermark(request) > free or not self._open(request, needed, free):
+            if not self._demand.looks_up(request):
+                self._need = (request.request_id, needed)
+                return False
+            needed = self._demand.exact(request)
+            self._need = (request.request_id, needed)
+            if needed + self._demand.watermark(request) > free:
+                return False
+        return self.open_to(request, needed)
 
-    def open_to(self, request: Any) -> bool:
-        """Whether the policy lets a waiting request start. Always, when nothing runs."""
+    def need_of(self, request_id: str) -> int:
+        """Blocks that the first in line took when it did not fit; 0 where that is not known."""
+        name, needed = self._need
+        return needed if name == request_id else 0
+
+    def may_go_ahead(self, ticket: Ticket[Any], first: Ticket[Any]) -> bool:
+        """Whether one behind a first that does not fit may be offered in its place."""
+        request = ticket.item
+        if self._session.strategy.admission.reclaims and request.num_preemptions:
+            return False
+        needed = self._guess(request, ticket)
+        return (
+            needed is not None
+            and needed + self._demand.watermark(request) <= self._blocks.free()
+            and self._open(request, needed, self._blocks.free())
+        )
+
+    def refused(self, ticket: Ticket[Any] | None) -> None:
+        """vLLM found no room for one that was offered: it is not offered again soon."""
+        if ticket is not None:
+            ticket.note = (self._step + self.GUESS_STEPS, math.inf)
+
+    def open_to(self, request: Any, needed: int | None = None) -> bool:
+        """Whether the policy lets the first in line start, for which there is room. Not held back for ever."""
+        needed = self._demand.exact(request) if needed is None else needed
+        if self._open(request, needed, self._blocks.free()):
+            return True
+        now, name = self._session.clock(), request.request_id
+        if self._held is None or self._held[0] != name:
+            self._held = (name, now)
+        since = self._held[1]
+        return now - since > self._session.strategy.admission.patience * max(
+            0.0, since - request.arrival_time
+        )
+
+    def _open(self, request: Any, needed: int, free: int) -> bool:
+        """The policy's word. Always yes, when nothing runs."""
         session, running = self._session, self._scheduler.running
         if not (running and session.orders_waiting and session.strategy.admission.gates):
             return True
-        admission, blocks = session.strategy.admission, self._blocks
-        free, needed = blocks.free(), blocks.needed(request)
-        if needed + int(admission.headroom * blocks.total) > free:
+        admission, size = session.strategy.admission, self._blocks.block_size
+        if needed + int(admission.headroom * self._blocks.total) > free:
             return False
         if not admission.asks:
             return True
-        session.pool.free_tokens = free * blocks.block_size
-        session.pool.needed_tokens = needed * blocks.block_size
-        return session.admits(self._state_of(request), [self._state_of(r) for r in running])
+        session.pool.free_tokens, session.pool.needed_tokens = free * size, needed * size
+        return session.admits(self._state_of(request), self._running_states())
+
+    def _running_states(self) -> list[RequestState]:
+        running = self._scheduler.running
+        known = len(self._states)
+        if known < len(running):
+            self._states += map(self._state_of, running[known:])
+        elif known > len(running):  # never while requests are admitted; but a policy must not see who is gone
+            self._states = list(map(self._state_of, running))
+        self.looked.running += len(running)
+        return self._states
+
+    def _guess(self, request: Any, ticket: Ticket[Any]) -> float | None:
+        """Blocks it takes; None where that is not known and no more may be looked up in this step."""
+        if ticket.note is not None and self._step < ticket.note[0]:
+            return ticket.note[1]
+        if self.looked.blocks >= self.BLOCKS:
+            return None
+        self.looked.candidates += 1
+        needed = self._demand.guess(request)
+        ticket.note = (self._step + self.GUESS_STEPS, needed)
+        return needed

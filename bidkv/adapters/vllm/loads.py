@@ -25,7 +25,9 @@ class HostMemory:
         self._own = getattr(connector, "connector_scheduler", None)
         self._ask, self._take = connector.get_num_new_matched_tokens, connector.update_state_after_alloc
         self._asked: dict[str, int] = {}
+        self._later: dict[str, bool] = {}  # whether what it was told of is loaded while it waits
         self._loading: dict[str, int] = {}  # tokens by request
+        self.unknown: set[str] = set()  # of whom the connector could not tell yet what it has
         connector.get_num_new_matched_tokens = self._asks
         connector.update_state_after_alloc = self._takes
 
@@ -49,15 +51,25 @@ class HostMemory:
             known = price if pool.load_s_per_token is None else pool.load_s_per_token
             pool.load_s_per_token = known + self.WEIGHT * (price - known)
 
+    def left(self, request_id: str) -> None:
+        """A request ended."""
+        self.unknown.discard(request_id)
+        for known in (self._asked, self._later, self._loading):
+            known.pop(request_id, None)
+
     def _asks(self, request: Any, num_computed_tokens: int) -> Any:
+        answer = tokens, later = self._ask(request, num_computed_tokens)
         self._asked[request.request_id] = num_computed_tokens
-        return self._ask(request, num_computed_tokens)
+        self._later[request.request_id] = bool(later)
+        (self.unknown.add if tokens is None else self.unknown.discard)(request.request_id)
+        return answer
 
     def _takes(self, request: Any, blocks: Any, num_external_tokens: int) -> Any:
         on_device = self._asked.pop(request.request_id, None)
         if num_external_tokens:
             self._account(request).restored_from = on_device
-            self._loading[request.request_id] = num_external_tokens
+            if self._later.pop(request.request_id, False):  # else the step itself loads
+                self._loading[request.request_id] = num_external_tokens
         return self._take(request, blocks, num_external_tokens)
 
 

@@ -1,50 +1,29 @@
-"""A waiting queue in the order of an admission policy."""
+"""A waiting queue in the order of an admission policy, as vLLM sees it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 from vllm.v1.core.sched.request_queue import RequestQueue
-from vllm.v1.request import Request, RequestStatus
+from vllm.v1.request import Request
 
+from bidkv.adapters.shared.tickets import Tickets
 from bidkv.adapters.shared.waiting import WaitingLine
-from bidkv.strategies.base import AdmissionPolicy
 
 
 class AdmissionQueue(RequestQueue):
-    """Smallest `key(request)` first. Preempted requests wait in front, the last preempted first, unless
-    `policy.preempted_first` says no.
-
-    `key` is asked once per insertion and must return a tuple of floats. Ties go to the earlier
-    arrival, then to the smaller id. `fits` and `may_pass` say whom `policy.backfill` lets pass, and when. A
-    request that vLLM only skipped goes back to its place.
-    """
+    """A view of a line: adding and prepending put a request where its ticket says, which is its place from before if
+    vLLM only skipped it."""
 
     def __init__(
-        self,
-        key: Callable[[Request], tuple[float, ...]],
-        requests: Iterable[Request] = (),
-        policy: AdmissionPolicy | None = None,
-        fits: Callable[[Request], bool] = lambda request: True,
-        may_pass: Callable[[], bool] = lambda: True,
+        self, line: WaitingLine[Request], tickets: Tickets[Request], requests: Iterable[Request] = ()
     ):
-        self._preempted_first = policy is None or policy.preempted_first
-        self._line: WaitingLine[Request] = WaitingLine(
-            key,
-            fits,
-            policy.backfill if policy else 0,
-            policy.max_overtaken if policy else None,
-            may_pass,
-        )
-        for request in reversed(list(requests)):
-            self.prepend_request(request)
-
-    def resort(self) -> None:
-        """Asks for every key again."""
-        self._line.resort()
+        self._line, self._tickets = line, tickets
+        for request in requests:
+            self.add_request(request)
 
     def add_request(self, request: Request) -> None:
-        self._line.join(request.request_id, request.arrival_time, request)
+        self._line.enter(self._tickets.issue(request.request_id, request, request.arrival_time))
 
     def pop_request(self) -> Request:
         return self._line.take()
@@ -53,14 +32,11 @@ class AdmissionQueue(RequestQueue):
         return self._line.first()
 
     def prepend_request(self, request: Request) -> None:
-        if self._preempted_first and request.status == RequestStatus.PREEMPTED:
-            self._line.join_in_front(request.request_id, request)
-        else:
-            self.add_request(request)
+        self.add_request(request)
 
     def prepend_requests(self, requests: Iterable[Request]) -> None:
         for request in requests:
-            self.prepend_request(request)
+            self.add_request(request)
 
     def remove_request(self, request: Request) -> None:
         if request not in self:

@@ -18,20 +18,26 @@ from vllm.v1.request import Request, RequestStatus
 
 from bidkv.adapters.shared.accounting import RequestAccount
 from bidkv.adapters.shared.events import RunLog
+from bidkv.adapters.shared.facts import FactsReader
 from bidkv.adapters.shared.layout import UnknownLayoutError, is_tested
 from bidkv.adapters.shared.session import Session
 from bidkv.adapters.shared.steps import StepLog
+from bidkv.adapters.shared.tickets import Tickets
 from bidkv.adapters.shared.victims import describe_victim, pick_victim
-from bidkv.adapters.vllm.accounting import client_id, open_account, request_record
+from bidkv.adapters.shared.waiting import LineRules, WaitingLine
+from bidkv.adapters.vllm.accounting import client_id, open_account, request_record, update_account
 from bidkv.adapters.vllm.blocks import KVBlocks
-from bidkv.adapters.vllm.configure import adapter_config
+from bidkv.adapters.vllm.configure import adapter_config, rank_facts
+from bidkv.adapters.vllm.demand import Demand
 from bidkv.adapters.vllm.gate import Gate
 from bidkv.adapters.vllm.layout import TESTED, check_class, check_scheduler
 from bidkv.adapters.vllm.loads import HostMemory, ended_transfers, started_transfers
 from bidkv.adapters.vllm.logs import log_as_vllm
+from bidkv.adapters.vllm.looks import Looks
 from bidkv.adapters.vllm.mark import Mark
 from bidkv.adapters.vllm.metrics import make_meter
 from bidkv.adapters.vllm.queues import AdmissionQueue
+from bidkv.adapters.vllm.reclaim import Reclaim
 from bidkv.adapters.vllm.states import Snapshot
 from bidkv.adapters.vllm.steps import count_tokens, occupancy
 from bidkv.errors import BidValidationError
@@ -62,9 +68,14 @@ class BidKVSchedulerMixin:
             )
         log_as_vllm()
         settings, control = adapter_config(self.vllm_config.additional_config)
-        self._bidkv_blocks = KVBlocks(self.kv_cache_manager, self.kv_cache_config)
         self._bidkv_randomized_ids = not getattr(envs, "VLLM_DISABLE_REQUEST_ID_RANDOMIZATION", False)
         self._bidkv_accounts: dict[str, RequestAccount] = {}
+        self._bidkv_tickets: Tickets[Request] = Tickets()
+        self._bidkv_line: WaitingLine[Request] | None = None  # None while vLLM orders who waits
+        looks = Looks()
+        self._bidkv_demand = Demand(self, looks)
+        self._bidkv_blocks = KVBlocks(self.kv_cache_manager, self._bidkv_demand)
+        self._bidkv_reclaim = Reclaim(self, self._bidkv_tickets, self._bidkv_blocks, self._bidkv_demand)
         self._bidkv_mark = Mark(self)
         self._bidkv_pending: dict[str, Any] | None = None  # event of a preemption that did not happen yet
         self._bidkv_refused = False  # a waiting request did not fit in this step
@@ -84,31 +95,45 @@ class BidKVSchedulerMixin:
             step_log=self._bidkv_step_log,
             meter=make_meter(self.vllm_config),
         )
-        self._bidkv_gate = Gate(self, self._bidkv_blocks, self._bidkv_session, self._bidkv_light_state)
+        self._bidkv_facts_reader = FactsReader(self._bidkv_session, 'extra_args["bidkv"]')
+        self._bidkv_gate = Gate(
+            self, self._bidkv_blocks, self._bidkv_demand, looks, self._bidkv_session, self._bidkv_light_state
+        )
+        if self._bidkv_host is not None:
+            self._bidkv_gate.unknown = self._bidkv_host.unknown
         self._bidkv_session.open(settings)
 
     # -- vLLM's methods ------------------------------------------------------------------------
 
     def add_request(self, request: Request) -> None:
         self._bidkv_session.poll()
-        if request.request_id not in self._bidkv_accounts:  # else an update of a streamed prompt
+        account = self._bidkv_accounts.get(request.request_id)
+        if account is None:
             self._bidkv_session.arrived(self._bidkv_account(request).state)
+            self._bidkv_tickets.issue(request.request_id, request, request.arrival_time)
         super().add_request(request)
+        session = self.requests.get(request.request_id)
+        if account is not None and session is not None:  # the next input of a streaming session
+            update_account(account, session, self._bidkv_facts_reader, self.max_model_len)
 
     def schedule(self, *args: Any, **kwargs: Any) -> Any:
         session = self._bidkv_session
         session.poll()
         if session.admission_failed:
             self._bidkv_order_waiting()
-        elif session.orders_waiting and session.strategy.admission.resorts:
-            self.waiting.resort()
+        elif self._bidkv_line is not None and session.strategy.admission.resorts:
+            self._bidkv_line.resort()
         session.log.counters["steps"] += 1
         self._bidkv_refused, self._bidkv_preempted = False, 0
+        self._bidkv_gate.begin()
+        self._bidkv_make_room()
         t, start = self._bidkv_clock(), perf_counter_ns()
         try:
             output = super().schedule(*args, **kwargs)
         finally:
-            self._bidkv_withdraw()
+            if self._bidkv_withdraw() is not None:  # vLLM broke off instead
+                session.log.counters["unexecuted_choices"] += 1
+        self._bidkv_count_starts(output)
         prompt_tokens = self._bidkv_observe(output, t, start)
         if output.num_scheduled_tokens:
             session.pace.began(output, t, prompt_tokens)
@@ -147,6 +172,9 @@ class BidKVSchedulerMixin:
         t = self._bidkv_clock()
         event |= {"step": self._bidkv_step, "t": t, **describe_victim(state)}
         self._bidkv_blocks.forget_uncomputed(request.request_id, request.num_computed_tokens)
+        self._bidkv_tickets.preempted(
+            request.request_id, request, request.arrival_time, self._bidkv_goes_in_front(request)
+        )
         free = self._bidkv_blocks.free()
         spent = perf_counter_ns() - start
 
@@ -165,6 +193,9 @@ class BidKVSchedulerMixin:
         account = self._bidkv_account(request)
         self._bidkv_session.left(request_record(account, request, self._bidkv_clock()))
         self._bidkv_accounts.pop(request.request_id)
+        self._bidkv_tickets.left(request.request_id)
+        if self._bidkv_host is not None:
+            self._bidkv_host.left(request.request_id)
         return result
 
     def reset_prefix_cache(self, *args: Any, **kwargs: Any) -> bool:
@@ -180,11 +211,16 @@ class BidKVSchedulerMixin:
     def _bidkv_allocator(self, stock: Callable[..., Any]) -> Callable[..., Any]:
         """`allocate_slots`: when it fails for a running request, the victim is chosen; a waiting one must
         also be let in. Every running request passes here in every step, so this looks up next to nothing."""
-        running = RequestStatus.RUNNING
+        running, reclaim = RequestStatus.RUNNING, self._bidkv_reclaim
 
         def allocate(request: Request, *args: Any, **kwargs: Any) -> Any:
             if request.status is not running:
                 return self._bidkv_let_in(stock, request, *args, **kwargs)
+            if reclaim.victims:
+                victim = reclaim.next(request)
+                if victim is not None:
+                    self._bidkv_give_back(victim)
+                    return None
             blocks = stock(request, *args, **kwargs)
             if blocks is None:
                 self._bidkv_withdraw()
@@ -193,26 +229,94 @@ class BidKVSchedulerMixin:
 
         return allocate
 
-    def _bidkv_let_in(self, allocate: Callable[..., Any], request: Request, *args: Any, **kwargs: Any) -> Any:
-        if self._bidkv_gate.open_to(request):
-            blocks = allocate(request, *args, **kwargs)
+    def _bidkv_let_in(
+        self, allocate: Callable[..., Any], request: Request, new_tokens: int, **call: Any
+    ) -> Any:
+        line = self._bidkv_line
+        ticket = self._bidkv_tickets.get(request.request_id)
+        passes = line is not None and ticket is not None and line.passed is not None
+        if passes or self._bidkv_may_start(request, new_tokens, call):
+            if passes and self._bidkv_session.strategy.admission.reclaims:
+                self._bidkv_demand.keep(line.passed.item)
+            blocks = allocate(request, new_tokens, **call)
+            self._bidkv_demand.forget()
             if blocks is not None:
                 if self._bidkv_blocks.shared is not None:
                     self._bidkv_blocks.shared.joined(request.request_id)
                 return blocks
+        if passes:
+            self._bidkv_gate.refused(ticket)
         self._bidkv_refused = True
         return None
+
+    def _bidkv_may_start(self, request: Request, new_tokens: int, call: dict[str, Any]) -> bool:
+        """Whether the policy lets it, if vLLM does. Who holds memory already goes on."""
+        if request.num_computed_tokens or request.request_id == self._bidkv_reclaim.granted:
+            return True
+        admission = self._bidkv_session.strategy.admission
+        if not (self.running and self._bidkv_session.orders_waiting and admission.gates):
+            return True
+        return self._bidkv_gate.open_to(request, self._bidkv_demand.of_call(request, new_tokens, call))
+
+    # -- the first in line ---------------------------------------------------------------------
+
+    def _bidkv_make_room(self) -> None:
+        """Where the first in line does not fit beside those that passed it, they give back what they took."""
+        reclaim, session = self._bidkv_reclaim, self._bidkv_session
+        reclaim.victims = []
+        if not (self._bidkv_tickets.passers and self._bidkv_line and session.orders_waiting):
+            return
+        head = self._bidkv_line.head() if session.strategy.admission.reclaims else None
+        connector = getattr(self, "connector", None)
+        if head is not None and not (connector is not None and connector.has_pending_block_frees()):
+            need = self._bidkv_gate.need_of(head.name)
+            reclaim.plan(head, need, self._bidkv_gate.ready, self._bidkv_can_be_freed)
+
+    def _bidkv_give_back(self, victim: Request) -> None:
+        self._bidkv_withdraw()
+        self._bidkv_mark.set(victim)
+        head = client_id(self._bidkv_reclaim.head, self._bidkv_randomized_ids)
+        event = {"source": "reclaim", "requester": head, "candidates": [], "stalled": []}
+        self._bidkv_pending = event | {"select_ns": 0, "hook_ns": 0, "score": None}
+
+    def _bidkv_goes_in_front(self, request: Request) -> bool:
+        """Whether a preempted request waits in front. Not one that took the memory of others by passing them."""
+        session = self._bidkv_session
+        if not session.orders_waiting:
+            return True
+        admission = session.strategy.admission
+        passer = admission.reclaims and request.request_id in self._bidkv_tickets.passers
+        return admission.preempted_first and not passer
+
+    def _bidkv_can_be_freed(self, request: Request) -> bool:
+        """Whether its blocks are free at once when it is preempted: not while a step in flight may write to them."""
+        return not self.defer_block_free or request.last_sched_seq <= self.processed_step_seq
+
+    def _bidkv_count_starts(self, output: Any) -> None:
+        if self._bidkv_line is not None:
+            self._bidkv_line.settle()
+        tickets = self._bidkv_tickets
+        if len(tickets):
+            for name in sorted(tickets.waiting_among(output.num_scheduled_tokens.keys()), key=tickets.number):
+                tickets.started(name)
+        granted = self._bidkv_reclaim.granted
+        if granted is not None and tickets.get(granted) is None:
+            self._bidkv_reclaim.granted = None
 
     def _bidkv_choose(self, requester: Request, new_tokens: int) -> None:
         start = perf_counter_ns()
         session, running = self._bidkv_session, self.running
+        connector = getattr(self, "connector", None)
+        if connector is not None and connector.has_pending_block_frees():
+            return  # vLLM waits for those
         index = running.index(requester)
         seen = Snapshot(running, self._bidkv_accounts, self._bidkv_blocks)
-        states, left_out = seen.states, None
+        states, places = seen.states, range(len(running))
         if self._bidkv_host is not None:
             for request, state in zip(running, states, strict=True):
                 state.host_tokens = self._bidkv_host.held(request.request_id)
-        short = self._bidkv_blocks.shortfall(requester, new_tokens) * self._bidkv_blocks.block_size
+        short = self._bidkv_demand.shortfall(requester, new_tokens, self.num_lookahead_tokens)
+        short *= self._bidkv_blocks.block_size
         session.pool.shortfall_tokens = short
         event: dict[str, Any] = {"requester": states[index].request_id, "score": None, "select_ns": 0}
         chosen = running[-1]
@@ -222,20 +326,30 @@ class BidKVSchedulerMixin:
             policy = session.strategy.victim
             try:
                 eligible = eligible_victims(states, index, policy)
+                left_out = index if len(eligible) < len(states) else None
+                places = [place for place in range(len(states)) if place != left_out]
+                if self.defer_block_free:
+                    places = self._bidkv_unfenced(places, index)
+                    eligible = [states[place] for place in places]
                 pick = pick_victim(policy, eligible, self._bidkv_clock(), short)
                 event |= {"source": "strategy", "score": pick.score, "select_ns": pick.select_ns}
-                left_out = index if len(eligible) < len(states) else None
-                place = pick.place if left_out is None or pick.place < index else pick.place + 1
-                chosen = running[place]
+                chosen = running[places[pick.place]]
                 self._bidkv_mark.set(chosen)
             except Exception as error:  # a third party's code; the engine must go on
                 event["source"] = "engine"
                 session.log.strategy_error(error)
         # A requester that evicts itself ends the step: all behind it lose their turn.
         event["stalled"] = [s.request_id for s in states[index + 1 :]] if chosen is requester else []
-        event["candidates"] = partial(seen.rows, left_out)
+        event["candidates"] = partial(seen.rows, places)
         event["hook_ns"] = perf_counter_ns() - start
         self._bidkv_pending = event
+
+    def _bidkv_unfenced(self, places: list[int], index: int) -> list[int]:
+        """Those of `places` whose blocks are free at once; else those from the requester on, which vLLM leaves out of
+        this step, so that theirs are free in the next. Nobody in front of it ever is: it is in flight in every step."""
+        running = self.running
+        freeable = [place for place in places if self._bidkv_can_be_freed(running[place])]
+        return freeable or [place for place in places if place > index] or [index]
 
     def _bidkv_withdraw(self) -> Request | None:
         """No preemption is pending any more; returns the request that was marked."""
@@ -257,7 +371,8 @@ class BidKVSchedulerMixin:
         account = self._bidkv_accounts.get(request.request_id)
         if account is None:
             name = client_id(request.request_id, self._bidkv_randomized_ids)
-            account = open_account(request, name, self._bidkv_session.strategy.oracle)
+            oracle, room = self._bidkv_session.strategy.oracle, self.max_model_len
+            account = open_account(request, name, oracle, self._bidkv_facts_reader, room)
             self._bidkv_accounts[request.request_id] = account
         return account
 
@@ -293,6 +408,7 @@ class BidKVSchedulerMixin:
             "max_num_seqs": self.max_num_running_reqs,
             "prefix_caching": self._bidkv_blocks.prefix_caching,
             "host_memory": self._bidkv_host is not None,
+            **rank_facts(self.vllm_config.parallel_config),
         }
 
     def _bidkv_settings_changed(self) -> None:
@@ -301,17 +417,25 @@ class BidKVSchedulerMixin:
         self._bidkv_order_waiting()
 
     def _bidkv_order_waiting(self) -> None:
-        """Puts the waiting queue in the order the current settings ask for."""
-        session, waiting = self._bidkv_session, list(self.waiting)
+        """Puts the waiting queue in the order the current settings ask for; tickets stay as they are."""
+        session, tickets = self._bidkv_session, self._bidkv_tickets
+        waiting = sorted(self.waiting, key=lambda request: tickets.number(request.request_id))
         if session.orders_waiting and session.strategy.admission.name != "fcfs":
             gate, admission = self._bidkv_gate, session.strategy.admission
-            self.waiting: RequestQueue = AdmissionQueue(
-                self._bidkv_admission_key, waiting, admission, gate.fits, gate.may_pass
+            self._bidkv_line = line = WaitingLine(
+                tickets,
+                self._bidkv_admission_key,
+                LineRules(admission.preempted_first, admission.backfill, admission.max_overtaken),
+                fits=gate.fits,
+                may_go_ahead=gate.may_go_ahead,
+                may_pass=gate.may_pass,
+                ready=gate.ready,
+                runs=has_started,
             )
-        elif not isinstance(self.waiting, FCFSRequestQueue):
-            front = [r for r in waiting if r.status == RequestStatus.PREEMPTED]
-            others = [r for r in waiting if r.status != RequestStatus.PREEMPTED]
-            self.waiting = FCFSRequestQueue([*front, *sorted(others, key=lambda r: r.arrival_time)])
+            self.waiting: RequestQueue = AdmissionQueue(line, tickets, waiting)
+        elif self._bidkv_line is not None:
+            self._bidkv_line = None
+            self.waiting = FCFSRequestQueue(waiting)
 
     def _bidkv_admission_key(self, request: Request) -> tuple[float, ...]:
         """Whoever has no key waits at the end until the next step, which falls back to FCFS."""
@@ -337,6 +461,11 @@ class BidKVSchedulerMixin:
             )
         session.log.counters["observe_ns"] += perf_counter_ns() - end_ns
         return counts["prefill_tokens"]
+
+
+def has_started(request: Request) -> bool:
+    """Whether vLLM took it off the queue for good: it runs, or its KV is being loaded into blocks of its own."""
+    return request.status in (RequestStatus.RUNNING, RequestStatus.WAITING_FOR_REMOTE_KVS)
 
 
 class BidKVScheduler(BidKVSchedulerMixin, Scheduler):

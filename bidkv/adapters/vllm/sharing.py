@@ -23,6 +23,16 @@ class SharedBlocks:
             return free(request)
 
         manager.free = free_and_forget
+        pop = getattr(manager, "pop_blocks_for_free", None)
+        if (
+            pop is not None
+        ):  # blocks that a step in flight may still write to are taken off first and freed later
+
+            def pop_and_forget(request: Any) -> Any:
+                self._leaves(request.request_id)
+                return pop(request)
+
+            manager.pop_blocks_for_free = pop_and_forget
 
     def joined(self, request_id: str) -> None:
         """A request was given its first blocks, some of them from the prefix cache."""

@@ -36,13 +36,12 @@ class Snapshot:
             own = computed if total == private else computed - (total - private) * size
             state.private_tokens = own if own > 0 else 0
 
-    def rows(self, but: int | None = None) -> list[CandidateRow]:
-        """What the policy was shown, for the record; without the one at the place `but`."""
-        columns = zip(
-            self.states, self._computed, self._outputs, self._privates, self._preemptions, strict=True
-        )
+    def rows(self, places: Sequence[int]) -> list[CandidateRow]:
+        """What the policy was shown, for the record: those at `places`."""
+        states, computed, outputs = self.states, self._computed, self._outputs
+        privates, preemptions = self._privates, self._preemptions
         return [
-            (state.request_id, computed, state.prompt_tokens, output, state.max_tokens, private, preemptions)
-            for place, (state, computed, output, private, preemptions) in enumerate(columns)
-            if place != but
-        ]
+            (states[i].request_id, computed[i], states[i].prompt_tokens, outputs[i], states[i].max_tokens, privates[i],
+             preemptions[i])
+            for i in places
+        ]  # fmt: skip

@@ -1,0 +1,154 @@
+"""How many free blocks a waiting request takes to start, as vLLM itself reckons at its admission."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from vllm.v1.request import RequestStatus
+
+from bidkv.adapters.vllm.looks import Looks
+
+
+class Demand:
+    """Asks the KV cache coordinator of one scheduler.
+
+    `exact` is what vLLM will ask for next, `most` the same without hits in the prefix cache, which costs next to
+    nothing, and `guess` an index for choosing whom to offer: vLLM has the last word on it.
+    """
+
+    def __init__(self, scheduler: Any, looks: Looks):
+        self._scheduler, self._looks = scheduler, looks
+        self._manager = manager = scheduler.kv_cache_manager
+        self._coordinator = coordinator = manager.coordinator
+        self._empty = manager.empty_kv_cache_blocks.blocks
+        self._ends_prefill = (
+            "prefill_end" in inspect.signature(coordinator.get_num_blocks_to_allocate).parameters
+        )
+        self._find, coordinator.find_longest_cache_hit = coordinator.find_longest_cache_hit, self._found
+        self._hits: tuple[Any, int, Any] | None = None  # of the lookup that vLLM repeats right away
+        groups = coordinator.single_type_managers
+        self._chain_of = self._chain(groups) if len(groups) == 1 else None
+
+    def watermark(self, request: Any) -> int:
+        """Blocks that vLLM keeps free of this admission."""
+        waits = request.status in (RequestStatus.WAITING, RequestStatus.PREEMPTED)
+        return getattr(self._manager, "watermark_blocks", 0) if waits and self._scheduler.running else 0
+
+    def most(self, request: Any) -> int:
+        """Without hits in the prefix cache."""
+        return self._blocks(request, self._empty, request.num_computed_tokens)
+
+    def exact(self, request: Any) -> int:
+        """With them: one lookup, which vLLM then need not do again."""
+        if not self.looks_up(request):
+            return self.most(request)
+        blocks, tokens, *_ = result = self._find(request.block_hashes, request.num_tokens - 1)
+        self._hits = (request.block_hashes, request.num_tokens - 1, result)
+        return self._blocks(request, blocks, tokens)
+
+    def guess(self, request: Any) -> int:
+        """With hits that are in use, found by halves: the beginning of a prefix is cached if its end is."""
+        if not self.looks_up(request) or self._chain_of is None:
+            return self.exact(request) if self.looks_up(request) else self.most(request)
+        group, size = self._chain_of
+        hashes, get = request.block_hashes, self._manager.block_pool.get_cached_block
+        low, high = 0, min(len(hashes), (request.num_tokens - 1) // size)
+        while low < high:
+            middle = (low + high + 1) // 2
+            self._looks.blocks += 1
+            found = get(hashes[middle - 1], [group])
+            low, high = (middle, high) if found and found[0].ref_cnt > 0 else (low, middle - 1)
+        return self.most(request) - low
+
+    def looks_up(self, request: Any) -> bool:
+        """Whether vLLM looks in the prefix cache for it."""
+        manager = self._manager
+        return (
+            manager.enable_caching
+            and not request.num_computed_tokens
+            and not request.skip_reading_prefix_cache
+        )
+
+    def of_call(self, request: Any, new_tokens: int, call: dict[str, Any]) -> int:
+        """What a call of `allocate_slots` is about to ask for; `call` are its other arguments by name."""
+        blocks = call.get("new_computed_blocks")
+        computed = request.num_computed_tokens + call.get("num_new_computed_tokens", 0)
+        total = computed + call.get("num_external_computed_tokens", 0)
+        whole = call.get("full_sequence_must_fit", False)
+        lookahead = 0 if whole else call.get("num_lookahead_tokens", 0)
+        tokens = request.num_tokens if whole else total + new_tokens + lookahead
+        hits = blocks.blocks if blocks is not None else self._empty
+        return self._ask(request, hits, tokens, total, computed, whole, lookahead)
+
+    def shortfall(self, request: Any, new_tokens: int, lookahead: int) -> int:
+        """Blocks that are not free and that a running request lacks for `new_tokens` more; at least one."""
+        computed = request.num_computed_tokens
+        lacking = self._ask(
+            request, self._empty, computed + new_tokens + lookahead, computed, computed, False, lookahead
+        )
+        return max(1, lacking - self._manager.block_pool.get_num_free_blocks())
+
+    def keep(self, request: Any) -> int:
+        """Moves what the prefix cache has of it, and nobody holds, to the end of what is given up next; how many blocks."""
+        if not self.looks_up(request):
+            return 0
+        pool = self._manager.block_pool
+        hits, *_ = self._find(request.block_hashes, request.num_tokens - 1)
+        idle = [block for group in hits for block in group if not block.is_null and not block.ref_cnt]
+        pool.touch(idle)
+        pool.free_blocks(reversed(idle))
+        self._looks.blocks += sum(map(len, hits))
+        return len(idle)
+
+    def _found(self, block_hashes: Any, max_cache_hit_length: int, *args: Any, **kwargs: Any) -> Any:
+        """vLLM's lookup; what `exact` was told a moment ago is not looked up again."""
+        known, self._hits = self._hits, None
+        if known and known[0] is block_hashes and known[1] == max_cache_hit_length and not (args or kwargs):
+            return known[2]
+        return self._find(block_hashes, max_cache_hit_length, *args, **kwargs)
+
+    def forget(self) -> None:
+        """Blocks changed: the latest lookup holds no more."""
+        self._hits = None
+
+    def _blocks(self, request: Any, hits: Any, computed: int) -> int:
+        """What starting needs: all tokens where vLLM reserves for them, else the first chunk."""
+        scheduler = self._scheduler
+        lookahead = scheduler.num_lookahead_tokens
+        chunk = min(request.num_tokens, computed + scheduler.max_num_scheduled_tokens) + lookahead
+        if not scheduler.scheduler_reserve_full_isl:
+            return self._ask(request, hits, chunk, computed, computed, False, lookahead)
+        needed = self._ask(request, hits, request.num_tokens, computed, computed, True)
+        if lookahead:
+            needed = max(needed, self._ask(request, hits, chunk, computed, computed, False, lookahead))
+        return needed
+
+    def _ask(
+        self, request: Any, hits: Any, tokens: int, total: int, computed: int, whole: bool, lookahead: int = 0
+    ) -> int:
+        longest = self._manager.max_model_len
+        more = (
+            {"prefill_end": max(request.num_prompt_tokens, request.num_tokens - 1)}
+            if self._ends_prefill
+            else {}
+        )
+        return self._coordinator.get_num_blocks_to_allocate(
+            request_id=request.request_id,
+            num_tokens=min(tokens, longest),
+            new_computed_blocks=hits,
+            num_encoder_tokens=0,
+            total_computed_tokens=min(total, longest),
+            num_local_computed_tokens=computed,
+            num_tokens_main_model=min(tokens - lookahead, longest),
+            apply_admission_cap=whole,
+            **more,
+        )
+
+    def _chain(self, groups: Any) -> tuple[int, int] | None:
+        """The group whose hits are a chain of blocks with one hash each, and its block size; None if they are not."""
+        (group,) = groups
+        plain = type(group).__name__ == "FullAttentionManager"
+        if plain and getattr(self._scheduler, "hash_block_size", group.block_size) == group.block_size:
+            return group.kv_cache_group_id, group.block_size
+        return None
