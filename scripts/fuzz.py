@@ -88,7 +88,7 @@ def fuzz(args: argparse.Namespace, release: str) -> bool:
             for line in lines:
                 print(line, flush=True)
         if args.leak:
-            for lines in spread(worker.leak, worker.strategies(), args.processes):
+            for lines in spread(worker.leak, worker.strategies, args.processes):
                 failed += bool(lines)
                 for line in lines:
                     print(line, flush=True)
@@ -105,41 +105,41 @@ def fuzz(args: argparse.Namespace, release: str) -> bool:
 
 
 class Worker:
-    """What a process does; made before the processes are, which then share what it imported."""
+    """What a process does. Made before the processes are, which then have what it imported and made."""
 
     def __init__(self, folder: Path, release: str, strategy: str | None):
-        from fuzz import check, leak
+        from fuzz.check import STOCK_PAIR, strategies, warm_up
 
         from ray_jobs.engines.shared.tiny_model import make_tiny_llama
 
         logging.disable(logging.CRITICAL)  # stock vLLM logs an error for each load that is made to fail
-        self._check, self._leak = check, leak
-        self._folder, self._release, self._strategy = folder, release, strategy
-        known = (None, check.STOCK_PAIR, *check.strategies())
-        if strategy not in known:
-            print(f"--strategy {strategy}: must be one of {', '.join(known[1:])}", file=sys.stderr)
+        self.strategies = strategies()
+        known = (STOCK_PAIR, *self.strategies)
+        if strategy is not None and strategy not in known:
+            print(f"--strategy {strategy}: must be one of {', '.join(known)}", file=sys.stderr)
             raise SystemExit(2)
+        self._folder, self._release, self._strategy = folder, release, strategy
         self._model = make_tiny_llama(folder / "model")
-        check.warm_up(self._model, folder)
-
-    def strategies(self) -> tuple[str, ...]:
-        return self._check.strategies()
+        warm_up(self._model, folder)
 
     def case(self, seed: int) -> tuple[list[str], list[str], str | None]:
         """The case's lines, the oracles that failed, and why it was skipped."""
         from fuzz.cases import make_case
+        from fuzz.check import check
 
         scratch = self._folder / str(os.getpid())
         scratch.mkdir(exist_ok=True)
-        case = make_case(seed, self.strategies(), self._strategy)
-        verdict = self._check.check(case, self._model, scratch)
+        case = make_case(seed, self.strategies, self._strategy)
+        verdict = check(case, self._model, scratch)
         again = f"scripts/fuzz.py --seed {seed} --version {self._release}"
         again += f" --strategy {self._strategy}" if self._strategy else ""
         lines = [f"FAIL {f.oracle}: {f.text} | {case} | {again}" for f in verdict.failures]
         return lines, [failure.oracle for failure in verdict.failures], verdict.skipped
 
     def leak(self, strategy: str) -> list[str]:
-        problems = self._leak.leftovers(strategy, LEAK_REQUESTS, self._model)
+        from fuzz.leak import leftovers
+
+        problems = leftovers(strategy, LEAK_REQUESTS, self._model)
         return [f"FAIL leak: {strategy} after {LEAK_REQUESTS} requests: {problem}" for problem in problems]
 
 
