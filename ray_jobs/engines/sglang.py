@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from bidkv.adapters.sglang.configure import CONTROL_VARIABLE, check_installed
+from bidkv.adapters.sglang.configure import CONTROL_VARIABLE, TRUST_VARIABLE, check_installed
 from bidkv.adapters.shared.control import write_control
 from bidkv.adapters.shared.events import read_events
 from bidkv.adapters.shared.settings import AdapterSettings
@@ -27,7 +27,8 @@ class Backend(LiveEngine):
 
         check_installed()
         await self._idle("idle-0", start=True)
-        os.environ[CONTROL_VARIABLE] = str(self.control)  # SGLang spawns the process that reads it
+        # SGLang spawns the process that reads them.
+        os.environ |= {CONTROL_VARIABLE: str(self.control), TRUST_VARIABLE: "1"}
         try:
             self.engine = sglang.Engine(**self._engine_args())
         except SystemExit as error:  # the plugin ends a process in which it cannot work
@@ -103,7 +104,10 @@ class Backend(LiveEngine):
     async def _idle(self, run_id: str, start: bool = False) -> None:
         """Puts the engine between two runs."""
         self.idle = AdapterSettings(
-            strategy="sglang_default", run_id=run_id, events_path=str(self.folder / f"{run_id}.events.jsonl")
+            strategy="sglang_default",
+            run_id=run_id,
+            events_path=str(self.folder / f"{run_id}.events.jsonl"),
+            client_facts=True,
         )
         write_control(self.control, self.idle)
         if not start:

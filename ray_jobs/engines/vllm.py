@@ -17,7 +17,7 @@ from ray_jobs.engines.shared.models import model_folder
 from ray_jobs.workload.trace import Trace, TraceRequest
 from tracking.imports import large_imports
 
-IDLE = AdapterSettings(strategy="preempt-evict", run_id="idle")
+IDLE = AdapterSettings(strategy="preempt-evict", run_id="idle", client_facts=True)
 """Between two runs."""
 
 
@@ -81,7 +81,7 @@ class Backend(LiveEngine):
             "disable_log_stats": True,
         }
         if config.adapter:
-            section = IDLE.to_dict() | {"control_file": str(self.control)}
+            section = IDLE.to_dict() | {"control_file": str(self.control), "trusted_control": True}
             args |= {"scheduler_cls": SCHEDULER, "additional_config": AdapterConfig(section)}
         return args | dict(config.extra)
 

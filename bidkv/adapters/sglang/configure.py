@@ -6,6 +6,7 @@ A plugin of SGLang is loaded in processes that SGLang spawns, and only the envir
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from importlib.metadata import entry_points
 
 from bidkv.adapters.shared.control import ControlFile
@@ -15,6 +16,10 @@ from bidkv.errors import BidKVError, BidValidationError
 STRATEGY_VARIABLE = "BIDKV_STRATEGY"
 PLUGIN_GROUP = "sglang.srt.plugins"
 CONTROL_VARIABLE = "BIDKV_CONTROL_FILE"
+TRUST_VARIABLE = "BIDKV_TRUSTED_CONTROL"
+"""1: the control file may change all settings, for who starts SGLang and writes the file, too."""
+FACTS_VARIABLE = "BIDKV_CLIENT_FACTS"
+"""1: what clients declare about their requests is taken (`AdapterSettings.client_facts`)."""
 
 
 def is_asked_for() -> bool:
@@ -35,15 +40,28 @@ def read_configuration() -> tuple[AdapterSettings, ControlFile | None]:
 
     Raises `BidValidationError` or `UnknownNameError` on settings that name no known strategy.
     """
-    path = os.environ.get(CONTROL_VARIABLE)
+    path, trusted = os.environ.get(CONTROL_VARIABLE), _is_on(TRUST_VARIABLE)
+    client_facts = _is_on(FACTS_VARIABLE)
     if path:
-        control = ControlFile(path)
-        values = control.poll()
-        if values is None:
+        control = ControlFile(path, trusted)
+        settings = control.update(None)
+        if settings is None:
             raise BidValidationError(f"{CONTROL_VARIABLE}: no control file at {path}")
-        settings = AdapterSettings.from_dict(values)
+    elif trusted:
+        raise BidValidationError(
+            f"{TRUST_VARIABLE}=1: there is no {CONTROL_VARIABLE}; set that, too, or neither"
+        )
     else:
         control = None
         settings = AdapterSettings(strategy=os.environ[STRATEGY_VARIABLE])
+    if client_facts:
+        settings = replace(settings, client_facts=True)
     settings.build()
     return settings, control
+
+
+def _is_on(variable: str) -> bool:
+    value = os.environ.get(variable, "0")
+    if value not in ("0", "1"):
+        raise BidValidationError(f"{variable}: must be 0 or 1, got {value!r}")
+    return value == "1"

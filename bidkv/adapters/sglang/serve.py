@@ -1,6 +1,7 @@
 """SGLang's server with a strategy: `BIDKV_STRATEGY=bidkv_radix python -m bidkv.adapters.sglang.serve ...`.
 
-Every flag goes to `python -m sglang.launch_server`. Exit code 2 on a strategy that does not exist.
+`--bidkv-client-facts` is read here (see docs/server.md); every other flag goes to `python -m sglang.launch_server`.
+Exit code 2 on a strategy that does not exist and on a control file that would be refused.
 """
 
 from __future__ import annotations
@@ -11,12 +12,15 @@ import sys
 
 from bidkv.adapters.sglang.configure import (
     CONTROL_VARIABLE,
+    FACTS_VARIABLE,
     STRATEGY_VARIABLE,
     check_installed,
     is_asked_for,
     read_configuration,
 )
 from bidkv.errors import BidKVError
+
+FACTS_FLAG = "--bidkv-client-facts"
 
 
 def main() -> None:
@@ -26,6 +30,9 @@ def main() -> None:
             file=sys.stderr,
         )
         raise SystemExit(2)
+    if FACTS_FLAG in sys.argv[1:]:
+        sys.argv = [sys.argv[0], *(flag for flag in sys.argv[1:] if flag != FACTS_FLAG)]
+        os.environ[FACTS_VARIABLE] = "1"
     try:
         check_installed()
         read_configuration()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import tempfile
 from collections.abc import Mapping
@@ -10,8 +11,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from bidkv.adapters.shared.control_place import check_folder, read_guarded
 from bidkv.adapters.shared.settings import AdapterSettings
-from bidkv.errors import BidValidationError
+from bidkv.errors import BidKVError, BidValidationError
+from bidkv.policy_file import is_reference
+
+FIXED = ("run_id", "events_path", "steps_path", "log_schedule", "client_facts")
+"""Settings that an engine keeps from its start, unless whoever made it trusts the file with them."""
+NAMES = ("strategy", "admission", "victim")
+LARGEST = 2**63
 
 
 def write_control(path: str | Path, settings: AdapterSettings | Mapping[str, Any]) -> None:
@@ -31,34 +39,124 @@ def write_control(path: str | Path, settings: AdapterSettings | Mapping[str, Any
         raise
 
 
-def updated_settings(current: AdapterSettings | None, update: Mapping[str, Any]) -> AdapterSettings:
-    """The settings that hold after `update`; raises `BidValidationError` if they are not valid."""
+def updated_settings(
+    current: AdapterSettings | None,
+    update: Mapping[str, Any],
+    trusted: bool = False,
+    started: AdapterSettings | None = None,
+) -> AdapterSettings:
+    """The settings that hold after `update`; raises `BidValidationError` if they are not valid.
+
+    Not `trusted`, the update may turn the kill switch or name another registered strategy, with its halves,
+    parameters and seed: `FIXED` settings stay what they are, and no FILE.py:CLASS is run but what `current` or
+    `started` names. Without `current` an engine starts, and there is nothing to stay.
+    """
     if current is not None and set(update) == {"kill_switch"}:
         return replace(current, kill_switch=update["kill_switch"])
-    return AdapterSettings.from_dict(update)
+    kept = {} if current is None else {key: getattr(current, key) for key in FIXED}
+    if trusted:
+        return AdapterSettings.from_dict({"client_facts": kept.get("client_facts", False), **update})
+    if current is not None:
+        kept["seed"] = current.seed
+    settings = AdapterSettings.from_dict({**kept, **update})
+    for key in [key for key in FIXED if key in update and key in kept]:
+        if update[key] != kept[key]:
+            raise BidValidationError(
+                f"{key} {update[key]!r}: cannot be changed while the engine runs, is {kept[key]!r}; leave it out"
+            )
+    known = {getattr(own, key) for own in (current, started) if own is not None for key in NAMES}
+    for key in NAMES:
+        name = getattr(settings, key)
+        if name is not None and is_reference(name) and name not in known:
+            raise BidValidationError(
+                f"{key} {name!r}: a file of code can be named only where the engine is started; "
+                "give the name of a registered one"
+            )
+    return settings
 
 
 class ControlFile:
-    """Reads a control file again whenever it was replaced. One `stat` per poll."""
+    """Reads a control file again whenever it was replaced. One `stat` per poll.
 
-    def __init__(self, path: str | Path):
+    The file and its folder must be the server's user's or root's, and nobody else's to write (see
+    `read_guarded`). `trusted` is for who makes the engine and writes the file, too: all settings may change.
+    `started` are settings that the engine was started with, if others than the file's.
+    """
+
+    def __init__(self, path: str | Path, trusted: bool = False, started: AdapterSettings | None = None):
         self.path = str(path)
-        self._seen: tuple[int, int, int] | None = None
+        self._trusted, self._started = trusted, started
+        self._seen: tuple[int, ...] | None = None
+        self._place_is_known = False
 
     def poll(self) -> dict[str, Any] | None:
-        """The content if it is new, else None; raises `BidValidationError` if it is not a JSON object."""
+        """The content if it is new, else None; raises `BidValidationError`, once, on a file that is not accepted."""
         try:
-            stat = os.stat(self.path)
+            stat = os.lstat(self.path)
+            version = (stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino, stat.st_size)
         except FileNotFoundError:
             return None
-        version = (stat.st_mtime_ns, stat.st_ino, stat.st_size)
+        except OSError as error:
+            version = (error.errno or 0,)
         if version == self._seen:
             return None
         self._seen = version
+        return _parsed(self.path, read_guarded(self.path))
+
+    def update(self, current: AdapterSettings | None) -> AdapterSettings | None:
+        """The settings that hold now if the file is new, else None; raises `BidValidationError`, once, as `poll`."""
+        values = self.poll()
+        if values is None:
+            return None
         try:
-            values = json.loads(Path(self.path).read_text())
-        except (OSError, ValueError) as error:
+            return updated_settings(current, values, self._trusted, self._started)
+        except BidKVError as error:
             raise BidValidationError(f"control file {self.path}: {error}") from error
-        if not isinstance(values, dict):
-            raise BidValidationError(f"control file {self.path}: must hold a JSON object, got {values!r}")
-        return values
+
+    def check_folder(self) -> None:
+        """Raises `BidValidationError`, once, where no file could be accepted: one may come much later."""
+        if not self._place_is_known:
+            self._place_is_known = True
+            check_folder(self.path)
+
+
+def _parsed(path: str, content: bytes) -> dict[str, Any]:
+    try:
+        values = json.loads(
+            content,
+            object_pairs_hook=_unique,
+            parse_constant=_not_finite,
+            parse_float=_finite,
+            parse_int=_bounded,
+        )
+    except (ValueError, RecursionError) as error:
+        raise BidValidationError(f"control file {path}: {error}") from error
+    if not isinstance(values, dict):
+        raise BidValidationError(f"control file {path}: must hold a JSON object, got {type(values).__name__}")
+    return values
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        twice = next(key for key in values if sum(key == other for other, _ in pairs) > 1)
+        raise ValueError(f"the key {twice!r} is there twice")
+    return values
+
+
+def _not_finite(text: str) -> float:
+    raise ValueError(f"{text} is no number")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is larger than any number")
+    return number
+
+
+def _bounded(text: str) -> int:
+    number = int(text)
+    if abs(number) >= LARGEST:
+        raise ValueError(f"an integer must be below 2**63, got one of {len(text)} digits")
+    return number

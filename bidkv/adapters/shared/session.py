@@ -8,15 +8,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from bidkv.adapters.shared.control import ControlFile, updated_settings
+from bidkv.adapters.shared.control import ControlFile
 from bidkv.adapters.shared.events import RunLog
 from bidkv.adapters.shared.meter import Meter
 from bidkv.adapters.shared.pace import Pace
 from bidkv.adapters.shared.settings import AdapterSettings
 from bidkv.adapters.shared.steps import StepLog
-from bidkv.errors import BidKVError, BidValidationError
+from bidkv.errors import BidValidationError
 from bidkv.request import FinishedRequest, PoolState, RequestState
 from bidkv.strategies.base import Strategy
+from bidkv.strategies.lengths import LearnedLengths, learned_by, teach
 
 COMPLETE = frozenset({"length", "stop"})
 """How a request ends that got its whole output."""
@@ -25,7 +26,8 @@ COMPLETE = frozenset({"length", "stop"})
 class Session:
     """Owned by an engine's adapter: settings, control file, strategy, records.
 
-    `facts()` describes the engine for `run_start`. `changed()` is called when other settings hold.
+    `facts()` describes the engine for `run_start`; its `rank`, if there is one, names this engine among those
+    that share their settings. `changed()` is called when other settings hold.
     A strategy that fails never stops the engine: the engine chooses instead and the run is degraded.
     """
 
@@ -51,6 +53,7 @@ class Session:
         self._control = control
         self._facts, self._changed = facts, changed
         self._run_log, self._step_log, self._meter = run_log, step_log, meter
+        self._learned: LearnedLengths | None = None  # by the strategies of this run_id
         self._added: list[str] = []  # since the last step's record
         self._finished: list[str] = []
 
@@ -69,10 +72,11 @@ class Session:
         if self._control is None:
             return
         try:
-            update = self._control.poll()
-            if update is not None:
-                self._install(updated_settings(self.settings, update))
-        except (BidKVError, OSError) as error:
+            self._control.check_folder()
+            settings = self._control.update(self.settings)
+            if settings is not None:
+                self._install(settings)
+        except Exception as error:  # also what a third party's constructor raises
             self.log.control_error(error)
 
     def close(self) -> None:
@@ -85,14 +89,16 @@ class Session:
 
     def _install(self, settings: AdapterSettings) -> None:
         """Starts a new run, or only turns the kill switch if nothing else changed."""
-        strategy = settings.build()
         if self.running and replace(self.settings, kill_switch=settings.kill_switch) == settings:
             self.log.kill_switch(settings)
         else:
-            steps = self._step_log(settings.steps_path, self.clock) if settings.steps_path else None
-            log = self._run_log(settings, self.clock, self._meter)
+            strategy, facts = settings.build(), self._facts()
+            own = settings.of_rank(facts.get("rank"))
+            steps = self._step_log(own.steps_path, self.clock) if own.steps_path else None
+            log = self._run_log(own, self.clock, self._meter)
             self.close()
-            facts = self._facts()
+            self._hand_over(settings, strategy)
+            log.settings = settings
             log.start(strategy, facts)
             self.pool.capacity_tokens = facts["num_blocks"] * facts["block_size"]
             self.pool.max_running = facts["max_num_seqs"]
@@ -102,6 +108,16 @@ class Session:
             self.admission_failed = False
             self._added, self._finished = [], []
         self._changed()
+
+    def _hand_over(self, settings: AdapterSettings, strategy: Strategy) -> None:
+        """Lengths that were learned are kept within a `run_id`, also by strategies that learn none. The runs of a
+        benchmark, which have one each, start with nothing."""
+        if not self.running or settings.run_id != self.settings.run_id:
+            self._learned = None
+            return
+        self._learned = learned_by(self.strategy.admission, self.strategy.victim) or self._learned
+        if self._learned is not None:
+            teach(self._learned, strategy.admission, strategy.victim)
 
     # -- admission -----------------------------------------------------------------------------
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import PurePath
 from typing import Any
 
 from bidkv.errors import BidValidationError
@@ -23,6 +24,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "steps_path": (str, type(None)),
     "kill_switch": (bool,),
     "log_schedule": (bool,),
+    "client_facts": (bool,),
 }
 
 
@@ -32,7 +34,8 @@ class AdapterSettings:
 
     `admission` and `victim` replace that half of the named strategy. `params` go to the victim
     policy, `admission_params` to the admission policy, and `seed` to a policy whose constructor takes
-    one. No path, no record.
+    one. No path, no record. `client_facts` says that clients are trusted with what policies see of their
+    requests (see `ClientFacts`); else nothing that they declare has an effect.
     """
 
     strategy: str
@@ -46,6 +49,7 @@ class AdapterSettings:
     steps_path: str | None = None
     kill_switch: bool = False  # the engine decides for itself
     log_schedule: bool = False  # every step also lists what it scheduled
+    client_facts: bool = False
 
     def __post_init__(self) -> None:
         for key, allowed in _TYPES.items():
@@ -68,6 +72,12 @@ class AdapterSettings:
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+    def of_rank(self, rank: str | None) -> AdapterSettings:
+        """The same with record files of its own, for one of several engines: events.jsonl, events.dp1.jsonl."""
+        if rank is None:
+            return self
+        return replace(self, events_path=_own(self.events_path, rank), steps_path=_own(self.steps_path, rank))
 
     def build(self, registry: BaselineRegistry | None = None) -> Strategy:
         """A new strategy; raises `UnknownNameError` or `BidValidationError`."""
@@ -95,3 +105,10 @@ class AdapterSettings:
         admission = self.admission or named.admission.name
         victim = self.victim or named.victim.name
         return registry.pair(admission, victim, **params)
+
+
+def _own(path: str | None, rank: str) -> str | None:
+    if path is None:
+        return None
+    whole = PurePath(path)
+    return str(whole.with_name(f"{whole.stem}.{rank}{whole.suffix}"))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Any
 
-from bidkv.adapters.shared.accounting import RequestAccount, numbers, session_facts
+from bidkv.adapters.shared.accounting import RequestAccount
+from bidkv.adapters.shared.facts import FactsReader
 from bidkv.request import RequestState
 
 _ENGINE_SUFFIX = re.compile(r"-[0-9a-f]{8}$")
@@ -24,28 +24,33 @@ def declared(request: Any) -> Any:
     return extra.get("bidkv") if isinstance(extra, dict) else None
 
 
-def declared_facts(request: Any) -> Mapping[str, Any]:
-    """The numbers of `declared` (see `numbers`)."""
-    return numbers(declared(request))
-
-
-def open_account(request: Any, name: str, oracle: bool) -> RequestAccount:
-    """An account with the facts of a vLLM request that never change; an `oracle` sees its true length."""
-    facts = declared_facts(request)
-    state = RequestState(
-        request_id=name,
-        computed_tokens=request.num_computed_tokens,
-        prompt_tokens=request.num_prompt_tokens,
-        max_tokens=int(facts.get("max_tokens", request.max_tokens)),
-        arrival=float(facts.get("arrival", request.arrival_time)),
-        priority=request.priority,
-        deadline=facts.get("deadline"),
-        **session_facts(declared(request)),
-    )
-    length = int(facts.get("true_output_tokens", request.max_tokens))
-    account = RequestAccount(state, arrival_t=request.arrival_time, true_output_tokens=length)
+def open_account(
+    request: Any, name: str, oracle: bool, reader: FactsReader, max_model_len: int
+) -> RequestAccount:
+    """An account of a vLLM request; an `oracle` sees its true length."""
+    state = RequestState(request_id=name, computed_tokens=request.num_computed_tokens, prompt_tokens=0)
+    account = RequestAccount(state, arrival_t=request.arrival_time)
+    update_account(account, request, reader, max_model_len)
     account.show_to(oracle)
     return account
+
+
+def update_account(account: RequestAccount, request: Any, reader: FactsReader, max_model_len: int) -> None:
+    """Takes over what the request says of itself now: a streaming session's changes with each of its inputs.
+
+    What the account counts stays, and so does when the request first arrived.
+    """
+    room = max(1, request.max_tokens, max_model_len - request.num_prompt_tokens)
+    facts = reader.read(declared(request), room, request.arrival_time)
+    state, shown = account.state, account.state.true_output_tokens is not None
+    state.prompt_tokens = request.num_prompt_tokens
+    state.max_tokens = request.max_tokens if facts.max_tokens is None else facts.max_tokens
+    state.arrival = request.arrival_time if facts.arrival is None else facts.arrival
+    state.priority = request.priority
+    state.deadline, state.session, state.turn = facts.deadline, facts.session, facts.turn
+    true_tokens = facts.true_output_tokens
+    account.true_output_tokens = request.max_tokens if true_tokens is None else true_tokens
+    account.show_to(shown)
 
 
 def request_record(account: RequestAccount, request: Any, finish_t: float) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from bidkv.adapters.shared.control import ControlFile, updated_settings
+from bidkv.adapters.shared.control import ControlFile
 from bidkv.adapters.shared.settings import AdapterSettings
 from bidkv.errors import BidValidationError
 
@@ -31,7 +31,8 @@ def adapter_config(additional_config: Any) -> tuple[AdapterSettings, ControlFile
     """The first settings and the control file that may replace them.
 
     They come from `additional_config["bidkv"]` or else from `BIDKV_STRATEGY`; a control file that is there
-    already goes before the rest. Raises `BidValidationError` on anything that does not name a strategy.
+    already goes before the rest. With `trusted_control`, which only this section can say, it may change all
+    settings, paths and files of code too. Raises `BidValidationError` on anything that does not name a strategy.
     """
     section = None
     if isinstance(additional_config, AdapterConfig):
@@ -43,19 +44,32 @@ def adapter_config(additional_config: Any) -> tuple[AdapterSettings, ControlFile
     if not isinstance(section, dict):
         raise BidValidationError(f"additional_config['bidkv'] must be an object, got {section!r}")
     values = dict(section)
-    path = values.pop("control_file", None)
+    path, trusted = values.pop("control_file", None), values.pop("trusted_control", None)
+    if path is None and trusted is not None:
+        raise BidValidationError(
+            f"bidkv settings: trusted_control {trusted!r} needs a control_file; leave it out"
+        )
     if path is None:
         return AdapterSettings.from_dict(values), None
-    if not isinstance(path, str):
-        raise BidValidationError(f"bidkv settings: control_file must be str or null, got {path!r}")
-    control = ControlFile(path)
+    for key, value, kind in (("control_file", path, str), ("trusted_control", trusted or False, bool)):
+        if not isinstance(value, kind):
+            raise BidValidationError(f"bidkv settings: {key} must be {kind.__name__} or null, got {value!r}")
     settings = AdapterSettings.from_dict(values) if values else None
-    update = control.poll()
-    if update is not None:
-        settings = updated_settings(settings, update)
+    control = ControlFile(path, bool(trusted), started=settings)
+    settings = control.update(settings) or settings
     if settings is None:
         raise BidValidationError(f"bidkv: no strategy given and no control file at {path}")
     return settings, control
+
+
+def rank_facts(parallel_config: Any) -> dict[str, str]:
+    """`rank` of a data-parallel engine, as in `dp1`; empty for one that is alone.
+
+    vLLM runs the ranks of a dense model as if each were alone, and only their index is left: the first of them
+    is not told from an engine that really is, and its files keep their names.
+    """
+    index = parallel_config.data_parallel_index
+    return {"rank": f"dp{index}"} if index or parallel_config.data_parallel_size > 1 else {}
 
 
 def environment_settings() -> AdapterSettings:

@@ -1,7 +1,7 @@
 """vLLM general plugin: `BIDKV_STRATEGY=bidkv vllm serve …` runs with the strategy, no other change.
 
-vLLM loads it in every process. Without `BIDKV_STRATEGY` it does nothing; with it, an engine for
-which nobody chose a scheduler class gets ours.
+vLLM loads it in every process. Without `BIDKV_STRATEGY` it does nothing; with it, an engine gets our scheduler,
+and one for which somebody chose another is refused.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def register() -> None:
         sys.exit(2)
 
     show_meters()
-    from vllm.config import SchedulerConfig
+    from vllm.config import SchedulerConfig, VllmConfig
 
     stock = SchedulerConfig.get_scheduler_cls
     if getattr(stock, "chosen_by_bidkv", False):
@@ -34,6 +34,7 @@ def register() -> None:
 
     def get_scheduler_cls(self: SchedulerConfig) -> Any:
         if self.scheduler_cls is not None:
+            refuse_other(self.scheduler_cls)
             return stock(self)
         # Imported here: the scheduler pulls in the whole engine, and most processes never ask for it.
         from bidkv.adapters.vllm.scheduler import create_scheduler
@@ -42,3 +43,30 @@ def register() -> None:
 
     get_scheduler_cls.chosen_by_bidkv = True
     SchedulerConfig.get_scheduler_cls = get_scheduler_cls
+    check = VllmConfig.__post_init__
+
+    def __post_init__(self: VllmConfig) -> None:  # here vLLM, too, chooses a scheduler for some models
+        check(self)
+        refuse_other(self.scheduler_config.scheduler_cls)
+
+    VllmConfig.__post_init__ = __post_init__
+
+
+def refuse_other(scheduler_cls: Any) -> None:
+    """Exits with code 2 if an engine has another scheduler than ours, so that the strategy would have no effect."""
+    if scheduler_cls is None or _is_ours(scheduler_cls):
+        return
+    print(
+        f"error: {STRATEGY_VARIABLE}={os.environ.get(STRATEGY_VARIABLE)} has no effect with the scheduler_cls "
+        f"{scheduler_cls!r}: leave out one of the two",
+        file=sys.stderr,
+    )
+    sys.exit(2)
+
+
+def _is_ours(scheduler_cls: Any) -> bool:
+    """Whether it is our scheduler or made from it, as the simulator's is."""
+    if isinstance(scheduler_cls, str):
+        return scheduler_cls.startswith("bidkv.")
+    makers = scheduler_cls.__mro__ if isinstance(scheduler_cls, type) else (scheduler_cls,)
+    return any(str(getattr(maker, "__module__", "")).startswith("bidkv.") for maker in makers)

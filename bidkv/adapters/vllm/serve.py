@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from bidkv.adapters.shared.control_place import check_place
 from bidkv.adapters.shared.settings import AdapterSettings
 from bidkv.adapters.vllm import SCHEDULER
 from bidkv.adapters.vllm.configure import STRATEGY_VARIABLE
@@ -67,7 +68,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--bidkv-steps", metavar="FILE", help="JSON Lines file with one record per engine step"
     )
-    parser.add_argument("--bidkv-control", metavar="FILE", help="control file to switch a running server")
+    parser.add_argument(
+        "--bidkv-control",
+        metavar="FILE",
+        help="control file to switch a running server; nobody else may write it or its folder",
+    )
+    parser.add_argument(
+        "--bidkv-client-facts",
+        action="store_true",
+        help="believe what clients declare of their requests beside max_tokens and priority (docs/server.md)",
+    )
     parser.add_argument(
         "--additional-config", type=_json_object, default={}, metavar="JSON", help="merged with bidkv's own"
     )
@@ -96,6 +106,7 @@ def _settings(flags: argparse.Namespace) -> AdapterSettings:
         run_id="serve",  # the same at every start: vLLM hashes it into the key of its compile cache
         events_path=flags.bidkv_events,
         steps_path=flags.bidkv_steps,
+        client_facts=flags.bidkv_client_facts,
     )
 
 
@@ -103,8 +114,14 @@ def _server_flags(own: AdapterSettings, flags: argparse.Namespace, passed_on: li
     for flag in passed_on:
         if flag.partition("=")[0].replace("_", "-") == "--scheduler-cls":
             raise BidValidationError(f"--scheduler-cls is set by bidkv ({SCHEDULER}); leave it out")
+    if "bidkv" in flags.additional_config:
+        raise BidValidationError(
+            f"--additional-config: 'bidkv' is {flags.additional_config['bidkv']!r}, but bidkv's own flags say that; "
+            "give those"
+        )
     section = own.to_dict()
     if flags.bidkv_control:
+        check_place(flags.bidkv_control)
         section["control_file"] = flags.bidkv_control
     model = [flags.model] if flags.model else []
     additional = {**flags.additional_config, "bidkv": section}

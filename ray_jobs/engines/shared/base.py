@@ -49,6 +49,7 @@ class EngineBackend(ABC):
             events_path=str(self.folder / f"{run_id}.events.jsonl"),
             steps_path=str(self.folder / f"{run_id}.steps.jsonl"),
             log_schedule=job.run.log_schedule,
+            client_facts=True,  # a trace says what its clients declare
         )
 
 

@@ -100,11 +100,11 @@ def kv_cache_config(shape: ModelShape, block_size: int, blocks: int) -> Any:
 
 
 def run_config(parts: SchedulerParts, bidkv: dict[str, Any]) -> Any:
-    """A `VllmConfig` for one run: the parts' own, with the adapter's settings."""
+    """A `VllmConfig` for one run: the parts' own, with the adapter's settings. Simulated clients are believed."""
     config = copy.copy(parts.vllm_config)
     config.cache_config = copy.copy(config.cache_config)
     config.cache_config.num_gpu_blocks = parts.kv_cache_config.num_blocks
-    config.additional_config = {"bidkv": bidkv}
+    config.additional_config = {"bidkv": bidkv | {"client_facts": True}}
     return config
 
 

@@ -40,10 +40,10 @@ def main(plan_path: str, result_path: str) -> None:
 def run_engine(part: dict[str, Any], control: Path) -> dict[str, Any]:
     arguments = dict(part["engine"])
     if part["adapter"]:
-        write_control(control, {"strategy": "preempt-evict"})
+        write_control(control, {"strategy": "preempt-evict", "client_facts": True})
         arguments |= {
             "scheduler_cls": SCHEDULER,
-            "additional_config": {"bidkv": {"control_file": str(control)}},
+            "additional_config": {"bidkv": {"control_file": str(control), "trusted_control": True}},
         }
     gc.freeze()  # an engine that ends thaws what vLLM imported, and the next one looks through it five times
     llm = LLM(**arguments)

@@ -45,6 +45,8 @@ class SchedulerBench:
         stock: bool = False,
         **scheduler_config: Any,
     ):
+        if "strategy" in settings:  # else they are in a control file
+            settings = {"client_facts": True, **settings}
         config = EngineArgs(
             model=str(model),
             dtype="float32",

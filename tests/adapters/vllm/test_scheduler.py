@@ -296,7 +296,7 @@ def test_kill_switch_and_new_settings_reach_a_running_scheduler(tiny_model: Path
     control = tmp_path / "control.json"
     settings = {"strategy": "largest-first", "run_id": "one", "events_path": str(tmp_path / "one.jsonl")}
     write_control(control, settings)
-    machine = bench.SchedulerBench(tiny_model, {"control_file": str(control)})
+    machine = bench.SchedulerBench(tiny_model, {"control_file": str(control), "trusted_control": True})
     for index, request in enumerate(make_load(30)):
         machine.add(f"r{index}", request["prompt"], request["output"])
 
@@ -369,7 +369,7 @@ def test_a_failed_admission_ends_with_its_run(
     importlib.invalidate_caches()
     control = tmp_path / "control.json"
     write_control(control, {"strategy": "lost", "events_path": str(tmp_path / "one.jsonl")})
-    machine = bench.SchedulerBench(tiny_model, {"control_file": str(control)})
+    machine = bench.SchedulerBench(tiny_model, {"control_file": str(control), "trusted_control": True})
     machine.add("first", [5] * 40, 5)
     machine.run()
     write_control(

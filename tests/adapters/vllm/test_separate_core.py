@@ -44,7 +44,9 @@ class RunningEngine:
                 "max_num_seqs": 16,
                 "max_num_batched_tokens": 512,
                 "skip_tokenizer_init": True,
-                "additional_config": {"bidkv": {"control_file": str(self.control)}},  # and no scheduler_cls
+                "additional_config": {
+                    "bidkv": {"control_file": str(self.control), "trusted_control": True}
+                },  # and no scheduler_cls
             },
             "requests": make_load(16),
         }

@@ -1,0 +1,92 @@
+"""Whose a control file is: it steers the server, so nobody but the server's user may write it."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from bidkv.errors import BidValidationError
+
+MOST_BYTES = 64 * 1024
+OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+
+
+def check_place(path: str | Path) -> None:
+    """Raises `BidValidationError`, in one line, if a control file at `path` would be refused now."""
+    check_folder(path)
+    if os.path.lexists(path):
+        read_guarded(path)
+
+
+def check_folder(path: str | Path) -> None:
+    """Raises `BidValidationError` unless the file's folder is there and nobody else may write it.
+
+    Who may write the folder may put another file there. A sticky folder such as /tmp is no exception: anybody
+    may be the first to make the file.
+    """
+    folder = _folder(path)
+    try:
+        found = os.stat(folder)
+    except OSError as error:
+        raise _refused(path, f"its folder {folder}: {error.strerror}") from None
+    if not stat.S_ISDIR(found.st_mode):
+        raise _refused(path, f"{folder} is no folder")
+    _check_owner(path, folder, found, "its folder")
+
+
+def read_guarded(path: str | Path) -> bytes:
+    """The bytes of a regular file of this process's user, or root's, that nobody else may write, in such a folder.
+
+    Root may write everything anyway, and /etc is his. Raises `BidValidationError`, in one line with the cure,
+    on anything else, and on more than 64 KiB. Never waits, as opening a FIFO would; follows no link.
+    """
+    check_folder(path)
+    try:
+        _check_file(path, os.lstat(path))  # opening a device may do something
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise _refused(path, str(error.strerror)) from None
+    try:
+        _check_file(path, os.fstat(handle))  # what was opened, whatever is at the path by now
+        content = b""
+        while len(content) <= MOST_BYTES:
+            more = os.read(handle, MOST_BYTES + 1 - len(content))
+            if not more:
+                return content
+            content += more
+    except OSError as error:
+        raise _refused(path, str(error.strerror)) from None
+    finally:
+        os.close(handle)
+    raise _refused(path, f"must be no larger than {MOST_BYTES} bytes")
+
+
+def _check_file(path: str | Path, found: os.stat_result) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        kind = stat.filemode(found.st_mode)[0]
+        raise _refused(path, f"must be a regular file, is of type {kind!r}; replace it with one")
+    _check_owner(path, path, found, "it")
+
+
+def _check_owner(path: str | Path, what: str | Path, found: os.stat_result, name: str) -> None:
+    own = os.geteuid()
+    if found.st_uid not in (own, 0):
+        cure = f"chown {own} {what}"
+        raise _refused(path, f"{name} belongs to user {found.st_uid}, must be user {own}'s or root's: {cure}")
+    if found.st_mode & OTHERS_WRITE:
+        mode = f"{stat.S_IMODE(found.st_mode):o}"
+        cure = (
+            f"chmod go-w {what}"
+            if what == path
+            else f"use a folder of the server's own, or chmod go-w {what}"
+        )
+        raise _refused(path, f"{name} may be written by group or others (mode {mode}): {cure}")
+
+
+def _folder(path: str | Path) -> Path:
+    return Path(os.path.abspath(path)).parent
+
+
+def _refused(path: str | Path, why: str) -> BidValidationError:
+    return BidValidationError(f"control file {path}: {why}")

@@ -1,0 +1,373 @@
+"""The control file: whose it must be, what it may say, and that nothing in its place holds up a step."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from bidkv.adapters.shared.control import ControlFile, updated_settings, write_control
+from bidkv.adapters.shared.control_place import MOST_BYTES, check_place
+from bidkv.adapters.shared.events import read_events
+from bidkv.adapters.shared.session import Session
+from bidkv.adapters.shared.settings import AdapterSettings
+from bidkv.adapters.vllm.configure import AdapterConfig, adapter_config, rank_facts
+from bidkv.errors import BidValidationError
+from bidkv.request import FinishedRequest, RequestState
+from bidkv.strategies.lengths import learned_by
+
+NOBODY = 65534
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a file away")
+STARTED = AdapterSettings("backfill", run_id="serve", seed=3, events_path="/var/log/events.jsonl")
+FACTS = {"num_blocks": 10, "block_size": 16, "max_num_seqs": 4, "prefix_caching": False}
+EVIL = """
+import pathlib
+pathlib.Path(__file__).with_name("ran").touch()
+from bidkv.strategies.lcf import LcfStrategy
+class X(LcfStrategy):
+    name = "x"
+"""
+
+
+def session(control: ControlFile | None, settings: AdapterSettings = STARTED, **facts: str) -> Session:
+    made = Session(control, facts=lambda: FACTS | facts, changed=lambda: None)
+    made.open(settings)
+    return made
+
+
+@pytest.fixture
+def control(tmp_path: Path) -> Path:
+    return tmp_path / "control.json"
+
+
+# -- its place ---------------------------------------------------------------------------------------
+
+
+def test_a_file_of_our_own_is_read(control: Path) -> None:
+    control.write_text('{"kill_switch": true}')
+    check_place(control)
+    assert ControlFile(control).poll() == {"kill_switch": True}
+
+
+def chmod(mode: int) -> Callable[[Path], None]:
+    return lambda path: os.chmod(path, mode)
+
+
+def give_away(path: Path) -> None:
+    os.chown(path, NOBODY, NOBODY)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda path: chmod(0o666)(path), ["mode 666", "chmod go-w {path}"]),
+        (lambda path: chmod(0o620)(path), ["group or others", "chmod go-w {path}"]),
+        (lambda path: chmod(0o777)(path.parent), ["its folder", "use a folder of the server's own"]),
+        (lambda path: chmod(0o1777)(path.parent), ["its folder", "mode 1777"]),
+        pytest.param(give_away, ["belongs to user 65534", "chown 0 {path}"], marks=as_root),
+        pytest.param(
+            lambda path: give_away(path.parent), ["its folder belongs to user 65534"], marks=as_root
+        ),
+    ],
+)
+def test_a_file_that_somebody_else_may_write_is_refused_once_with_the_cure(
+    control: Path, spoil: Callable[[Path], None], words: list[str]
+) -> None:
+    control.write_text('{"kill_switch": true}')
+    spoil(control)
+    source = ControlFile(control)
+    with pytest.raises(BidValidationError) as caught:
+        source.poll()
+    text = str(caught.value)
+    assert text.startswith(f"control file {control}: ") and "\n" not in text
+    assert all(word.format(path=control) in text for word in words)
+    assert source.poll() is None, "not again until it changes"
+    with pytest.raises(BidValidationError):
+        check_place(control)
+    for path, mode in ((control, 0o644), (control.parent, 0o755)):
+        if os.geteuid() == 0:
+            os.chown(path, 0, 0)
+        os.chmod(path, mode)
+    write_control(control, {"kill_switch": True})
+    assert source.poll() == {"kill_switch": True}
+
+
+def link(path: Path) -> None:
+    target = path.with_name("elsewhere.json")
+    target.write_text('{"kill_switch": true}')
+    path.symlink_to(target)
+
+
+def bind(path: Path) -> None:
+    os.chdir(path.parent)  # the name of a socket is short
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(path.name)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        os.mkfifo,
+        Path.mkdir,
+        link,
+        bind,
+        lambda path: path.symlink_to(path),
+        lambda path: path.symlink_to("/dev/zero"),
+        pytest.param(lambda path: os.mknod(path, 0o20600, os.makedev(1, 5)), marks=as_root),  # as /dev/zero
+    ],
+    ids=["fifo", "folder", "link", "socket", "loop", "link to a device", "device"],
+)
+def test_what_is_no_regular_file_is_refused_and_holds_up_nothing(
+    control: Path, make: Callable[[Path], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(control.parent)
+    try:
+        make(control)
+    except PermissionError:
+        pytest.skip("no device can be made here")
+    made = session(ControlFile(control), AdapterSettings("backfill"))
+    polled = threading.Thread(target=made.poll, daemon=True)
+    polled.start()
+    polled.join(60)
+    assert not polled.is_alive(), "a poll waits"
+    made.poll()
+    assert made.log.counters["control_errors"] == 1
+    assert (made.settings.strategy, made.settings.kill_switch) == ("backfill", False)
+
+
+def test_a_path_that_cannot_be_looked_at_is_an_error_once(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    made = session(ControlFile(tmp_path / "file" / "control.json"), AdapterSettings("lcf"))
+    for _ in range(3):
+        made.poll()
+    assert made.log.counters["control_errors"] == 2  # the folder, then the path
+
+
+def test_a_bad_folder_is_told_before_there_is_a_file(control: Path) -> None:
+    control.parent.chmod(0o1777)
+    made = session(ControlFile(control), AdapterSettings("lcf"))
+    for _ in range(3):
+        made.poll()
+    assert made.log.counters["control_errors"] == 1
+    with pytest.raises(BidValidationError, match="no-such-folder: No such file"):
+        check_place(control.parent / "no-such-folder" / "control.json")
+
+
+# -- what is in it -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("{half", "control.json"),
+        ("[]", "must hold a JSON object, got list"),
+        ("", "control.json"),
+        ("[" * 60_000, "recursion"),
+        ('{"params": {"x": NaN}}', "NaN is no number"),
+        ('{"params": {"x": -Infinity}}', "-Infinity"),
+        ('{"params": {"x": 1e999}}', "1e999"),
+        ('{"seed": 1' + "0" * 400 + "}", "401 digits"),
+        ('{"seed": 1' + "0" * 5000 + "}", "control.json"),
+        ('{"kill_switch": true, "kill_switch": false}', "'kill_switch' is there twice"),
+        (" " * (MOST_BYTES + 1), f"no larger than {MOST_BYTES} bytes"),
+        (b"\xff\xfe{", "control.json"),
+        (b"\xc3\x28", "control.json"),
+    ],
+)
+def test_what_is_no_settings_is_refused_in_one_line(control: Path, content: str | bytes, words: str) -> None:
+    control.write_bytes(content.encode() if isinstance(content, str) else content)
+    source = ControlFile(control)
+    with pytest.raises(BidValidationError) as caught:
+        source.poll()
+    assert words in str(caught.value) and str(control) in str(caught.value)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 1000
+    assert source.poll() is None
+
+
+@pytest.mark.parametrize(
+    ("update", "words"),
+    [
+        ({"strategy": "/tmp/evil.py:X"}, ["strategy '/tmp/evil.py:X'", "a file of code"]),
+        ({"strategy": "lcf", "admission": "evil.py:X"}, ["admission 'evil.py:X'"]),
+        ({"strategy": "lcf", "victim": "evil.py:X"}, ["victim 'evil.py:X'"]),
+        (
+            {"strategy": "lcf", "events_path": "/etc/cron.d/x"},
+            ["events_path '/etc/cron.d/x'", "leave it out"],
+        ),
+        ({"strategy": "lcf", "events_path": None}, ["events_path None"]),
+        ({"strategy": "lcf", "steps_path": "/tmp/x"}, ["steps_path"]),
+        ({"strategy": "lcf", "run_id": "other"}, ["run_id 'other'", "'serve'"]),
+        ({"strategy": "lcf", "client_facts": True}, ["client_facts True"]),
+        ({"strategy": "lcf", "log_schedule": True}, ["log_schedule"]),
+        ({"strategy": "lcf", "trusted_control": True}, ["unknown key 'trusted_control'"]),
+        ({"strategy": "lcf", "control_file": "/tmp/x"}, ["unknown key 'control_file'"]),
+        ({"kill_switch": 1}, ["kill_switch must be bool"]),
+        ({}, ["'strategy' is missing"]),
+    ],
+)
+def test_the_file_says_no_more_than_names_and_the_kill_switch(
+    update: dict[str, Any], words: list[str]
+) -> None:
+    with pytest.raises(BidValidationError) as caught:
+        updated_settings(STARTED, update)
+    assert all(word in str(caught.value) for word in words)
+
+
+def test_what_the_file_leaves_out_stays_as_the_engine_was_started() -> None:
+    new = updated_settings(STARTED, {"strategy": "lcf-guard", "params": {"max_preemptions": 2}})
+    assert (new.strategy, new.params) == ("lcf-guard", {"max_preemptions": 2})
+    assert (new.run_id, new.seed, new.events_path) == ("serve", 3, "/var/log/events.jsonl")
+    same = updated_settings(STARTED, STARTED.to_dict() | {"kill_switch": True})
+    assert same.kill_switch and same.events_path == STARTED.events_path
+
+
+def test_code_of_the_file_never_runs_but_what_the_engine_was_started_with_may_come_back(
+    control: Path, tmp_path: Path
+) -> None:
+    evil, own = tmp_path / "evil.py", tmp_path / "own.py"
+    evil.write_text(EVIL)
+    own.write_text(EVIL.replace('"ran"', '"own_ran"').replace('"x"', '"own"'))
+    made = session(ControlFile(control, started=STARTED), AdapterSettings(f"{own}:X"))
+    for update in ({"strategy": f"{evil}:X"}, {"strategy": "lcf", "victim": f"{evil}:X"}):
+        write_control(control, update)
+        made.poll()
+        assert made.settings.strategy == f"{own}:X"
+    assert made.log.counters["control_errors"] == 2
+    assert not (tmp_path / "ran").exists() and (tmp_path / "own_ran").exists()
+
+    started = AdapterSettings(f"{own}:X")
+    made = session(ControlFile(control, started=started), started)
+    for update, name in (({"strategy": "lcf"}, "lcf"), ({"strategy": f"{own}:X"}, f"{own}:X")):
+        write_control(control, update)
+        made.poll()
+        assert made.settings.strategy == name and not made.log.counters["control_errors"]
+
+
+def test_the_kill_switch_does_not_run_a_strategys_file_again(control: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own.py"
+    own.write_text(EVIL)
+    made = session(ControlFile(control), AdapterSettings(f"{own}:X"))
+    (tmp_path / "ran").unlink()
+    for on in (True, False):
+        write_control(control, {"kill_switch": on})
+        made.poll()
+        assert made.settings.kill_switch is on
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_constructor_that_raises_changes_nothing(control: Path) -> None:
+    made = session(ControlFile(control))
+    write_control(control, {"strategy": "backfill", "admission_params": {"depth": []}})
+    made.poll()
+    assert (made.log.counters["control_errors"], made.settings) == (1, STARTED)
+
+
+# -- who trusts it -----------------------------------------------------------------------------------
+
+
+def test_who_makes_the_engine_may_trust_the_file_with_everything(control: Path, tmp_path: Path) -> None:
+    policy = tmp_path / "own.py"
+    policy.write_text(EVIL)
+    section = {"strategy": "lcf", "client_facts": True, "control_file": str(control)}
+    update = {"strategy": f"{policy}:X", "run_id": "two", "events_path": str(tmp_path / "two.jsonl")}
+    for trusted in (False, True):
+        settings, source = adapter_config({"bidkv": section | {"trusted_control": trusted}})
+        made = session(source, settings)
+        write_control(control, update)
+        made.poll()
+        assert made.settings.strategy == (update["strategy"] if trusted else "lcf")
+        assert made.settings.client_facts, "kept unless it says otherwise"
+        control.unlink()
+    assert read_events(tmp_path / "two.jsonl")[0]["run_id"] == "two"
+
+
+@pytest.mark.parametrize(
+    ("section", "words"),
+    [
+        ({"strategy": "lcf", "trusted_control": True}, "needs a control_file"),
+        ({"strategy": "lcf", "control_file": "c.json", "trusted_control": 1}, "trusted_control must be bool"),
+        ({"strategy": "lcf", "control_file": 3}, "control_file must be str"),
+        ({"strategy": "lcf", "client_facts": "yes"}, "client_facts must be bool"),
+    ],
+)
+def test_a_bad_section_is_named(section: dict[str, Any], words: str) -> None:
+    with pytest.raises(BidValidationError, match=words):
+        adapter_config(AdapterConfig(section))
+
+
+def test_an_engine_given_a_file_alone_starts_with_what_it_says_and_then_keeps_to_it(control: Path) -> None:
+    write_control(control, {"strategy": "lcf", "run_id": "a", "events_path": None})
+    settings, source = adapter_config({"bidkv": {"control_file": str(control)}})
+    assert settings == AdapterSettings("lcf", run_id="a")
+    write_control(control, {"strategy": "lcf", "run_id": "b"})
+    with pytest.raises(BidValidationError, match="run_id 'b'"):
+        source.update(settings)
+    write_control(control, {"strategy": "evil.py:X"})
+    with pytest.raises(BidValidationError, match="a file of code"):
+        adapter_config({"bidkv": {"control_file": str(control)}})
+
+
+# -- a switch ----------------------------------------------------------------------------------------
+
+
+def test_learned_lengths_outlive_a_switch_also_by_a_strategy_that_learns_none(control: Path) -> None:
+    source = ControlFile(control, trusted=True)
+    made = session(source, AdapterSettings("backfill", run_id="serve"))
+    request = RequestState("a", 0, 500, 0, 1024)
+
+    def expected() -> float:
+        return learned_by(made.strategy.admission).mean(request)
+
+    for _ in range(30):
+        made.strategy.observe(FinishedRequest("x", 500, 200, 1024))
+    for strategy in ("lcf", "backfill"):
+        write_control(control, {"strategy": strategy, "run_id": "serve"})
+        made.poll()
+    assert expected() == 200
+    write_control(control, {"strategy": "backfill", "run_id": "another run of a benchmark"})
+    made.poll()
+    assert expected() == 512
+
+
+def test_each_rank_has_its_own_files_and_says_which_it_is(tmp_path: Path) -> None:
+    settings = AdapterSettings(
+        "lcf", events_path=str(tmp_path / "events.jsonl"), steps_path=str(tmp_path / "steps")
+    )
+    for size, index, rank in ((1, 0, None), (4, 0, "dp0"), (4, 3, "dp3"), (1, 2, "dp2")):
+        config = SimpleNamespace(data_parallel_size=size, data_parallel_index=index)
+        facts = rank_facts(config)
+        assert facts == ({} if rank is None else {"rank": rank})
+        session(None, settings, **facts).close()
+    names = {path.name for path in tmp_path.iterdir()}
+    events = {"events.jsonl", "events.dp0.jsonl", "events.dp3.jsonl", "events.dp2.jsonl"}
+    assert names == events | {"steps", "steps.dp0", "steps.dp3", "steps.dp2"}
+    start, end = read_events(tmp_path / "events.dp3.jsonl")
+    assert (start["rank"], end["type"]) == ("dp3", "run_end")
+    assert "rank" not in read_events(tmp_path / "events.jsonl")[0]
+
+
+def test_a_poll_without_news_looks_at_the_file_once(control: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    control.write_text('{"kill_switch": true}')
+    made = session(ControlFile(control))
+    made.poll()
+    calls: list[str] = []
+    for name in ("lstat", "stat", "open", "fstat"):
+        real = getattr(os, name)
+        monkeypatch.setattr(
+            os, name, lambda *a, real=real, name=name, **k: (calls.append(name), real(*a, **k))[1]
+        )
+    made.poll()
+    assert calls == ["lstat"]
+    monkeypatch.undo()
+    time.sleep(0.01)
+    control.write_text(json.dumps({"kill_switch": False}))
+    made.poll()
+    assert not made.settings.kill_switch
