@@ -161,6 +161,7 @@ class Bench:
         checks = engine.layout == "full" and engine.connector == "none" and exact
         self.exact = exact  # whether the model's answers are `model.answer`
         self.model = StandIn(self.scheduler, block if checks else 0, engine.spec, exact)
+        self._forget_changed_prompts()
         self.connector = self.scheduler.connector
         self.in_flight: deque[tuple[Any, Any]] = deque()
         self.delivered: dict[str, list[int]] = {}
@@ -195,6 +196,16 @@ class Bench:
             priority=priority,
             resumable=resumable,
         )
+
+    def _forget_changed_prompts(self) -> None:
+        """A streaming session's next chunk takes the place of tokens that it had."""
+        update = self.scheduler._update_request_as_session
+
+        def updated(session: Request, *args: Any) -> None:
+            self.model.forget(session.request_id)
+            update(session, *args)
+
+        self.scheduler._update_request_as_session = updated
 
     def schedule(self) -> Any:
         if self.connector is not None:

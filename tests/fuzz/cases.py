@@ -151,6 +151,8 @@ def draw_ops(rng: random.Random, engine: Engine, strategies: Sequence[str]) -> l
     chance = lambda p: rng.random() < p  # noqa: E731
     count = rng.choice([5, 10, 20, 32])
     span = rng.choice([1, count // 2, count, count * 3])
+    # Sessions hold memory while they wait for more: where there is little, two of them wait for each other for ever.
+    most_sessions = 1 if engine.blocks < 1000 else count
     grammars, sessions, priorities, siblings = chance(0.25), chance(0.12), chance(0.2), chance(0.2)
     jitter = 0.2 if chance(0.06) else 0.0
     heads = rng.choice([0.0, 0.1, 0.3])  # how many want much of the memory
@@ -171,7 +173,7 @@ def draw_ops(rng: random.Random, engine: Engine, strategies: Sequence[str]) -> l
             priority=rng.choice([-3, 0, 0, 5]) if priorities else 0,
             declared=output + rng.choice([0, 10, 200]),
             jitter=rng.random() * jitter,
-            resumable=sessions and chance(0.4),
+            resumable=sessions and chance(0.4) and sum(op.resumable for op in ops) < most_sessions,
         )
         copies = rng.choice([2, 3, 12]) if siblings and chance(0.2) and not op.resumable else 1
         for copy in range(copies):  # n > 1: one prompt, as many requests

@@ -167,7 +167,6 @@ class Driver:
             return
         prompt = prompt_of(f"{op.name}{op.at}", op.prompt, 0)
         update = self.bench.request(op.name, prompt, op.output, arrival=self.bench.time, resumable=True)
-        self.bench.model.forget(op.name)
         self.bench.scheduler.add_request(update)
 
     def _do_end(self, op: Op) -> None:
