@@ -107,14 +107,14 @@ class BidKVSchedulerMixin:
 
     def add_request(self, request: Request) -> None:
         self._bidkv_session.poll()
-        account = self._bidkv_accounts.get(request.request_id)
-        if account is None:
+        if request.request_id not in self._bidkv_accounts:  # else the next input of a streaming session
             self._bidkv_session.arrived(self._bidkv_account(request).state)
             self._bidkv_tickets.issue(request.request_id, request, request.arrival_time)
         super().add_request(request)
-        session = self.requests.get(request.request_id)
-        if account is not None and session is not None:  # the next input of a streaming session
-            update_account(account, session, self._bidkv_facts_reader, self.max_model_len)
+
+    def _update_request_as_session(self, session: Request, update: Any, *args: Any, **kwargs: Any) -> None:
+        super()._update_request_as_session(session, update, *args, **kwargs)
+        update_account(self._bidkv_account(session), session, self._bidkv_facts_reader, self.max_model_len)
 
     def schedule(self, *args: Any, **kwargs: Any) -> Any:
         session = self._bidkv_session
