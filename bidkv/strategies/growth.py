@@ -9,21 +9,27 @@ from bidkv.strategies.lengths import Lengths
 
 
 class Growth:
-    """The sum of expected outputs still to come. A step may wait for it, so each request is looked at again only when it
-    has generated `EVERY` more tokens."""
+    """The sum of expected outputs still to come. A step may wait for it: each request is looked at again only when it
+    has generated `EVERY` more tokens, and the sum of a list that has only become longer goes on from there."""
 
     EVERY = 16
 
     def __init__(self, lengths: Lengths):
         self._lengths = lengths
+        self._last: tuple[Sequence[RequestState] | None, int, float] = (None, 0, 0.0)
         self._expected: dict[
             str, tuple[float, int]
         ] = {}  # whole output, and until how many tokens that is believed
 
     def of(self, running: Sequence[RequestState]) -> float:
         """Tokens to come of all these together."""
-        known, total = self._expected, 0.0
-        for request in running:
+        last, count, total = self._last
+        if running is last and count <= len(running):  # in one step the engine only adds who starts
+            new = running[count:]
+        else:
+            new, total = running, 0.0
+        known = self._expected
+        for request in new:
             output = request.output_tokens
             found = known.get(request.request_id)
             if found is None or output >= found[1] or output < found[1] - self.EVERY:
@@ -33,6 +39,7 @@ class Growth:
         if len(known) > 2 * len(running) + 64:
             names = {request.request_id for request in running}
             self._expected = {name: value for name, value in known.items() if name in names}
+        self._last = (running, len(running), total)
         return total
 
     def forget(self, request_id: str) -> None:

@@ -54,6 +54,10 @@ class RequestAccount:
     restored_resume: int = 0
     restored_from: int | None = None  # first position of what is being loaded from host memory
     frontier: int = 0
+    reached: int = 0  # end of what was scheduled last
+    stretch: int | None = (
+        None  # where it was scheduled first since it started last; None while steps are counted
+    )
     first_scheduled_t: float | None = None
     preempted_t: float | None = None  # since when it waits after a preemption
     resume_delays: list[float] = field(default_factory=list)
@@ -66,22 +70,41 @@ class RequestAccount:
         """Counts `tokens` at positions from `start`; True if they are new decode tokens."""
         if start == self.frontier and start >= self.state.prompt_tokens and self.preempted_t is None:
             self.executed += tokens  # as nearly always
-            self.frontier = start + tokens
+            self.frontier = self.reached = start + tokens
             return True
+        if not self._starts(start, t) and start < self.reached == self.frontier:
+            self.frontier = start  # drafts that were rejected: what takes their place is not computed again
+        frontier = self.frontier
+        self._count(start, start + tokens)
+        return start >= frontier and start >= self.state.prompt_tokens
+
+    def begin_stretch(self, start: int, t: float) -> None:
+        """From here on it is scheduled without a gap, and counted when that ends: a step has nothing to do for it."""
+        self._starts(start, t)
+        self.stretch = start
+
+    def end_stretch(self, computed: int) -> None:
+        """`computed` tokens have been scheduled since the prompt's first. Does nothing where steps are counted."""
+        if self.stretch is not None:
+            self._count(self.stretch, computed)
+            self.stretch = None
+
+    def _starts(self, start: int, t: float) -> bool:
+        """Whether it was scheduled for the first time, or the first time since a preemption."""
         if self.first_scheduled_t is None:
             self.first_scheduled_t = t
-            self._hit(start)
         elif self.preempted_t is not None:
             self.resume_delays.append(t - self.preempted_t)
             self.preempted_t = None
-            self._hit(start)
-        frontier, end = self.frontier, start + tokens
-        self.executed += tokens
-        if start < frontier:
-            self.recomputed += min(end, frontier) - start
-        if end > frontier:
-            self.frontier = end
-        return start >= frontier and start >= self.state.prompt_tokens
+        else:
+            return False
+        self._hit(start)
+        return True
+
+    def _count(self, start: int, end: int) -> None:
+        self.executed += end - start
+        self.recomputed += max(0, min(end, self.frontier) - start)
+        self.frontier, self.reached = max(self.frontier, end), end
 
     def preempted(self, t: float) -> None:
         self.preempted_t = t

@@ -43,6 +43,7 @@ class Tickets(Generic[Item]):
 
     limit: int | None = None
     reached: Callable[[Ticket[Item]], None] = lambda ticket: None
+    started_one: Callable[[Item], None] = lambda item: None
     passers: dict[str, Start] = field(default_factory=dict)  # who runs and overtook somebody that waited
     _waiting: dict[str, Ticket[Item]] = field(default_factory=dict)
     _by_number: list[Ticket[Item]] = field(default_factory=list)
@@ -88,6 +89,7 @@ class Tickets(Generic[Item]):
         if place:
             self.passers[name] = Start(ticket.number, self._starts)
         self._starts += 1
+        self.started_one(ticket.item)
 
     def left(self, name: str) -> None:
         """It waits and runs no more."""

@@ -27,6 +27,7 @@ class Demand:
         )
         self._find, coordinator.find_longest_cache_hit = coordinator.find_longest_cache_hit, self._found
         self._hits: tuple[Any, int, Any] | None = None  # of the lookup that vLLM repeats right away
+        self._latest: tuple[str, Any] | None = None  # whom `exact` was asked about last, and the hits
         groups = coordinator.single_type_managers
         self._chain_of = self._chain(groups) if len(groups) == 1 else None
 
@@ -45,6 +46,7 @@ class Demand:
             return self.most(request)
         blocks, tokens, *_ = result = self._find(request.block_hashes, request.num_tokens - 1)
         self._hits = (request.block_hashes, request.num_tokens - 1, result)
+        self._latest = (request.request_id, blocks)
         return self._blocks(request, blocks, tokens)
 
     def guess(self, request: Any) -> int:
@@ -94,11 +96,12 @@ class Demand:
         if not self.looks_up(request):
             return 0
         pool = self._manager.block_pool
-        hits, *_ = self._find(request.block_hashes, request.num_tokens - 1)
+        if self._latest is None or self._latest[0] != request.request_id:
+            self.exact(request)
+        hits = self._latest[1]
         idle = [block for group in hits for block in group if not block.is_null and not block.ref_cnt]
         pool.touch(idle)
         pool.free_blocks(reversed(idle))
-        self._looks.blocks += sum(map(len, hits))
         return len(idle)
 
     def _found(self, block_hashes: Any, max_cache_hit_length: int, *args: Any, **kwargs: Any) -> Any:
@@ -110,7 +113,7 @@ class Demand:
 
     def forget(self) -> None:
         """Blocks changed: the latest lookup holds no more."""
-        self._hits = None
+        self._hits = self._latest = None
 
     def _blocks(self, request: Any, hits: Any, computed: int) -> int:
         """What starting needs: all tokens where vLLM reserves for them, else the first chunk."""

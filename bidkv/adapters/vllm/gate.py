@@ -39,6 +39,7 @@ class Gate:
         self._decodes = 0  # steps in a row in which no prompt was computed
         self._prompts: bool | None = None  # whether this step computes one; None = not asked yet
         self._states: list[RequestState] = []  # of who runs, as of this step
+        self._verdict = ("", 0, False)
         self._need: tuple[str, int] = ("", 0)  # of the first in line, when it was asked about last
         self._held: tuple[str, float] | None = (
             None  # whom the policy holds back though it fits, and since when
@@ -81,6 +82,15 @@ class Gate:
 
     def fits(self, request: Any) -> bool:
         """Whether vLLM would find room for the first in line, and the policy would let it start."""
+        verdict = self._fits(request)
+        self._verdict = (request.request_id, self._step, verdict)
+        return verdict
+
+    def cleared(self, request_id: str) -> bool:
+        """Whether `fits` said so in this step."""
+        return self._verdict == (request_id, self._step, True)
+
+    def _fits(self, request: Any) -> bool:
         needed, free = self._demand.most(request), self._blocks.free()
         if needed + self._demand.watermark(request) > free or not self._open(request, needed, free):
             if not self._demand.looks_up(request):

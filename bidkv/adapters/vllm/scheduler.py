@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from functools import partial
+from itertools import takewhile
 from time import perf_counter_ns
 from typing import Any
 
@@ -28,6 +29,7 @@ from bidkv.adapters.shared.waiting import LineRules, WaitingLine
 from bidkv.adapters.vllm.accounting import client_id, open_account, request_record, update_account
 from bidkv.adapters.vllm.blocks import KVBlocks
 from bidkv.adapters.vllm.configure import adapter_config, rank_facts
+from bidkv.adapters.vllm.counting import Counting, prompt_tokens
 from bidkv.adapters.vllm.demand import Demand
 from bidkv.adapters.vllm.gate import Gate
 from bidkv.adapters.vllm.layout import TESTED, check_class, check_scheduler
@@ -39,7 +41,7 @@ from bidkv.adapters.vllm.metrics import make_meter
 from bidkv.adapters.vllm.queues import AdmissionQueue
 from bidkv.adapters.vllm.reclaim import Reclaim
 from bidkv.adapters.vllm.states import Snapshot
-from bidkv.adapters.vllm.steps import count_tokens, occupancy
+from bidkv.adapters.vllm.steps import occupancy
 from bidkv.errors import BidValidationError
 from bidkv.request import RequestState
 from bidkv.strategies.base import eligible_victims
@@ -70,7 +72,8 @@ class BidKVSchedulerMixin:
         settings, control = adapter_config(self.vllm_config.additional_config)
         self._bidkv_randomized_ids = not getattr(envs, "VLLM_DISABLE_REQUEST_ID_RANDOMIZATION", False)
         self._bidkv_accounts: dict[str, RequestAccount] = {}
-        self._bidkv_tickets: Tickets[Request] = Tickets()
+        self._bidkv_counting = Counting(self, self._bidkv_accounts)
+        self._bidkv_tickets: Tickets[Request] = Tickets(started_one=self._bidkv_counting.started)
         self._bidkv_line: WaitingLine[Request] | None = None  # None while vLLM orders who waits
         looks = Looks()
         self._bidkv_demand = Demand(self, looks)
@@ -134,10 +137,11 @@ class BidKVSchedulerMixin:
             if self._bidkv_withdraw() is not None:  # vLLM broke off instead
                 session.log.counters["unexecuted_choices"] += 1
         self._bidkv_count_starts(output)
-        prompt_tokens = self._bidkv_observe(output, t, start)
+        self._bidkv_observe(output, t, start)
         if output.num_scheduled_tokens:
-            session.pace.began(output, t, prompt_tokens)
-            self._bidkv_gate.stepped(prompt_tokens)
+            prompts = prompt_tokens(output)
+            session.pace.began(output, t, prompts)
+            self._bidkv_gate.stepped(prompts)
         return output
 
     def update_from_output(
@@ -171,6 +175,7 @@ class BidKVSchedulerMixin:
             self._bidkv_session.log.strategy_error(UnknownLayoutError(problem))
         t = self._bidkv_clock()
         event |= {"step": self._bidkv_step, "t": t, **describe_victim(state)}
+        self._bidkv_counting.stopped(request)
         self._bidkv_blocks.forget_uncomputed(request.request_id, request.num_computed_tokens)
         self._bidkv_tickets.preempted(
             request.request_id, request, request.arrival_time, self._bidkv_goes_in_front(request)
@@ -189,6 +194,7 @@ class BidKVSchedulerMixin:
         self._bidkv_session.log.preempt(event)
 
     def _free_request(self, request: Request, *args: Any, **kwargs: Any) -> Any:
+        self._bidkv_counting.stopped(request)
         result = super()._free_request(request, *args, **kwargs)
         account = self._bidkv_account(request)
         self._bidkv_session.left(request_record(account, request, self._bidkv_clock()))
@@ -251,7 +257,12 @@ class BidKVSchedulerMixin:
 
     def _bidkv_may_start(self, request: Request, new_tokens: int, call: dict[str, Any]) -> bool:
         """Whether the policy lets it, if vLLM does. Who holds memory already goes on."""
-        if request.num_computed_tokens or request.request_id == self._bidkv_reclaim.granted:
+        name = request.request_id
+        if (
+            request.num_computed_tokens
+            or name == self._bidkv_reclaim.granted
+            or self._bidkv_gate.cleared(name)
+        ):
             return True
         admission = self._bidkv_session.strategy.admission
         if not (self.running and self._bidkv_session.orders_waiting and admission.gates):
@@ -292,13 +303,23 @@ class BidKVSchedulerMixin:
         """Whether its blocks are free at once when it is preempted: not while a step in flight may write to them."""
         return not self.defer_block_free or request.last_sched_seq <= self.processed_step_seq
 
+    def _bidkv_unsettled(self, output: Any) -> list[Request]:
+        """Who started in this step from a queue of vLLM's own, the first one first."""
+        tickets = self._bidkv_tickets
+        if self._bidkv_line is None:  # starts are at the end of `running`
+            return [*takewhile(lambda r: tickets.get(r.request_id) is not None, reversed(self.running))][::-1]
+        if not hasattr(self, "skipped_waiting"):  # 0.26 has such a queue
+            return []
+        names = tickets.waiting_among(output.num_scheduled_tokens.keys())
+        return [self.requests[name] for name in sorted(names, key=tickets.number)]
+
     def _bidkv_count_starts(self, output: Any) -> None:
         if self._bidkv_line is not None:
             self._bidkv_line.settle()
         tickets = self._bidkv_tickets
         if len(tickets):
-            for name in sorted(tickets.waiting_among(output.num_scheduled_tokens.keys()), key=tickets.number):
-                tickets.started(name)
+            for request in self._bidkv_unsettled(output):
+                tickets.started(request.request_id)
         granted = self._bidkv_reclaim.granted
         if granted is not None and tickets.get(granted) is None:
             self._bidkv_reclaim.granted = None
@@ -412,6 +433,7 @@ class BidKVSchedulerMixin:
         }
 
     def _bidkv_settings_changed(self) -> None:
+        self._bidkv_counting.choose(read=self._bidkv_session.steps is not None)
         for account in self._bidkv_accounts.values():  # an oracle may see what others may not
             account.show_to(self._bidkv_session.strategy.oracle)
         self._bidkv_order_waiting()
@@ -444,14 +466,13 @@ class BidKVSchedulerMixin:
 
     # -- what a step did -----------------------------------------------------------------------
 
-    def _bidkv_observe(self, output: Any, t: float, start_ns: int) -> int:
-        """Counts the tokens of a step that was just scheduled, and opens its record; how many are of prompts."""
+    def _bidkv_observe(self, output: Any, t: float, start_ns: int) -> None:
+        """Counts the tokens of a step that was just scheduled, and opens its record."""
         end_ns = perf_counter_ns()
         session, scheduled = self._bidkv_session, output.num_scheduled_tokens
-        counts = count_tokens(scheduled, self.requests, self._bidkv_accounts, t)
         if session.steps:
             record = {"step": self._bidkv_step, "t": t, "schedule_us": (end_ns - start_ns) / 1000}
-            record |= counts
+            record |= self._bidkv_counting.sums(scheduled, t)
             record |= occupancy(self, self._bidkv_blocks, self._bidkv_refused, self._bidkv_preempted)
             if self._bidkv_logs_transfers:
                 record["kv_started"] = started_transfers(output, self._bidkv_randomized_ids)
@@ -459,8 +480,9 @@ class BidKVSchedulerMixin:
             session.begin_step(
                 output, record, lambda: {accounts[i].state.request_id: n for i, n in scheduled.items()}
             )
+        else:
+            self._bidkv_counting.step(scheduled, t)
         session.log.counters["observe_ns"] += perf_counter_ns() - end_ns
-        return counts["prefill_tokens"]
 
 
 def has_started(request: Request) -> bool:
