@@ -3,7 +3,7 @@
 Standard library only. Adapters for engines live in `bidkv.adapters` and import them lazily.
 """
 
-from bidkv.bids.gate import BidKVConfig
+from bidkv.bids.gate import BidGate
 from bidkv.bids.pool import BidPoolManager
 from bidkv.bids.pressure import KVStats, PressureConfig, PressureDetector
 from bidkv.bids.protocol import BidAcceptance, BidPool, CompressionBid, make_bid_id
@@ -30,10 +30,14 @@ from bidkv.strategies.srpt_oracle import SrptOracleStrategy
 from bidkv.strategies.static_random import StaticRandomStrategy
 from bidkv.utility import compute_utility, disruption
 
+BidKVConfig = BidGate
+"""The gate's former name, which promised more: it gates bids, not strategies on a server."""
+
 __all__ = [
     "AdmissionPolicy",
     "BaselineRegistry",
     "BidAcceptance",
+    "BidGate",
     "BidKVConfig",
     "BidKVError",
     "BidKVRadixStrategy",

@@ -1,4 +1,4 @@
-"""The feature gate and the kill switch, shared live by everything that acts on bids."""
+"""The gate and the kill switch of the bid library, shared live by everything that acts on bids."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from bidkv.errors import BidValidationError
 
 
 @dataclass
-class BidKVConfig:
-    """Settings that may be changed while a server runs; every change takes effect at the next read.
+class BidGate:
+    """Whether bids are collected, shown and accepted; every change takes effect at the next read.
 
-    `delta_budget` bounds the summed quality delta of one solve; `max_bids_per_solve` its number of
+    It gates the bid library alone. No engine's adapter reads it: a strategy on a server is bypassed by the
+    kill switch of its `AdapterSettings`. `delta_budget` bounds the summed quality delta of one solve; `max_bids_per_solve` its number of
     bids (0 = no bound). Share one object: the pool, the detector and the solver read it each time.
     Raises `BidValidationError` on a value outside its range, also when it is assigned later.
     """
@@ -57,7 +58,7 @@ def _count(key: str, value: Any) -> None:
 
 
 def _unknown(key: str, value: Any) -> None:
-    raise BidValidationError(f"BidKVConfig has no {key!r}; allowed: {', '.join(_CHECKS)}")
+    raise BidValidationError(f"BidGate has no {key!r}; allowed: {', '.join(_CHECKS)}")
 
 
 _CHECKS = {"enabled": _flag, "kill_switch": _flag, "delta_budget": _budget, "max_bids_per_solve": _count}

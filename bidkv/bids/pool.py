@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Iterable
 
-from bidkv.bids.gate import BidKVConfig
+from bidkv.bids.gate import BidGate
 from bidkv.bids.protocol import BidPool, CompressionBid
 from bidkv.errors import BidValidationError
 
@@ -18,8 +18,8 @@ class BidPoolManager:
     before anyone looked.
     """
 
-    def __init__(self, config: BidKVConfig | None = None):
-        self.config = config or BidKVConfig()
+    def __init__(self, config: BidGate | None = None):
+        self.config = config or BidGate()
         self._bids: dict[str, tuple[CompressionBid, ...]] = {}
         self._lock = threading.Lock()
         self._switched_off = self.config.switched_off

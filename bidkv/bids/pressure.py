@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from bidkv.bids.gate import BidKVConfig
+from bidkv.bids.gate import BidGate
 from bidkv.errors import BidValidationError
 
 
@@ -53,7 +53,7 @@ class PressureDetector:
     With a `gate`, an inactive one means no pressure and nothing needed.
     """
 
-    def __init__(self, config: PressureConfig | None = None, gate: BidKVConfig | None = None):
+    def __init__(self, config: PressureConfig | None = None, gate: BidGate | None = None):
         self.config = config or PressureConfig()
         self.gate = gate
         self.stats = KVStats()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bidkv.bids.gate import BidKVConfig
+from bidkv.bids.gate import BidGate
 from bidkv.bids.pressure import PressureDetector
 from bidkv.bids.protocol import BidAcceptance, BidPool
 from bidkv.errors import BidValidationError
@@ -17,8 +17,8 @@ class GreedyBidSolver:
     config is read live: a kill switch thrown while a solve runs voids its result.
     """
 
-    def __init__(self, config: BidKVConfig | None = None):
-        self.config = config or BidKVConfig()
+    def __init__(self, config: BidGate | None = None):
+        self.config = config or BidGate()
 
     def solve(
         self,

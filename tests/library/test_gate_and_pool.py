@@ -4,7 +4,8 @@ import threading
 
 import pytest
 
-from bidkv import BidKVConfig, BidPoolManager, BidValidationError, CompressionBid
+import bidkv
+from bidkv import BidGate, BidPoolManager, BidValidationError, CompressionBid
 
 
 def bid(request_id: str, level: int = 0, tokens_freed: int = 100) -> CompressionBid:
@@ -12,14 +13,14 @@ def bid(request_id: str, level: int = 0, tokens_freed: int = 100) -> Compression
 
 
 def active_pool() -> BidPoolManager:
-    return BidPoolManager(BidKVConfig(enabled=True))
+    return BidPoolManager(BidGate(enabled=True))
 
 
 def test_the_gate_is_off_by_default_and_the_kill_switch_wins() -> None:
-    assert not BidKVConfig().is_active
-    assert BidKVConfig(enabled=True).is_active
-    assert not BidKVConfig(enabled=True, kill_switch=True).is_active
-    config = BidKVConfig(enabled=True)
+    assert not BidGate().is_active
+    assert BidGate(enabled=True).is_active
+    assert not BidGate(enabled=True, kill_switch=True).is_active
+    config = BidGate(enabled=True)
     config.kill_switch = True
     assert not config.is_active
 
@@ -37,10 +38,16 @@ def test_the_gate_is_off_by_default_and_the_kill_switch_wins() -> None:
     ],
 )
 def test_the_gate_refuses_bad_values_also_later(key: str, value: object) -> None:
-    config = BidKVConfig()
+    config = BidGate()
     with pytest.raises(BidValidationError, match=key):
         setattr(config, key, value)
-    assert config == BidKVConfig()
+    assert config == BidGate()
+
+
+def test_the_gates_former_name_is_the_same_class() -> None:
+    assert bidkv.BidKVConfig is BidGate
+    with pytest.raises(BidValidationError, match="BidGate has no 'enable'; allowed: enabled, kill_switch"):
+        BidGate().enable = True
 
 
 def test_submit_replaces_and_snapshot_sorts() -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bidkv import BidKVConfig, BidValidationError, PressureConfig, PressureDetector
+from bidkv import BidGate, BidValidationError, PressureConfig, PressureDetector
 
 
 @pytest.mark.parametrize(("used", "needed"), [(0, 0), (84, 0), (85, 1), (100, 16)])
@@ -32,7 +32,7 @@ def test_nothing_is_smoothed() -> None:
 
 
 def test_an_inactive_gate_means_no_pressure() -> None:
-    gate = BidKVConfig(enabled=True)
+    gate = BidGate(enabled=True)
     detector = PressureDetector(gate=gate)
     detector.update_stats(100, 100)
     assert detector.needed_tokens() == 16

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bidkv import (
-    BidKVConfig,
+    BidGate,
     BidPool,
     BidValidationError,
     CompressionBid,
@@ -19,7 +19,7 @@ def bid(request_id: str, level: int = 0, tokens_freed: int = 100, delta: float =
 
 
 def solver(**settings) -> GreedyBidSolver:
-    return GreedyBidSolver(BidKVConfig(enabled=True, **settings))
+    return GreedyBidSolver(BidGate(enabled=True, **settings))
 
 
 def test_takes_highest_utility_first_and_stops_when_covered() -> None:
@@ -71,7 +71,7 @@ def test_max_bids_bounds_what_is_accepted_not_what_is_looked_at() -> None:
     ],
 )
 def test_why_nothing_was_accepted(settings, needed, bids, reason) -> None:
-    accepted = GreedyBidSolver(BidKVConfig(**settings)).solve(BidPool(1, bids), needed)
+    accepted = GreedyBidSolver(BidGate(**settings)).solve(BidPool(1, bids), needed)
     assert accepted.is_empty and accepted.total_tokens_freed == 0 and accepted.decision_reason == reason
 
 
