@@ -113,6 +113,8 @@ class Driver:
             bench.settle(output)
             self._step += 1
         bench.finish()
+        bench.settle(bench.schedule())  # as an engine does, which has to say who finished
+        bench.finish()
 
     def _busy(self) -> bool:
         scheduler, connector = self.bench.scheduler, self.bench.connector

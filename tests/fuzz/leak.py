@@ -41,6 +41,8 @@ def leftovers(strategy: str, requests: int, model: Path) -> list[str]:
         bench.settle(bench.schedule())
         bench.forget()
     bench.finish()
+    bench.settle(bench.schedule())
+    bench.finish()
     problems = [f"kept: {path}" for path in sorted(remnants(scheduler, ids))]
     gc.collect()
     left = sum(ref() is not None for ref in alive)

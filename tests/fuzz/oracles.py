@@ -115,33 +115,34 @@ def nothing_left(run: Run) -> Iterator[str]:
 
 
 def remnants(scheduler: Any, ids: set[str]) -> set[str]:
-    """Where below the scheduler's `_bidkv_` attributes a request or its id is left, as paths without the id."""
+    """Where below the scheduler's `_bidkv_` attributes a request is left, or its id in something that can grow.
+
+    Paths without the id. What a single field remembers of the latest request is overwritten by the next.
+    """
     found: set[str] = set()
     seen: set[int] = set()
-    queue = deque((name, value) for name, value in vars(scheduler).items() if name.startswith("_bidkv"))
-    queue.append(("waiting", scheduler.waiting))
+    queue = deque(
+        (name, value, False) for name, value in vars(scheduler).items() if name.startswith("_bidkv")
+    )
+    queue.append(("waiting", scheduler.waiting, False))
     while queue and len(seen) < 20_000:
-        path, item = queue.popleft()
-        if isinstance(item, str):
-            if item in ids:
-                found.add(path)
-            continue
-        if isinstance(item, Request):
+        path, item, grows = queue.popleft()
+        if isinstance(item, Request) or (grows and isinstance(item, str) and item in ids):
             found.add(path)
-            continue
-        if isinstance(item, int | float | type(None)) or id(item) in seen:
+        if isinstance(item, Request | str | int | float | type(None)) or id(item) in seen:
             continue
         seen.add(id(item))
         if isinstance(item, dict):
-            queue += [(f"{path}{{}}", key) for key in item] + [
-                (f"{path}[]", value) for value in item.values()
-            ]
-        elif isinstance(item, list | tuple | set | frozenset | deque):
-            queue += [(f"{path}[]", value) for value in item]
+            queue += [(f"{path}{{}}", key, True) for key in item]
+            queue += [(f"{path}[]", value, True) for value in item.values()]
+        elif isinstance(item, list | set | frozenset | deque):
+            queue += [(f"{path}[]", value, True) for value in item]
+        elif isinstance(item, tuple):
+            queue += [(f"{path}[]", value, grows) for value in item]
         elif isinstance(item, partial):
-            queue += [(f"{path}()", value) for value in (*item.args, *item.keywords.values())]
+            queue += [(f"{path}()", value, grows) for value in (*item.args, *item.keywords.values())]
         elif type(item).__module__.startswith("bidkv"):
-            queue += [(f"{path}.{name}", value) for name, value in attributes(item)]
+            queue += [(f"{path}.{name}", value, grows) for name, value in attributes(item)]
     return found
 
 
@@ -164,7 +165,7 @@ def counters(run: Run) -> Iterator[str]:
         "preemptions": sum(trace.preemptions.values()),
         "requests": case.requests,
         "arrivals": case.requests,
-        "steps": len(trace.steps),
+        "steps": len(trace.steps) + 1,  # the idle one at the end
     }
     for name, value in wanted.items():
         if counts[name] != value:
