@@ -3,7 +3,9 @@
 vLLM's own scheduler and the strategies' get the same requests and step in turn, in one process, so that a busy machine
 slows all of them alike. No model runs. Times are the thread's CPU time of schedule(), in µs; a number is the median
 over the rounds of that round's mean, p95 or p99, and so is a ratio. `schedule_cases.py` has the settings. Ends
-with 1 if a mean is above 1.2 times stock's or a p99 above 1.5 times. `--case TEXT` keeps the settings whose name has it.
+with 1 if a mean is above 1.2 times stock's or a p99 above 1.5 times. `--case TEXT,…` keeps the settings whose names have it.
+With `--fit` it measures schedule() and update_from_output() together with what was counted, and prints what the
+simulator charges for them, as a file for conf/scheduling/.
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ import gc
 import os
 import sys
 import tempfile
-from dataclasses import replace
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from time import monotonic
@@ -21,16 +24,22 @@ from time import monotonic
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
 
 import numpy as np  # noqa: E402
+import vllm  # noqa: E402
+import yaml  # noqa: E402
 from hydra import compose, initialize_config_dir  # noqa: E402
 from omegaconf import OmegaConf  # noqa: E402
 from schedule_cases import BLOCK, CASES, Case, Load, Machine  # noqa: E402
 
 import ray_jobs.run  # noqa: E402, F401 (registers the configuration's schema)
+from ray_jobs.engines.shared.base import host_environment  # noqa: E402
 from ray_jobs.engines.sim.build import SchedulerParts, build_parts  # noqa: E402
+from ray_jobs.engines.sim.scheduling import Counts  # noqa: E402
+from ray_jobs.engines.sim.scheduling_fit import cost_errors, fit_cost  # noqa: E402
 from tracking.cli import CONF  # noqa: E402
 
 BARS = {"mean": 1.2, "p99": 1.5}  # times stock's
 STOCK = "stock"
+MIN_STEPS = 50  # of a setting, for the fit
 HEAD = (
     "| setting | strategy | running (stock) | mean | p95 | p99 | stock: mean | p95 | p99 | mean ratio | p99 ratio |\n"
     "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
@@ -55,8 +64,9 @@ def measure(
     gc.collect()
     gc.freeze()
     gc.disable()
-    end = monotonic() + seconds
     for number in range(warm + rounds * steps):
+        if number == warm:
+            end = monotonic() + seconds
         if number >= warm + rounds and monotonic() > end:
             break
         for name, machine in machines.items():
@@ -95,6 +105,48 @@ def report(case: Case, machines: dict[str, Machine], times: dict[str, np.ndarray
     return missed
 
 
+def fit(cases: list[Case], parts: SchedulerParts, args: argparse.Namespace, steps: int) -> None:
+    """Prints a file for conf/scheduling/, and on stderr how far it is off in each setting."""
+    counts: list[Counts] = []
+    seconds: list[float] = []
+    spans: list[tuple[str, slice]] = []
+    for case in cases:
+        load = Load(case, parts)
+        for name in ("stock", *args.strategy.split(",")):
+            machine = Machine(case, parts, load, name, not args.sync, counting=True)
+            machine.fill()
+            start, end = len(counts), monotonic() + args.seconds
+            for number in range(-30 if case.free else -200, steps):
+                spent = sum(machine.step()) / 1e9
+                counted = machine.scheduler.scheduling_counts(machine.scheduled)
+                if number >= 0:
+                    counts.append(counted)
+                    seconds.append(spent)
+                if number > MIN_STEPS and monotonic() > end:
+                    break
+            spans.append((f"{case.name}, {name}", slice(start, len(counts))))
+            machine.scheduler.shutdown()
+    cost = fit_cost(counts, seconds)
+    for name, span in spans:
+        print(name, _rounded(cost_errors(cost, counts[span], seconds[span])), file=sys.stderr)
+    machine = host_environment()
+    origin = {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "engine_version": vllm.__version__,
+        "scheduler": "sync" if args.sync else "async",
+        "cpu": machine["cpu"],
+        "strategies": args.strategy.split(","),
+        "errors": _rounded(cost_errors(cost, counts, seconds)),
+    }
+    values = {k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in asdict(cost).items()}
+    print("# Written by scripts/bench_schedule.py --fit: CPU seconds; `scale` fits them to another CPU.")
+    print(yaml.safe_dump(values | {"name": args.name, "origin": origin}, sort_keys=False, width=110), end="")
+
+
+def _rounded(errors: dict[str, float]) -> dict[str, float]:
+    return {key: float(f"{value:.3g}") if key != "steps" else value for key, value in errors.items()}
+
+
 def quick(case: Case) -> Case:
     return replace(case, waiting=min(case.waiting, 5_000))
 
@@ -104,7 +156,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--strategy", default="backfill,bidkv2", help="names, separated by commas")
-    parser.add_argument("--case", default="", help="only settings whose name contains this")
+    parser.add_argument("--case", default="", help="only settings whose name contains one of these, by comma")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=400, help="steps a round")
     parser.add_argument(
@@ -112,16 +164,21 @@ def main() -> None:
     )
     parser.add_argument("--sync", action="store_true", help="without async scheduling")
     parser.add_argument("--quick", action="store_true", help="a third of the steps, at most 5,000 waiting")
+    parser.add_argument("--fit", action="store_true", help="print what the simulator charges")
+    parser.add_argument("--name", default="fitted", help="of the fit")
     args = parser.parse_args()
-    cases = [case for case in CASES if args.case in case.name]
+    cases = [case for case in CASES if any(text in case.name for text in args.case.split(","))]
     if not cases:
         parser.error(f"--case={args.case!r}: must be part of one of {', '.join(c.name for c in CASES)}")
     steps = args.steps // 3 if args.quick else args.steps
     missed = []
     with tempfile.TemporaryDirectory() as folder:
         parts = build(Path(folder))
+        cases = list(map(quick, cases)) if args.quick else cases
+        if args.fit:
+            return fit(cases, parts, args, steps)
         print(HEAD, flush=True)
-        for case in map(quick, cases) if args.quick else cases:
+        for case in cases:
             load = Load(case, parts)
             names = [None, *args.strategy.split(",")]
             machines = {name or STOCK: Machine(case, parts, load, name, not args.sync) for name in names}

@@ -6,7 +6,7 @@ import copy
 from collections import deque
 from dataclasses import dataclass, replace
 from random import Random
-from time import thread_time_ns
+from time import thread_time_ns, time
 from typing import Any
 
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
@@ -17,7 +17,7 @@ from vllm.v1.request import RequestStatus
 from bidkv.adapters.vllm.scheduler import create_scheduler
 from bidkv.request import FinishedRequest
 from ray_jobs.engines.sim.build import SchedulerParts, make_request, run_config
-from ray_jobs.engines.sim.scheduler import NoGrammar
+from ray_jobs.engines.sim.scheduler import NoGrammar, make_scheduler
 
 BLOCK, DECLARED = 16, 1024
 OUTPUTS = (50, 600)
@@ -110,17 +110,31 @@ def _knowing(known: list[Any], hasher: Any) -> Any:
 class Machine:
     """A scheduler under load; the stand-in for the model answers every request that is due with one token."""
 
-    def __init__(self, case: Case, parts: SchedulerParts, load: Load, strategy: str | None, overlap: bool):
-        """`strategy` None is vLLM's own scheduler, without the adapter."""
+    def __init__(
+        self,
+        case: Case,
+        parts: SchedulerParts,
+        load: Load,
+        strategy: str | None,
+        overlap: bool,
+        counting: bool = False,
+    ):
+        """`strategy` None is vLLM's own scheduler, without the adapter. With `counting` it is the simulator's, which
+        counts what it looks at."""
         parts = _parts_of(case, parts, overlap)
-        make = create_scheduler if strategy else AsyncScheduler if overlap else Scheduler
-        self.scheduler = make(
-            vllm_config=run_config(parts, {"strategy": strategy, "run_id": "bench"} if strategy else {}),
-            kv_cache_config=parts.kv_cache_config, structured_output_manager=NoGrammar(),
-            block_size=BLOCK, hash_block_size=BLOCK, log_stats=False,
-        )  # fmt: skip
+        settings = {"strategy": strategy, "run_id": "bench", "kill_switch": strategy == "stock"}
+        if counting:
+            self.scheduler = make_scheduler(parts, settings, time, shortcuts=False)
+        else:
+            make = create_scheduler if strategy else AsyncScheduler if overlap else Scheduler
+            self.scheduler = make(
+                vllm_config=run_config(parts, settings if strategy else {}),
+                kv_cache_config=parts.kv_cache_config, structured_output_manager=NoGrammar(),
+                block_size=BLOCK, hash_block_size=BLOCK, log_stats=False,
+            )  # fmt: skip
         self.case, self._load, self._depth = case, load, 2 if overlap else 1
-        self._free = case.free if strategy else case.stock_free
+        self._free = case.free if strategy not in (None, "stock") else case.stock_free
+        self.scheduled = 0  # requests in the latest step
         self._count = 0
         self._stays: set[str] = set()
         self._taken: list[Any] = []
@@ -160,6 +174,7 @@ class Machine:
         output = scheduler.schedule()
         scheduling, processing = thread_time_ns() - start, 0
         names = list(output.num_scheduled_tokens)
+        self.scheduled = len(names)
         due = [[] if scheduler.requests[name].is_prefill_chunk else [7] for name in names]
         index = {name: place for place, name in enumerate(names)}
         self._in_flight.append((output, ModelRunnerOutput(names, index, due)))

@@ -8,6 +8,7 @@ from omegaconf import MISSING
 
 from ray_jobs.engines.sim.calibration import Calibration
 from ray_jobs.engines.sim.hardware import Hardware
+from ray_jobs.engines.sim.scheduling import SchedulingCost
 from ray_jobs.engines.sim.shape import ModelShape
 from tracking.errors import require
 
@@ -19,6 +20,7 @@ class SimConfig:
     model_shape: ModelShape = MISSING
     hardware: Hardware = MISSING
     calibration: Calibration = field(default_factory=Calibration)
+    scheduling: SchedulingCost | None = None  # CPU time of strategies; null = they take none
     async_scheduling: bool = True  # vLLM's default on GPUs: a step is scheduled while another one runs
     reserved_bytes: float = 3e9  # of device memory, for activations and CUDA graphs
     shortcuts: bool = True  # leave out scheduler work whose result nobody reads here; decisions are the same

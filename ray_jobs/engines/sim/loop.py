@@ -20,6 +20,7 @@ from ray_jobs.engines.sim.offload import HostMemory
 from ray_jobs.engines.sim.roofline import StepTimeModel
 from ray_jobs.engines.sim.sampling import Sampler
 from ray_jobs.engines.sim.scheduler import VirtualSchedulerMixin
+from ray_jobs.engines.sim.scheduling import EngineThread, SchedulingCost
 
 Check = Callable[[VirtualSchedulerMixin], None]
 
@@ -28,8 +29,8 @@ class Simulation:
     """One run. Calls the scheduler in the order that vLLM's EngineCore does.
 
     With async scheduling one step is scheduled while another one runs (EngineCore's batch queue of
-    two); else a step is scheduled when the one before it is done. Scheduling itself takes no virtual
-    time: the step-time model has it in its overhead.
+    two); else a step is scheduled when the one before it is done. `clock` is the time of the thread that
+    schedules: it moves on where what a strategy looks at takes longer than the step in flight hides.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Simulation:
         wall_timeout_s: float,
         check: Check | None = None,
         host: HostMemory | None = None,
+        scheduling: SchedulingCost | None = None,
     ):
         self.parts, self.scheduler, self.clients, self.model, self.clock = (
             parts,
@@ -57,6 +59,7 @@ class Simulation:
         self._device_free_t = 0.0
         self._sampler = Sampler(scheduler, parts)
         self._host = host
+        self._thread = EngineThread(scheduling) if scheduling is not None else None
 
     def run(self) -> str:
         """Until all is answered: "finished"; or "timeout" if the run's virtual deadline passes first.
@@ -93,7 +96,7 @@ class Simulation:
         elif not self._batches:
             return self._wait_until(self.clients.next_send())
         output, sampled, end = self._batches.pop()
-        if end > self.run_timeout_s:
+        if max(end, clock.now) > self.run_timeout_s:
             clock.now = self.run_timeout_s
             return False
         clock.now = max(clock.now, end)
@@ -117,6 +120,8 @@ class Simulation:
         scheduler = self.scheduler
         output = scheduler.schedule()
         executed = bool(output.num_scheduled_tokens)
+        if self._thread is not None:
+            self._charge(len(output.num_scheduled_tokens))
         start = max(self.clock.now, self._device_free_t)
         if self._host is not None:
             start = self._host.begin_step(output.kv_connector_metadata, start)
@@ -128,6 +133,15 @@ class Simulation:
         if self.check is not None:
             self.check(scheduler)
         return len(self._batches) < self._depth and (executed or scheduler.has_requests())
+
+    def _charge(self, scheduled: int) -> None:
+        """The time that scheduling took just now."""
+        busy_until = max(self.clock.now, self._device_free_t)
+        counts = self.scheduler.scheduling_counts(scheduled)
+        seconds, delay = self._thread.schedule(counts, self.clock.now, busy_until)
+        self.scheduler.step_columns.charge(seconds, delay)
+        if delay:
+            self.clock.now = busy_until + delay
 
     def _request(self, log: RequestLog) -> Any:
         request = log.request

@@ -6,6 +6,7 @@ from array import array
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from bidkv.adapters.shared.events import RunLog
@@ -29,7 +30,7 @@ class VirtualRunLog(RunLog):
 
 
 class StepColumns:
-    """The steps of a run in memory, a typed array per column: about 110 bytes a step.
+    """The steps of a run in memory, a typed array per column: about 125 bytes a step.
 
     Takes the place of the adapter's step file. `latest` is the record of the step scheduled last.
     """
@@ -38,6 +39,7 @@ class StepColumns:
         self._clock = clock
         self._columns = {name: array(code) for name, code in _NUMBERS.items()}
         self._dur = array("d")
+        self._schedule_s, self._delay_s = array("d"), array("d")
         self._schedule: list[tuple[Any, ...]] = []
         self._ends = 0.0
         self.latest: dict[str, Any] = {}
@@ -47,9 +49,15 @@ class StepColumns:
             record["cached_free_blocks"] = float("nan")
         for name, column in self._columns.items():
             column.append(record[name])
+        self._schedule_s.append(float("nan"))
+        self._delay_s.append(0.0)
         if "scheduled" in record:
             self._schedule.append(tuple(record[name] for name in _SCHEDULE))
         self.latest = record
+
+    def charge(self, seconds: float, delay: float) -> None:
+        """What scheduling the latest step took by the model, and how much of it the device waited for."""
+        self._schedule_s[-1], self._delay_s[-1] = seconds, delay
 
     def note(self, output: Any, facts: dict[str, Any]) -> None:
         """What ends when is the simulation's own doing, so its records say no more of it."""
@@ -68,12 +76,13 @@ class StepColumns:
         """Nothing is open."""
 
     def frame(self) -> pd.DataFrame:
-        """The step table of a RunResult. `schedule_us` is NaN: it is no virtual time."""
+        """The step table of a RunResult. `schedule_us` is modelled, NaN where scheduling takes no time."""
         done = len(self._dur)
         table = pd.DataFrame({name: column[:done] for name, column in self._columns.items()})
         table["hol_blocked"] = table["hol_blocked"].astype(bool)
-        table.insert(2, "schedule_us", float("nan"))
-        table.insert(3, "dur", self._dur)
+        table.insert(2, "schedule_us", 1e6 * np.array(self._schedule_s[:done]))
+        table.insert(3, "schedule_delay_s", self._delay_s[:done])
+        table.insert(4, "dur", self._dur)
         for i, name in enumerate(_SCHEDULE):
             if self._schedule:
                 table[name] = [row[i] for row in self._schedule[:done]]

@@ -11,6 +11,7 @@ from vllm.v1.core.sched.scheduler import Scheduler
 from bidkv.adapters.vllm.scheduler import BidKVSchedulerMixin
 from ray_jobs.engines.sim.build import SchedulerParts, run_config
 from ray_jobs.engines.sim.records import StepColumns, VirtualRunLog
+from ray_jobs.engines.sim.scheduling import Counts
 from ray_jobs.engines.sim.shortcuts import ShortcutsMixin
 
 
@@ -36,6 +37,31 @@ class VirtualSchedulerMixin(BidKVSchedulerMixin):
         self._bidkv_clock = clock
         super().__init__(*args, **kwargs)
         self._bidkv_randomized_ids = False
+        self._sim_found_blocks = 0
+        self._sim_find, self.kv_cache_manager.get_computed_blocks = (
+            self.kv_cache_manager.get_computed_blocks,
+            self._sim_counted_find,
+        )
+
+    def scheduling_counts(self, scheduled: int) -> Counts:
+        """What scheduling the latest step had to do; `scheduled` requests are in it. To be asked once a step."""
+        looked, waiting = self._bidkv_gate.looked, len(self.waiting)
+        found, self._sim_found_blocks = self._sim_found_blocks, 0
+        orders = waiting > 0 and self._bidkv_line is not None
+        return Counts(
+            running=scheduled,
+            prefix_blocks=found,
+            ordered=int(orders),
+            candidates=looked.candidates,
+            lookups=looked.blocks,
+            summed=looked.running,
+            keys=waiting if orders and self._bidkv_session.strategy.admission.resorts else 0,
+        )
+
+    def _sim_counted_find(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+        found = self._sim_find(request, *args, **kwargs)
+        self._sim_found_blocks += found[1] // self.block_size
+        return found
 
     @property
     def step_columns(self) -> StepColumns:

@@ -57,7 +57,7 @@ def simulate(
     model = StepTimeModel(sim.model_shape, sim.hardware, sim.calibration)
     simulation = Simulation(
         parts, scheduler, clients, model, clock, run_timeout_s, sim.wall_timeout_s,
-        check_conservation if sim.check else None, host,
+        check_conservation if sim.check else None, host, sim.scheduling,
     )  # fmt: skip
     try:
         status = simulation.run()
