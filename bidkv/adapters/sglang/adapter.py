@@ -5,26 +5,45 @@ Every method here that takes `original` wraps the SGLang function of the same na
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import replace
 from time import perf_counter_ns
 from typing import Any
 
 import sglang
 from sglang.srt.managers.schedule_batch import FINISH_LENGTH
-from sglang.srt.managers.schedule_policy import CLIP_MAX_NEW_TOKENS
 
 from bidkv.adapters.sglang.admission import AdmissionRound
-from bidkv.adapters.sglang.layout import TESTED, check_scheduler
+from bidkv.adapters.sglang.layout import (
+    TESTED,
+    check_flags,
+    check_scheduler,
+    low_priority_first,
+    rank_name,
+    tp_rank,
+)
+from bidkv.adapters.sglang.order import QueueOrder
+from bidkv.adapters.sglang.places import Places
 from bidkv.adapters.sglang.pool import KVPool
+from bidkv.adapters.sglang.ranks import Ranks, Tick
 from bidkv.adapters.sglang.requests import SGLangAccount, open_account
 from bidkv.adapters.sglang.retraction import Choice, Retraction, victim_event
+from bidkv.adapters.sglang.stall import Stall
+from bidkv.adapters.sglang.steps import StepCounter, occupancy, token_counts
 from bidkv.adapters.shared.control import ControlFile
+from bidkv.adapters.shared.events import RunLog
+from bidkv.adapters.shared.facts import FactsReader
 from bidkv.adapters.shared.layout import is_tested
 from bidkv.adapters.shared.session import Session
 from bidkv.adapters.shared.settings import AdapterSettings
+from bidkv.adapters.shared.steps import StepLog
 from bidkv.request import RequestState
+from bidkv.strategies.sglang_default import EngineOrder
+
+FACTS = "sampling_params.custom_params['bidkv']"
 
 
 class SGLangAdapter:
@@ -36,30 +55,53 @@ class SGLangAdapter:
         control: ControlFile | None = None,
         clock: Callable[[], float] = time.time,
     ):
-        self._first_settings = settings
-        self._clock = clock
-        self._session = Session(control, self._facts, self._settings_changed, clock)
+        self._ranks = Ranks(settings, control, clock, self._check)
+        self._clock = self._ranks.now
+        self._session = Session(
+            self._ranks, self._facts, self._settings_changed, self._clock, self._run_log, self._step_log
+        )
+        self._reader = FactsReader(self._session, FACTS)
         self._accounts: dict[str, SGLangAccount] = {}
-        self._admissions = 0
-        self._decodes = 0  # steps since the last prefill
+        self._places = Places()
+        self._order = QueueOrder(self._places)
+        self._steps = StepCounter(self._accounts, self._places.start)
+        self._stall = Stall()
+        self._turn: AdmissionRound | None = None  # while SGLang admits
         self._retraction: Retraction | None = None  # while `retract_decode` runs
         self._preempted = 0  # since the last step
         self._launched: deque[dict[str, Any]] = deque()
-        self._held: list[Any] = []  # who is not shown to SGLang in this admission round
         self._schedule_t, self._schedule_ns = 0.0, 0
 
     # -- steps ---------------------------------------------------------------------------------
+
+    def _pull_raw_reqs(self, original: Any, receiver: Any) -> Any:
+        pulled = original(receiver)
+        if pulled is not None and receiver.server_args.tp_size > 1:  # this is the first rank
+            session = self._session
+            pulled = [self._ranks.say(session.settings if session.running else None), *pulled]
+        return pulled
+
+    def recv_requests(self, original: Any, receiver: Any, *args: Any, **kwargs: Any) -> Any:
+        received = original(receiver, *args, **kwargs)
+        if receiver.server_args.tp_size > 1:
+            for item in received:
+                if isinstance(item, Tick):
+                    self._ranks.hear(item)
+            received = [item for item in received if not isinstance(item, Tick)]
+        return received
 
     def get_next_batch_to_run(self, original: Any, scheduler: Any, *args: Any, **kwargs: Any) -> Any:
         if not self._session.running:
             self.bind(scheduler)
         self._session.poll()
+        self._stall.step(self._session.strategy.admission, self._steps.decodes)
         self._schedule_t, start = self._clock(), perf_counter_ns()
         try:
             plan = original(scheduler, *args, **kwargs)
+            if self._turn is not None and self._turn.stalled:
+                self._stall.begin(self._turn)
         finally:
-            scheduler.waiting_queue.extend(self._held)  # who was not shown to this round
-            self._held = []
+            self._turn = None
         self._schedule_ns = perf_counter_ns() - start
         return plan
 
@@ -71,11 +113,14 @@ class SGLangAdapter:
     def process_batch_result(
         self, original: Any, scheduler: Any, batch: Any, result: Any, *args: Any, **kwargs: Any
     ) -> Any:
+        record = self._launched.popleft() if self._launched else None
+        before = self._steps.before(batch) if record is not None else {}
         returned = original(scheduler, batch, result, *args, **kwargs)
+        if before:
+            self._verified(batch, before, record)
         for req in batch.reqs:
             if req.finished():
                 self._leave(req)
-        record = self._launched.popleft() if self._launched else None
         if record is not None:
             self._session.log.flush()
             self._session.pace.ended(record, self._clock())
@@ -88,26 +133,36 @@ class SGLangAdapter:
     def _add_request_to_queue(
         self, original: Any, scheduler: Any, req: Any, is_retracted: bool = False, *args: Any, **kwargs: Any
     ) -> Any:
+        if not self._session.running:  # requests come before the first step
+            self.bind(scheduler)
+        # A full queue may throw out another one, of less priority.
+        limited = getattr(scheduler, "max_queued_requests", None) is not None
+        before = list(scheduler.waiting_queue) if limited else []
         returned = original(scheduler, req, is_retracted, *args, **kwargs)
+        if before:
+            self._gone(before, scheduler.waiting_queue)
         if not scheduler.waiting_queue or scheduler.waiting_queue[-1] is not req:
             self._leave(req)  # refused: the queue is full, or its priority is not allowed
             return returned
+        self._places.join(req.rid)
+        self._order.entered(req)
         account = self._accounts.get(req.rid)
         if account is None:
-            account = self._accounts[req.rid] = open_account(req, self._clock())
+            sign = 1 if low_priority_first(scheduler) else -1
+            account = self._accounts[req.rid] = open_account(req, self._clock(), self._reader, sign)
             account.show_to(self._session.running and self._session.strategy.oracle)
             self._session.arrived(account.state)
+            self._stall.end()
         elif account.computed and account.preempted_t is None:  # e.g. a pause of the whole engine
             account.evicted(self._clock())
+            self._places[req.rid].key = None
         return returned
 
     def abort_request(self, original: Any, scheduler: Any, *args: Any, **kwargs: Any) -> Any:
         before = list(scheduler.waiting_queue)
         returned = original(scheduler, *args, **kwargs)
-        waiting = {id(req) for req in scheduler.waiting_queue}
-        for req in before:
-            if id(req) not in waiting:
-                self._leave(req)
+        self._gone(before, scheduler.waiting_queue)
+        self._stall.end()
         return returned
 
     def process_pending_chunked_abort(self, original: Any, scheduler: Any, *args: Any, **kwargs: Any) -> Any:
@@ -136,33 +191,34 @@ class SGLangAdapter:
     # -- the two axes --------------------------------------------------------------------------
 
     def calc_priority(self, original: Any, policy: Any, waiting_queue: Any, *args: Any, **kwargs: Any) -> Any:
-        returned = original(policy, waiting_queue, *args, **kwargs)
         if not self._session.orders_waiting:
-            return returned
-        keys = {req.rid: self._admission_key(req) for req in waiting_queue}
-        if self._session.admission_failed:  # SGLang's own order from now on
-            return returned
-        waiting_queue.sort(key=lambda req: keys[req.rid])
+            self._order.give_back(waiting_queue)
+            return original(policy, waiting_queue, *args, **kwargs)
         admission = self._session.strategy.admission
-        if admission.gates or admission.backfill or admission.max_overtaken is not None:
-            running = self._running()
-            turn = AdmissionRound(
-                self._scheduler,
-                self._pool,
-                self._session,
-                running,
-                self._refresh,
-                self._overtaken,
-                CLIP_MAX_NEW_TOKENS,
-                self._decodes,
-            )
-            self._held = turn.arrange(waiting_queue)
+        returned = original(policy, waiting_queue, *args, **kwargs)
+        if not isinstance(admission, EngineOrder):
+            if admission.resorts:
+                self._forget_keys()
+            if not self._order.arrange(waiting_queue, self._admission_key):
+                self._order.give_back(waiting_queue)
+                return original(policy, waiting_queue, *args, **kwargs)
+        if admission.max_overtaken is not None and waiting_queue:
+            due = self._places.most_overtaken()
+            if due is not None and self._places.overtaken(due) >= admission.max_overtaken:
+                self._order.first(waiting_queue, due.name)
+        self._turn = AdmissionRound(
+            self._session,
+            self._places,
+            self._refresh,
+            self._steps.decodes,
+            mixed=self._scheduler.is_mixed_chunk,
+        )
         return returned
 
-    def _running(self) -> list[Any]:
-        """Who holds KV: with overlapped steps a batch still lists, for one step, those that have finished."""
-        batch = self._scheduler.running_batch
-        return [] if batch is None else [req for req in batch.reqs if req.rid in self._accounts]
+    def add_one_req(self, original: Any, adder: Any, req: Any, *args: Any, **kwargs: Any) -> Any:
+        if self._turn is None or req.rid not in self._places:
+            return original(adder, req, *args, **kwargs)
+        return self._turn.offer(adder, req, lambda: original(adder, req, *args, **kwargs))
 
     def retract_decode(self, original: Any, batch: Any, *args: Any, **kwargs: Any) -> Any:
         if not self._session.running:
@@ -219,15 +275,38 @@ class SGLangAdapter:
         check_scheduler(scheduler)
         self._scheduler = scheduler
         self._pool = KVPool(scheduler)
-        self._session.open(self._first_settings)
+        self._check(self._ranks.first)
+        self._session.open(self._ranks.first)
 
     def close(self) -> None:
         """Ends the current run."""
         self._session.close()
 
+    def _check(self, settings: AdapterSettings) -> None:
+        """Raises `BidKVError` on settings that this engine cannot take."""
+        if not settings.kill_switch:
+            check_flags(self._scheduler, settings.build())
+
+    def _run_log(self, settings: AdapterSettings, *args: Any) -> RunLog:
+        """Of the ranks that decide alike one keeps records."""
+        return RunLog(
+            settings if tp_rank(self._scheduler) == 0 else replace(settings, events_path=None), *args
+        )
+
+    def _step_log(self, path: str, clock: Callable[[], float]) -> StepLog:
+        return StepLog(path if tp_rank(self._scheduler) == 0 else os.devnull, clock)
+
     def _settings_changed(self) -> None:
         for account in self._accounts.values():  # an oracle may see what others may not
             account.show_to(self._session.strategy.oracle)
+        self._forget_keys()
+        self._stall.end()
+
+    def _forget_keys(self) -> None:
+        for name in self._accounts:
+            if name in self._places:
+                self._places[name].key = None
+        self._order.disturbed()
 
     def _facts(self) -> dict[str, Any]:
         return {
@@ -239,6 +318,7 @@ class SGLangAdapter:
             "num_blocks": self._pool.num_blocks,
             "max_num_seqs": self._scheduler.max_running_requests,
             "prefix_caching": self._pool.prefix_caching,
+            "rank": rank_name(self._scheduler),
         }
 
     # -- what is known of requests -------------------------------------------------------------
@@ -250,34 +330,43 @@ class SGLangAdapter:
     def _admission_number(self, req: Any) -> int:
         return self._accounts[req.rid].admitted
 
-    def _overtaken(self, req: Any) -> int:
-        return self._accounts[req.rid].overtaken
-
     def _refresh(self, req: Any) -> RequestState:
         state = self._accounts[req.rid].state
         state.output_tokens = len(req.output_ids)
         return state
 
     def _admission_key(self, req: Any) -> tuple[Any, ...] | None:
-        """Kept from one admission to the next, unless the policy `resorts`; None if it failed."""
-        account = self._accounts[req.rid]
-        if account.admission_key is None or self._session.strategy.admission.resorts:
+        """Kept until the request is evicted, or other settings hold; None if the policy failed."""
+        place = self._places[req.rid]
+        if place.key is None:
             state = self._refresh(req)
             state.computed_tokens = 0
             key = self._session.admission_key(state)
             if key is not None:
-                behind = self._session.strategy.admission.preempted_first and account.preempted_t is None
-                account.admission_key = (behind, key)
-        return account.admission_key
+                behind = self._session.strategy.admission.preempted_first and (
+                    self._accounts[req.rid].preempted_t is None
+                )
+                place.key = (behind, key)
+        return place.key
 
     def _evicted(self, event: dict[str, Any]) -> None:
-        self._accounts[event["victim"]].evicted(event["t"])
+        name = event["victim"]
+        self._accounts[name].evicted(event["t"])
+        self._places[name].key = None
         self._preempted += 1
         log = self._session.log
         log.preempt({"step": log.counters["steps"], **event})
 
+    def _gone(self, before: list[Any], after: list[Any]) -> None:
+        """Those leave that SGLang took out of its queue."""
+        waiting = {id(req) for req in after}
+        for req in before:
+            if id(req) not in waiting:
+                self._leave(req)
+
     def _leave(self, req: Any) -> None:
         account = self._accounts.pop(req.rid, None)
+        self._places.leave(req.rid)
         if account is not None and self._session.running:
             self._session.left(account.record_of(req, self._clock()))
 
@@ -287,85 +376,25 @@ class SGLangAdapter:
         """Counts the tokens of a step that is about to run; its record, empty if nobody reads it."""
         start = perf_counter_ns()
         session = self._session
-        scheduled, prefill = self._count(batch)
+        scheduled, prefill = self._steps.launched(batch, self._schedule_t)
         step = session.log.counters["steps"]
         session.log.counters["steps"] += 1
         record: dict[str, Any] = {}
         session.pace.began(record, self._schedule_t)
         if session.steps:
             record |= {"step": step, "t": self._schedule_t, "schedule_us": self._schedule_ns / 1000}
-            record |= token_counts(scheduled, prefill) | self._occupancy(batch, bool(prefill))
+            record |= token_counts(scheduled, prefill) | {"preempted": self._preempted}
+            record |= occupancy(self._scheduler, self._pool, batch, bool(prefill))
             session.begin_step(record, record, lambda: {name: tokens for name, _, tokens in scheduled})
         self._preempted = 0
         session.log.counters["observe_ns"] += perf_counter_ns() - start
         return record
 
-    def _count(self, batch: Any) -> tuple[list[tuple[str, int, int]], set[str]]:
-        """(id, first position, tokens) of each request in the step, and the ids that prefill."""
-        accounts, t = self._accounts, self._schedule_t
-        scheduled: list[tuple[str, int, int]] = []
-        prefill: set[str] = set()
-        if batch.forward_mode.is_extend():
-            self._decodes = 0
-            decoding = {req.rid for req in batch.decoding_reqs or ()}
-            for req, start, tokens in zip(batch.reqs, batch.prefix_lens, batch.extend_lens, strict=True):
-                scheduled.append((req.rid, start, tokens))
-                if req.rid not in decoding:
-                    prefill.add(req.rid)
-        else:
-            self._decodes += 1
-            scheduled = [
-                (req.rid, accounts[req.rid].computed, 1) for req in batch.reqs if req.rid in accounts
-            ]
-        for name, start, tokens in scheduled:
-            account = accounts.get(name)
-            if account is None:
-                continue
-            if name in prefill and not account.computed:
-                self._admissions += 1
-                account.admitted = self._admissions
-                account.admission_key = None
-                for req in self._scheduler.waiting_queue:
-                    passed = accounts.get(req.rid)
-                    if passed is not None and passed.state.arrival < account.state.arrival:
-                        passed.overtaken += 1
-            account.scheduled(start, tokens, t)
-            account.computed = start + tokens
-        return scheduled, prefill
-
-    def _occupancy(self, batch: Any, admits: bool) -> dict[str, Any]:
-        scheduler = self._scheduler
-        running = len(batch.reqs) + (len(scheduler.running_batch.reqs) if admits else 0)
-        waiting = len(scheduler.waiting_queue)
-        seats_free = running < scheduler.max_running_requests
-        return {
-            "running": running,
-            "waiting": waiting,
-            "used_blocks": self._pool.used_blocks(),
-            "cached_free_blocks": self._pool.evictable_tokens() // self._pool.page_size,
-            "preempted": self._preempted,
-            # A prompt still being cut into chunks keeps the others waiting for compute, not for memory.
-            "hol_blocked": bool(waiting and seats_free and scheduler.chunked_req is None),
-        }
-
-
-def token_counts(scheduled: Sequence[tuple[str, int, int]], prefill: set[str]) -> dict[str, int]:
-    """Sums over (id, first position, tokens) of a step; the context of a request is its first position."""
-    counts = dict.fromkeys(
-        (
-            "prefill_tokens",
-            "decode_tokens",
-            "prefill_reqs",
-            "decode_reqs",
-            "context_tokens",
-            "prefill_context",
-        ),
-        0,
-    )
-    for name, start, tokens in scheduled:
-        kind = "prefill" if name in prefill else "decode"
-        counts[f"{kind}_tokens"] += tokens
-        counts[f"{kind}_reqs"] += 1
-        counts["context_tokens"] += start
-        counts["prefill_context"] += start if kind == "prefill" else 0
-    return counts
+    def _verified(self, batch: Any, before: dict[str, int], record: dict[str, Any]) -> None:
+        """Counts what a speculative step left of its decodes."""
+        scheduled = self._steps.verified(batch, before, self._clock())
+        if "scheduled" in record:
+            record["scheduled"] |= {name: tokens for name, _, tokens in scheduled}
+        for name, amount in token_counts(scheduled, set()).items():
+            if name in record:
+                record[name] += amount

@@ -1,23 +1,23 @@
-"""The waiting queue of one SGLang admission round: in which order, and who is not shown to it."""
+"""One pass of SGLang over its waiting queue, in which an admission policy has its say."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import cached_property
+from collections.abc import Callable
 from typing import Any
 
-from bidkv.adapters.sglang.pool import KVPool
+from sglang.srt.managers.schedule_policy import AddReqResult
+
+from bidkv.adapters.sglang.places import Places
 from bidkv.adapters.shared.session import Session
 from bidkv.request import RequestState
 
 
 class AdmissionRound:
-    """Arranges a sorted queue as `WaitingLine` offers it, for an engine that takes all that fits at once.
+    """What SGLang is told of each request it offers to its `PrefillAdder`, one after the other until one is refused.
 
-    Memory is reckoned as SGLang does: whoever starts needs its tokens and its declared output, the
-    running ones `new_token_ratio` of the output they may still make; of no request more output than `clip`
-    tokens (SGLang's CLIP_MAX_NEW_TOKENS). `state_of` and `overtaken` look up a request's `RequestState` and
-    how many that came later were admitted before it.
+    Whether a request fits, and what it takes, SGLang's own code says, for every kind of pool and cache. A policy
+    may refuse whom SGLang would admit, and may let others pass one who does not fit: SGLang is then told to go
+    on to the next. Refusals for another reason (no room in this prefill, too many of them) stay SGLang's.
 
     A prefill has a step of its own here, in which nobody decodes, and a short one takes hardly less than a
     long one. So whoever passes the first in line joins a prefill that takes place anyway, or starts one after
@@ -26,93 +26,103 @@ class AdmissionRound:
 
     def __init__(
         self,
-        scheduler: Any,
-        pool: KVPool,
         session: Session,
-        running: Sequence[Any],
+        places: Places,
         state_of: Callable[[Any], RequestState],
-        overtaken: Callable[[Any], int],
-        clip: int,
         decodes: int,
+        mixed: bool,
     ):
-        self._scheduler, self._session = scheduler, session
-        self._state_of, self._overtaken = state_of, overtaken
-        self._running, self._clip, self._decodes = running, clip, decodes
-        self._page, self._capacity = pool.page_size, pool.num_blocks * pool.page_size
-        self._free = pool.reclaimable_tokens()
-        self._reserved = self._ratio() * sum(self._output_to_come(req) for req in running)
+        """`state_of` looks up a request; `mixed`: those that run decode beside a prefill."""
+        self._session, self._places, self._state_of = session, places, state_of
+        self._policy = session.strategy.admission
+        self._running: list[RequestState] | None = None  # once they are asked for
+        self._decodes, self._mixed = decodes, mixed
+        self._passed = False  # somebody was refused, and others are tried
+        self._tried = 0  # of those behind it
+        self.batch: Any = None  # SGLang's running batch, once somebody was refused for memory
+        self.waits_alone = False  # passers may start by themselves later
 
-    def arrange(self, queue: list[Any]) -> list[Any]:
-        """Reorders `queue` in place and takes out of it, as the result, who must wait though it might fit."""
-        admission = self._session.strategy.admission
-        limit = admission.max_overtaken
-        overdue = [req for req in queue if limit is not None and self._overtaken(req) >= limit]
-        if overdue:
-            queue.remove(overdue[0])
-            queue.insert(0, overdue[0])
-        if not admission.backfill or overdue:
-            return self._hold_from(queue, 0) if admission.gates else []
-        first = 0
-        while first < len(queue) and self._starts(queue[first]):
-            first += 1
-        behind = range(first + 1, min(len(queue), first + 1 + admission.backfill))
-        prefills = first > 0 or self._may_stall()
-        passing = [queue[i] for i in behind if self._starts(queue[i])] if prefills else []
-        others = [req for req in queue[first:] if not any(req is other for other in passing)]
-        queue[first:] = [*passing, *others]
-        return self._hold_from(queue, first + len(passing))
+    def offer(self, adder: Any, req: Any, add: Callable[[], AddReqResult]) -> AddReqResult:
+        """SGLang's verdict on the next request, after `add` (its own code) was asked, or not."""
+        if self._somebody_else_is_due(req):
+            return AddReqResult.OTHER
+        if self._passed and not self._may_try_another(adder):
+            return self._stop(adder)
+        if self._open_to(adder, req):
+            verdict = add()
+            if adder.can_run_list and adder.can_run_list[-1] is req:
+                self._places.start(req.rid)
+                if self._running is not None:
+                    self._running.append(self._state_of(req))
+                return verdict
+            if verdict is not AddReqResult.NO_TOKEN or not self._policy.backfill:
+                return verdict
+        elif not self._policy.backfill:
+            return self._stop(adder)
+        if self._is_due(req):
+            return self._stop(adder)
+        self._passed, self.batch = True, adder.running_batch
+        return AddReqResult.CONTINUE
 
-    def _may_stall(self) -> bool:
-        """Whether a prefill that only passers are in stalls nobody, or not too often."""
-        scheduler, admission = self._scheduler, self._session.strategy.admission
-        anyway = scheduler.chunked_req is not None or scheduler.is_mixed_chunk
-        return anyway or admission.passes_alone(self._decodes)
+    @property
+    def stalled(self) -> bool:
+        """Whether memory or the policy keeps somebody waiting, so that another look is of no use before something changes."""
+        return self.batch is not None
 
-    def _hold_from(self, queue: list[Any], index: int) -> list[Any]:
-        """Everyone from the first on whom the policy does not let start; nobody may pass it unasked."""
-        while index < len(queue):
-            if not self._open_to(queue[index]):
-                held = queue[index:]
-                del queue[index:]
-                return held
-            index += 1
-        return []
+    def _stop(self, adder: Any) -> AddReqResult:
+        self.batch = adder.running_batch
+        return AddReqResult.OTHER
 
-    def _starts(self, req: Any) -> bool:
-        """Whether a request fits beside those that start before it; takes its memory if so."""
-        needed, output = self._needed(req), self._output_to_come(req)
-        if needed + output > self._free - self._reserved or not self._open_to(req):
+    def _may_try_another(self, adder: Any) -> bool:
+        """Whether one more may pass: not too many are looked at, and a prefill of passers alone is rare enough."""
+        if not (adder.can_run_list or self._mixed or self._policy.passes_alone(self._decodes)):
+            self.waits_alone = True
             return False
-        self._free -= needed
-        self._reserved += output
-        return True
+        self._tried += 1
+        return self._tried <= self._policy.backfill
 
-    def _open_to(self, req: Any) -> bool:
-        admission = self._session.strategy.admission
-        if not self._running:
-            return True
-        needed = self._needed(req)
-        if needed + admission.headroom * self._capacity > self._free:
+    def _somebody_else_is_due(self, req: Any) -> bool:
+        limit = self._policy.max_overtaken
+        if limit is None:
             return False
-        if not admission.asks:
+        due = self._places.most_overtaken()
+        return due is not None and due.name != req.rid and self._places.overtaken(due) >= limit
+
+    def _is_due(self, req: Any) -> bool:
+        limit = self._policy.max_overtaken
+        return limit is not None and self._places.overtaken(self._places[req.rid]) >= limit
+
+    def _open_to(self, adder: Any, req: Any) -> bool:
+        """Whether the policy lets a request start beside those that run. It is not asked about one that does not fit."""
+        policy = self._policy
+        if not policy.gates or not self._who_runs(adder):
             return True
-        self._session.pool.free_tokens, self._session.pool.needed_tokens = self._free, needed
-        return self._session.admits(self._state_of(req), self._running_states)
+        needed = tokens_needed(adder, req)
+        with adder._lock_node(
+            req.last_node
+        ):  # what the request finds in the cache is not there to be evicted
+            free = adder.cur_rem_tokens
+        if needed > free:
+            return True  # SGLang will say no
+        pool = self._session.pool
+        if needed + policy.headroom * pool.capacity_tokens > free:
+            return False
+        if not policy.asks:
+            return True
+        pool.free_tokens, pool.needed_tokens = free, needed
+        return self._session.admits(self._state_of(req), self._running)
 
-    @cached_property
-    def _running_states(self) -> list[RequestState]:
-        return [self._state_of(req) for req in self._running]
+    def _who_runs(self, adder: Any) -> list[RequestState]:
+        """Those that hold KV, as they are now; with overlapped steps a batch still lists those that have just finished."""
+        if self._running is None:
+            batch = adder.running_batch.reqs if adder.running_batch is not None else ()
+            reqs = [req for req in (*batch, *adder.can_run_list) if req.rid in self._places]
+            self._running = [self._state_of(req) for req in reqs]
+        return self._running
 
-    def _needed(self, req: Any) -> int:
-        """Tokens of new KV, in whole pages, less what the tree is known to hold of its prefix."""
-        known = len(req.prefix_indices) if getattr(req, "prefix_indices", None) is not None else 0
-        tokens = max(1, len(req.origin_input_ids) + len(req.output_ids) - known)
-        return -(-tokens // self._page) * self._page
 
-    def _ratio(self) -> float:
-        tracker = getattr(self._scheduler, "new_token_ratio_tracker", None)
-        return tracker.current if tracker is not None else self._scheduler.new_token_ratio
-
-    def _output_to_come(self, req: Any) -> int:
-        """The output tokens SGLang expects of a request at most."""
-        return min(max(0, req.sampling_params.max_new_tokens - len(req.output_ids)), self._clip)
+def tokens_needed(adder: Any, req: Any) -> int:
+    """The tokens of new KV that a request takes at once, in whole pages, after SGLang matched its prefix."""
+    # 0.5.23 keeps the length of the match, 0.5.17 its indices.
+    prefix = req.prefix_len if hasattr(req, "prefix_len") else len(req.prefix_indices)
+    return adder.ceil_paged_tokens(len(req.full_untruncated_fill_ids) - prefix)

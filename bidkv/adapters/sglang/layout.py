@@ -9,6 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from bidkv.adapters.shared.layout import UnknownLayoutError, missing_names, warn_untested, wrong_parameters
+from bidkv.errors import BidValidationError
+from bidkv.strategies.base import Strategy
+from bidkv.strategies.sglang_default import EngineOrder
 
 TESTED = ("0.5.17", "0.5.23")
 """Versions that passed the adapter's tests (0.5.23) or ran whole sweeps on a GPU (0.5.17). Another one with this layout runs with a warning."""
@@ -17,6 +20,8 @@ SCHEDULER = "sglang.srt.managers.scheduler.Scheduler"
 BATCH = "sglang.srt.managers.schedule_batch.ScheduleBatch"
 REQUEST = "sglang.srt.managers.schedule_batch.Req"
 POLICY = "sglang.srt.managers.schedule_policy.SchedulePolicy"
+ADDER = "sglang.srt.managers.schedule_policy.PrefillAdder"
+RECEIVER = "sglang.srt.managers.scheduler_components.request_receiver.SchedulerRequestReceiver"
 
 HOOKED = {
     f"{SCHEDULER}.get_next_batch_to_run": ("self",),
@@ -29,6 +34,9 @@ HOOKED = {
     f"{BATCH}._get_decode_retraction_order": ("reqs",),
     f"{BATCH}.release_req": ("self", "idx"),
     f"{POLICY}.calc_priority": ("self", "waiting_queue"),
+    f"{ADDER}.add_one_req": ("self", "req"),
+    f"{RECEIVER}._pull_raw_reqs": ("self",),
+    f"{RECEIVER}.recv_requests": ("self",),
     f"{REQUEST}.update_finish_state": ("self",),
     f"{REQUEST}._check_token_based_finish": ("self",),
 }
@@ -40,6 +48,7 @@ OPTIONAL = {f"{REQUEST}.next_output_finishes_by_length": ("self",)}
 READ = {
     BATCH: ("new_tokens_required_next_decode", "check_decode_mem", "filter_batch"),
     REQUEST: ("finished", "reset_for_retract"),
+    ADDER: ("_lock_node", "ceil_paged_tokens", "cur_rem_tokens"),
 }
 """Further names that the adapter calls or whose effect it relies on."""
 
@@ -63,17 +72,19 @@ def check_classes(classes: dict[str, type], version: str) -> tuple[str, ...]:
 
 
 def check_scheduler(scheduler: Any) -> None:
-    """Raises `UnknownLayoutError` if the engine runs in a mode whose memory the adapter cannot count."""
+    """Raises `UnknownLayoutError` if the engine runs in a mode whose memory or decisions the adapter cannot follow."""
     args, tree = scheduler.server_args, scheduler.tree_cache
     refused = {
-        "tp_size > 1": args.tp_size > 1,
         "pp_size > 1": args.pp_size > 1,
-        "dp_size > 1": args.dp_size > 1,
+        "attention data parallelism (--enable-dp-attention)": args.enable_dp_attention,
+        "attention context parallelism (attn_cp_size > 1)": getattr(args, "attn_cp_size", 1) > 1,
         "speculative decoding": not scheduler.spec_algorithm.is_none(),
         "prefill/decode disaggregation": scheduler.disaggregation_mode.value != "null",
+        "prefill/decode multiplexing (--enable-pdmux)": getattr(args, "enable_pdmux", False),
         "diffusion models": scheduler.dllm_config is not None,
         "models with sliding-window layers": tree.supports_swa(),
         "models with state-space layers": tree.supports_mamba(),
+        "sparse attention on host memory (--enable-hisparse)": getattr(args, "enable_hisparse", False),
     }
     found = [name for name, here in refused.items() if here]
     if found:
@@ -81,6 +92,52 @@ def check_scheduler(scheduler: Any) -> None:
     for owner, name in ((tree, "evictable_size"), (scheduler.token_to_kv_pool_allocator, "available_size")):
         if not hasattr(owner, name):
             raise UnknownLayoutError(f"{type(owner).__name__}.{name} is missing")
+
+
+def check_flags(scheduler: Any, strategy: Strategy) -> None:
+    """Raises `BidValidationError` if a flag of SGLang's would have no effect under this strategy."""
+    args, admission = scheduler.server_args, strategy.admission.name
+    if args.retraction_policy != "length":
+        raise BidValidationError(
+            f"--retraction-policy {args.retraction_policy} has no effect: strategy {strategy.name!r} chooses whom "
+            "SGLang retracts; leave it out"
+        )
+    if isinstance(strategy.admission, EngineOrder):
+        return
+    cure = "leave it out, or take a strategy with the admission 'engine-order', such as sglang_default"
+    if args.schedule_policy != "fcfs":
+        raise BidValidationError(
+            f"--schedule-policy {args.schedule_policy} has no effect: the admission {admission!r} orders who waits; {cure}"
+        )
+    if args.enable_priority_scheduling:
+        raise BidValidationError(
+            f"--enable-priority-scheduling has no effect: the admission {admission!r} orders who waits; {cure}, or the "
+            "strategy 'priority'"
+        )
+
+
+def tp_rank(scheduler: Any) -> int:
+    """The place of this process among those that run one model together."""
+    return _placement(scheduler).tp_rank
+
+
+def rank_name(scheduler: Any) -> str | None:
+    """Which of several engines behind one server this is, dp0 and so on; None if it is the only one."""
+    return f"dp{_placement(scheduler).dp_rank}" if scheduler.server_args.dp_size > 1 else None
+
+
+def _placement(scheduler: Any) -> Any:
+    """Where SGLang keeps ranks: on the scheduler (0.5.17), or in the context of the process (0.5.23)."""
+    if hasattr(scheduler, "ps"):
+        return scheduler.ps
+    from sglang.srt.runtime_context import get_parallel
+
+    return get_parallel()
+
+
+def low_priority_first(scheduler: Any) -> bool:
+    """Whether a smaller priority of a request is the more important one. SGLang's default is the larger."""
+    return bool(scheduler.server_args.schedule_low_priority_values_first)
 
 
 def kv_field(req: Any, name: str) -> Any:

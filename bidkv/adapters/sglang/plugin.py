@@ -33,8 +33,9 @@ def hook(settings: AdapterSettings, control: ControlFile | None) -> SGLangAdapte
     """A new adapter with all its hooks registered; raises `UnknownLayoutError` before the first one."""
     import sglang
     from sglang.srt.managers.schedule_batch import Req, ScheduleBatch
-    from sglang.srt.managers.schedule_policy import SchedulePolicy
+    from sglang.srt.managers.schedule_policy import PrefillAdder, SchedulePolicy
     from sglang.srt.managers.scheduler import Scheduler
+    from sglang.srt.managers.scheduler_components.request_receiver import SchedulerRequestReceiver
     from sglang.srt.plugins.hook_registry import HookRegistry, HookType
 
     from bidkv.adapters.sglang import layout
@@ -45,6 +46,8 @@ def hook(settings: AdapterSettings, control: ControlFile | None) -> SGLangAdapte
         layout.BATCH: ScheduleBatch,
         layout.REQUEST: Req,
         layout.POLICY: SchedulePolicy,
+        layout.ADDER: PrefillAdder,
+        layout.RECEIVER: SchedulerRequestReceiver,
     }
     targets = layout.check_classes(classes, sglang.__version__)
     adapter = SGLangAdapter(settings, control)

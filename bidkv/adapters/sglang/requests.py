@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bidkv.adapters.shared.accounting import RequestAccount, numbers, session_facts
+from bidkv.adapters.shared.accounting import RequestAccount
+from bidkv.adapters.shared.facts import FactsReader
 from bidkv.request import RequestState
 
 
@@ -16,15 +16,6 @@ def declared(req: Any) -> Any:
     return custom.get("bidkv") if isinstance(custom, dict) else None
 
 
-def declared_facts(req: Any) -> Mapping[str, Any]:
-    """The numbers of `declared` (see `numbers`).
-
-    `true_output_tokens` also ends the output at exactly that length, whatever token comes:
-    SGLang's admission goes on reckoning with `max_new_tokens`.
-    """
-    return numbers(declared(req))
-
-
 @dataclass(slots=True)
 class SGLangAccount(RequestAccount):
     """`RequestAccount`, and what SGLang does not keep over a retraction."""
@@ -32,19 +23,11 @@ class SGLangAccount(RequestAccount):
     fixed_length: int | None = None  # the output ends here
     computed: int = 0  # tokens with KV now, scheduled ones included
     admitted: int = -1  # number of its latest admission
-    admission_key: tuple[Any, ...] | None = None
-    overtaken: int = 0  # by requests that arrived later
-
-    def show_to(self, oracle: bool) -> None:
-        # A slot class is made anew by its decorator, so `super()` without arguments does not know it.
-        super(SGLangAccount, self).show_to(oracle)
-        self.admission_key = None
 
     def evicted(self, t: float) -> None:
         self.preempted(t)
         self.state.preemptions += 1
         self.computed = 0
-        self.admission_key = None
 
     def record_of(self, req: Any, finish_t: float) -> dict[str, Any]:
         """The `request` event, without its type.
@@ -65,21 +48,26 @@ class SGLangAccount(RequestAccount):
         return record | {"executed": self.executed - overrun, "overrun": overrun}
 
 
-def open_account(req: Any, t: float) -> SGLangAccount:
-    """An account for a request that just arrived."""
-    facts = declared_facts(req)
+def open_account(req: Any, t: float, reader: FactsReader, sign: int = 1) -> SGLangAccount:
+    """An account for a request that just arrived. `sign` makes SGLang's priority one that is smaller if more important.
+
+    A declared `true_output_tokens` also ends the output at exactly that length, whatever token comes:
+    SGLang's admission goes on reckoning with `max_new_tokens`.
+    """
+    most = req.sampling_params.max_new_tokens
+    facts = reader.read(declared(req), max(1, most), t)
     state = RequestState(
         request_id=req.rid,
         computed_tokens=0,
         prompt_tokens=len(req.origin_input_ids),
-        max_tokens=int(facts.get("max_tokens", req.sampling_params.max_new_tokens)),
-        arrival=float(facts.get("arrival", t)),
-        priority=int(facts.get("priority", req.priority or 0)),
-        deadline=facts.get("deadline"),
-        **session_facts(declared(req)),
+        max_tokens=most if facts.max_tokens is None else facts.max_tokens,
+        arrival=t if facts.arrival is None else facts.arrival,
+        priority=sign * (req.priority or 0) if facts.priority is None else facts.priority,
+        deadline=facts.deadline,
+        session=facts.session,
+        turn=facts.turn,
     )
-    length = facts.get("true_output_tokens")
-    fixed = None if length is None else int(length)
+    fixed = facts.true_output_tokens
     return SGLangAccount(
         state,
         arrival_t=t,

@@ -13,7 +13,19 @@ import pytest
 
 HERE = Path(__file__).parent
 SHIM = HERE / "shim"
-NEEDS_SGLANG = ("test_retraction.py", "test_adapter.py", "test_engine.py", "test_sglang_serve.py")
+NEEDS_SGLANG = (
+    "test_adapter.py",
+    "test_admission.py",
+    "test_bounds.py",
+    "test_engine.py",
+    "test_fuzz_sglang.py",
+    "test_priorities.py",
+    "test_ranks.py",
+    "test_retraction.py",
+    "test_sglang_serve.py",
+    "test_speculation.py",
+    "test_stock_schedule.py",
+)
 
 CPU_ENVIRONMENT = {
     "SGLANG_USE_CPU_ENGINE": "1",
@@ -54,11 +66,23 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def real(tiny_model: Path) -> Callable[..., Any]:
+    """SGLang's real scheduler with these arguments; one at a time, since SGLang's configuration is the process's."""
+    from real_scheduler import RealScheduler
+
+    def make(tokens: int = 512, seats: int = 16, **args: Any) -> Any:
+        return RealScheduler(tiny_model, max_total_tokens=tokens, max_running_requests=seats, **args)
+
+    return make
+
+
+@pytest.fixture
 def hooked() -> Iterator[Callable[..., Any]]:
     """Hooks SGLang's classes in this process, as its plugin loader does, and takes the hooks off again."""
     from sglang.srt.managers.schedule_batch import Req, ScheduleBatch
-    from sglang.srt.managers.schedule_policy import SchedulePolicy
+    from sglang.srt.managers.schedule_policy import PrefillAdder, SchedulePolicy
     from sglang.srt.managers.scheduler import Scheduler
+    from sglang.srt.managers.scheduler_components.request_receiver import SchedulerRequestReceiver
     from sglang.srt.plugins.hook_registry import HookRegistry
 
     from bidkv.adapters.sglang import layout
@@ -66,7 +90,8 @@ def hooked() -> Iterator[Callable[..., Any]]:
     from bidkv.adapters.shared.settings import AdapterSettings
 
     monkeypatch = pytest.MonkeyPatch()
-    owners = {cls.__name__: cls for cls in (Req, ScheduleBatch, SchedulePolicy, Scheduler)}
+    classes = (Req, ScheduleBatch, SchedulePolicy, PrefillAdder, Scheduler, SchedulerRequestReceiver)
+    owners = {cls.__name__: cls for cls in classes}
 
     def unhook() -> None:
         monkeypatch.undo()
@@ -77,7 +102,7 @@ def hooked() -> Iterator[Callable[..., Any]]:
         for target in (*layout.HOOKED, *layout.OPTIONAL):
             owner, name = target.rsplit(".", 2)[1:]
             monkeypatch.setattr(owners[owner], name, vars(owners[owner])[name])  # remembers the original
-        adapter = hook(AdapterSettings(**settings), None)
+        adapter = hook(AdapterSettings(**{"client_facts": True, **settings}), None)
         HookRegistry.apply_hooks()
         adapter.bind(scheduler)
         return adapter

@@ -65,6 +65,8 @@ class Driver:
             chunked_req=None,
             is_mixed_chunk=False,
             waiting_queue=[],
+            max_queued_requests=None,
+            ps=SimpleNamespace(tp_rank=0, dp_rank=None),
         )
 
     def request(
@@ -213,5 +215,5 @@ class Load:
             self.outputs[req.rid] = list(req.output_ids)
             self.driver.finish(req)
         if self.adapter is not None:
-            result = SimpleNamespace(reqs=done)
+            result = SimpleNamespace(reqs=done, spec_algorithm=None)
             self.adapter.process_batch_result(lambda *_: None, self.driver.scheduler, result, None)

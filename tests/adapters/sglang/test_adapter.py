@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from bidkv.adapters.sglang.configure import CONTROL_VARIABLE, STRATEGY_VARIABLE
 from bidkv.adapters.shared.control import ControlFile, write_control
 from bidkv.adapters.shared.events import read_events
 from bidkv.adapters.shared.settings import AdapterSettings
+from bidkv.errors import BidValidationError
 
 
 @pytest.fixture
@@ -36,13 +38,32 @@ def queue_order(driver: Any) -> list[str]:
     return [req.rid for req in driver.scheduler.waiting_queue]
 
 
+class Flags:
+    """SGLang's arguments, but for some."""
+
+    def __init__(self, args: Any, **changed: Any):
+        self.__dict__.update(changed, _args=args)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._args, name)
+
+
 def classes() -> dict[str, type]:
     from sglang.srt.managers.schedule_batch import Req, ScheduleBatch
-    from sglang.srt.managers.schedule_policy import SchedulePolicy
+    from sglang.srt.managers.schedule_policy import PrefillAdder, SchedulePolicy
     from sglang.srt.managers.scheduler import Scheduler
+    from sglang.srt.managers.scheduler_components.request_receiver import SchedulerRequestReceiver
 
-    names = (layout.SCHEDULER, layout.BATCH, layout.REQUEST, layout.POLICY)
-    return dict(zip(names, (Scheduler, ScheduleBatch, Req, SchedulePolicy), strict=True))
+    names = (
+        layout.SCHEDULER,
+        layout.BATCH,
+        layout.REQUEST,
+        layout.POLICY,
+        layout.ADDER,
+        layout.RECEIVER,
+    )
+    found = (Scheduler, ScheduleBatch, Req, SchedulePolicy, PrefillAdder, SchedulerRequestReceiver)
+    return dict(zip(names, found, strict=True))
 
 
 def test_sjf_puts_the_shortest_declared_job_first(driver: Any, hooked: Callable[..., Any]) -> None:
@@ -113,8 +134,8 @@ def test_the_control_file_installs_settings_and_turns_the_kill_switch(driver: An
     control = tmp_path / "control.json"
     first = AdapterSettings(strategy="lcf", run_id="one", events_path=str(tmp_path / "one"))
     write_control(control, first)
-    source = ControlFile(control)
-    adapter = SGLangAdapter(AdapterSettings.from_dict(source.poll()), source)
+    source = ControlFile(control, trusted=True)
+    adapter = SGLangAdapter(source.update(None), source)
     step = lambda: adapter.get_next_batch_to_run(lambda scheduler: "plan", driver.scheduler)  # noqa: E731
     assert step() == "plan"
     write_control(control, {"kill_switch": True})
@@ -133,53 +154,6 @@ def test_the_control_file_installs_settings_and_turns_the_kill_switch(driver: An
     assert start["num_blocks"] == 1024 and start["block_size"] == 1 and start["prefix_caching"]
 
 
-def test_who_has_finished_but_is_still_in_the_batch_does_not_count_as_running(
-    driver: Any, hooked: Callable[..., Any]
-) -> None:
-    """With overlapped steps a batch lists a finished request until the next one is made of it."""
-    adapter = hooked(driver.scheduler, strategy="backfill", admission="backfill", victim="lcf-guard")
-    runs, ends, waits = (
-        driver.request(n, range(3, 3 + p), {"max_tokens": 20})
-        for n, p in (("runs", 40), ("ends", 30), ("waits", 50))
-    )
-    arrive(adapter, driver, [runs, ends])
-    driver.join(driver.admit([runs, ends]))
-    driver.scheduler.waiting_queue, driver.scheduler.running_batch = [], driver.batch
-    driver.scheduler.new_token_ratio = 0.5
-    arrive(adapter, driver, [waits])
-    assert queue_order(driver) == ["waits"] and adapter._running() == [runs, ends]
-    adapter._leave(ends)
-    assert queue_order(driver) == ["waits"] and adapter._running() == [runs]
-
-
-def test_passers_wait_for_the_prefill_of_another_or_for_many_decode_steps(
-    driver: Any, hooked: Callable[..., Any]
-) -> None:
-    free = {"headroom": 0.0, "growth": 0.0, "alone_after": 8}
-    adapter = hooked(
-        driver.scheduler, strategy="backfill", admission="backfill", victim="lcf-guard", admission_params=free
-    )
-    runs, big, small = (
-        driver.request(n, range(p), {"max_tokens": 200})
-        for n, p in (("runs", 300), ("big", 800), ("small", 20))
-    )
-    launch = lambda batch: adapter.run_batch(lambda *_: None, driver.scheduler, batch)  # noqa: E731
-    arrive(adapter, driver, [runs])
-    prefill = driver.admit([runs])
-    launch(prefill)
-    driver.join(prefill)
-    driver.scheduler.waiting_queue, driver.scheduler.running_batch = [], driver.batch
-    driver.scheduler.new_token_ratio = 0.5
-    arrive(adapter, driver, [big, small])
-    shown = []
-    for _ in range(9):
-        shown.append(queue_order(driver))
-        adapter.get_next_batch_to_run(lambda scheduler: None, driver.scheduler)  # gives back who was held
-        driver.decode()
-        launch(driver.batch)
-    assert shown == [[]] * 8 + [["small"]]
-
-
 def test_a_failed_admission_ends_with_its_run(
     driver: Any, hooked: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -187,7 +161,7 @@ def test_a_failed_admission_ends_with_its_run(
 
     control = tmp_path / "control.json"
     adapter = hooked(driver.scheduler, strategy="preempt-evict-sjf", events_path=str(tmp_path / "one"))
-    adapter._session._control = ControlFile(control)
+    adapter._ranks._control = ControlFile(control, trusted=True)
     arrive(adapter, driver, [driver.request(n, range(3, 3 + p)) for n, p in (("long", 40), ("short", 10))])
     with monkeypatch.context() as broken:
         broken.setattr(Sjf, "key", lambda self, request: (float("nan"),))
@@ -217,14 +191,66 @@ def test_an_unknown_layout_names_everything_that_is_missing() -> None:
     assert "release_req does not take self, idx first" in text
 
 
-@pytest.mark.parametrize("change", [{"tp_size": 2}, {"pp_size": 2}, {"dp_size": 2}])
-def test_engines_that_cannot_be_counted_are_refused(driver: Any, change: dict[str, int]) -> None:
-    from types import SimpleNamespace
+@pytest.mark.parametrize(
+    ("flag", "value", "said"),
+    [
+        ("pp_size", 2, "pp_size > 1"),
+        ("enable_dp_attention", True, "--enable-dp-attention"),
+        ("attn_cp_size", 2, "attn_cp_size > 1"),
+        ("enable_pdmux", True, "--enable-pdmux"),
+        ("enable_hisparse", True, "--enable-hisparse"),
+    ],
+)
+def test_engines_that_cannot_be_followed_are_refused(driver: Any, flag: str, value: Any, said: str) -> None:
+    scheduler = driver.scheduler
+    layout.check_scheduler(scheduler)
+    scheduler.server_args = Flags(scheduler.server_args, **{flag: value})
+    with pytest.raises(layout.UnknownLayoutError, match=said) as error:
+        layout.check_scheduler(scheduler)
+    assert "\n" not in str(error.value)
 
-    args = SimpleNamespace(**({"tp_size": 1, "pp_size": 1, "dp_size": 1} | change))
-    driver.scheduler.server_args = args
-    with pytest.raises(layout.UnknownLayoutError, match=next(iter(change))):
+
+@pytest.mark.parametrize(
+    ("owner", "change", "said"),
+    [
+        ("scheduler", {"spec_algorithm": SimpleNamespace(is_none=lambda: False)}, "speculative decoding"),
+        ("scheduler", {"disaggregation_mode": SimpleNamespace(value="prefill")}, "disaggregation"),
+        ("scheduler", {"dllm_config": object()}, "diffusion models"),
+        ("tree", {"supports_swa": lambda: True}, "sliding-window layers"),
+        ("tree", {"supports_mamba": lambda: True}, "state-space layers"),
+    ],
+)
+def test_memory_that_cannot_be_followed_is_refused(
+    driver: Any, monkeypatch: pytest.MonkeyPatch, owner: str, change: dict[str, Any], said: str
+) -> None:
+    for name, value in change.items():
+        monkeypatch.setattr(driver.scheduler if owner == "scheduler" else driver.tree, name, value)
+    with pytest.raises(layout.UnknownLayoutError, match=said):
         layout.check_scheduler(driver.scheduler)
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "strategy", "said"),
+    [
+        ("schedule_policy", "lpm", "backfill", "--schedule-policy lpm has no effect.*leave it out"),
+        ("enable_priority_scheduling", True, "backfill", "--enable-priority-scheduling has no effect"),
+        ("retraction_policy", "priority", "sglang_default", "--retraction-policy priority has no effect"),
+        ("schedule_policy", "lpm", "sglang_default", None),
+        ("enable_priority_scheduling", True, "sglang_default", None),
+    ],
+)
+def test_a_flag_that_would_have_no_effect_is_an_error(
+    driver: Any, hooked: Callable[..., Any], flag: str, value: Any, strategy: str, said: str | None
+) -> None:
+    driver.scheduler.server_args = Flags(driver.scheduler.server_args, **{flag: value})
+    hooked(
+        driver.scheduler, strategy=strategy, kill_switch=True
+    )  # SGLang decides, and the flag has its effect
+    if said is None:
+        hooked(driver.scheduler, strategy=strategy)
+        return
+    with pytest.raises(BidValidationError, match=said):
+        hooked(driver.scheduler, strategy=strategy)
 
 
 def test_the_plugin_is_inert_unless_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

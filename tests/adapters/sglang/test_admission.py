@@ -1,110 +1,205 @@
-"""The queue of one admission round, on stand-ins for SGLang's requests."""
+"""Who is admitted, by SGLang's real scheduler with a stand-in for its model: see `real_scheduler.py`."""
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from random import Random
 from typing import Any
 
-from bidkv.adapters.sglang.admission import AdmissionRound
-from bidkv.adapters.shared.settings import AdapterSettings
-from bidkv.request import PoolState, RequestState
+import pytest
+
+from bidkv.adapters.shared.control import ControlFile, write_control
+
+FREE = {"headroom": 0.0, "growth": 0.0, "alone_after": 0}
+PLAIN = {"page_size": 1, "chunked_prefill_size": 256, "disable_overlap_schedule": True}
 
 
-def req(name: str, prompt: int, most: int = 10, output: int = 0) -> Any:
-    return SimpleNamespace(
-        rid=name,
-        origin_input_ids=[0] * prompt,
-        output_ids=[0] * output,
-        sampling_params=SimpleNamespace(max_new_tokens=most),
+def play(scheduler: Any, arrivals: dict[int, Sequence[Any]]) -> list[str]:
+    """Runs requests, by the round in which they arrive; their order of starting."""
+    from real_scheduler import started
+
+    left = dict(arrivals)
+    scheduler.run(lambda number: left.pop(number, ()), lambda: bool(left))
+    assert not any(scheduler.leftovers().values())
+    return started(scheduler)
+
+
+def prompts(count: int, seed: int = 0, longest: int = 120) -> list[list[int]]:
+    random = Random(seed)
+    return [[random.randrange(3, 512) for _ in range(random.randint(8, longest))] for _ in range(count)]
+
+
+def blocked(scheduler: Any, others: int = 6, each: int = 20) -> dict[int, list[Any]]:
+    """One that holds 300 of 512 tokens, one that needs 300, and small ones behind it."""
+    sizes = {"runs": (300, 60), "big": (300, 10)} | {f"s{i}": (each, 4) for i in range(others)}
+    reqs = [
+        scheduler.request(name, [3 + i, *range(size - 1)], output)
+        for i, (name, (size, output)) in enumerate(sizes.items())
+    ]
+    return {1: reqs[:1], 3: reqs[1:]}
+
+
+def backfill(hooked: Callable[..., Any], scheduler: Any, **params: Any) -> Any:
+    return hooked(
+        scheduler,
+        strategy="backfill",
+        admission="backfill",
+        victim="lcf-guard",
+        admission_params=FREE | params,
     )
 
 
-def arranged(
-    queue: list[Any],
-    running: list[Any],
-    free: int,
-    overtaken: dict[str, int] | None = None,
-    admission: str = "backfill",
-    clip: int = 4096,
-    decodes: int = 1000,
-    chunked: Any = None,
-    mixed: bool = False,
-    **params: Any,
-) -> tuple[str, str]:
-    """Who is shown and who is held, each as one string; a pool of 1,000 tokens in pages of 10."""
-    settings = AdapterSettings(strategy=admission, admission=admission, victim="lcf", admission_params=params)
-    session = SimpleNamespace(
-        strategy=settings.build(),
-        pool=PoolState(capacity_tokens=1000),
-        admits=lambda state, others: session.strategy.admission.admits(state, others, session.pool),
-    )
-    pool = SimpleNamespace(page_size=10, num_blocks=100, reclaimable_tokens=lambda: free)
-    turn = AdmissionRound(
-        SimpleNamespace(new_token_ratio=0.5, chunked_req=chunked, is_mixed_chunk=mixed),
-        pool,
-        session,
-        running,
-        lambda r: RequestState(
-            r.rid, 0, len(r.origin_input_ids), len(r.output_ids), r.sampling_params.max_new_tokens
-        ),
-        lambda r: (overtaken or {}).get(r.rid, 0),
-        clip,
-        decodes,
-    )
-    held = turn.arrange(queue)
-    return "".join(r.rid for r in queue), "".join(r.rid for r in held)
+def test_who_fits_passes_a_first_one_that_does_not(real: Any, hooked: Callable[..., Any]) -> None:
+    scheduler = real(**PLAIN)
+    assert play(scheduler, blocked(scheduler)) == ["runs", "big", *(f"s{i}" for i in range(6))]
+    scheduler.reset()
+    backfill(hooked, scheduler)
+    assert play(scheduler, blocked(scheduler)) == ["runs", *(f"s{i}" for i in range(6)), "big"]
 
 
-FREE = {"headroom": 0.0, "growth": 0.0}
+def test_no_more_are_tried_than_the_policy_says(real: Any, hooked: Callable[..., Any]) -> None:
+    scheduler = real(**PLAIN)
+    backfill(hooked, scheduler, depth=2)
+    arrivals = blocked(scheduler, others=0)
+    arrivals[3] += [scheduler.request(n, [9, *range(s)], 4) for n, s in (("c", 350), ("d", 360), ("e", 20))]
+    assert play(scheduler, arrivals)[:2] == ["runs", "big"], "e would fit, as the third behind it"
 
 
-def test_who_fits_passes_a_first_one_that_does_not() -> None:
-    running = [req("x", 100, 100)]
-    queue = [req("a", 50), req("b", 400), req("c", 60), req("d", 300), req("e", 20)]
-    # 200 free, 50 of them reserved: a (50 + 10) and c (60 + 10) fit, beside them e (20 + 10) does not
-    assert arranged(queue, running, 200, **FREE) == ("ac", "bde")
+@pytest.mark.parametrize("limit", [1, 3, 5])
+def test_nobody_is_overtaken_more_often_than_the_policy_says(
+    real: Any, hooked: Callable[..., Any], limit: int
+) -> None:
+    from real_scheduler import most_overtaken
+
+    scheduler = real(**PLAIN)
+    backfill(hooked, scheduler, max_overtaken=limit)
+    order = play(scheduler, blocked(scheduler))
+    assert order.index("big") == 1 + limit and most_overtaken(scheduler.history) == limit
 
 
-def test_memory_is_reckoned_with_the_engines_own_clip() -> None:
-    running = [req("x", 100, 500)]
-    queue = [req("a", 100, 300), req("b", 30, 10)]
-    # 150 free. Clipped to 16 tokens of output a (100 + 16) fits beside x (8) and nobody need pass it; unclipped nobody fits.
-    assert arranged(list(queue), running, 150, clip=16, **FREE) == ("ab", "")
-    assert arranged(list(queue), running, 150, **FREE) == ("ab", "")
-    # 300 free, 250 of them reserved for x unless clipped: then b passes.
-    assert arranged(list(queue), running, 300, clip=4096, **FREE) == ("ba", "")
-    assert arranged(list(queue), running, 300, clip=16, **FREE) == ("ab", "")
+def test_an_order_that_is_not_of_arrival_keeps_the_bound_too(real: Any, hooked: Callable[..., Any]) -> None:
+    """The most waiting: the one that joined first is offered last by `bidkv2`, but no more than so often."""
+    from real_scheduler import most_overtaken
+
+    scheduler = real(tokens=300, seats=3, **PLAIN)
+    hooked(scheduler, strategy="bidkv2", admission_params={"max_overtaken": 4})
+    reqs = [scheduler.request(f"r{i}", p, 8) for i, p in enumerate(prompts(40))]
+    play(scheduler, {1: reqs[:20], 9: reqs[20:]})
+    assert most_overtaken(scheduler.history) <= 4
 
 
-def test_nobody_passes_one_who_was_overtaken_often() -> None:
-    queue = [req("a", 400), req("b", 20), req("c", 400)]
-    running = [req("x", 100, 100)]
-    assert arranged(list(queue), running, 100, {"c": 5}, max_overtaken=6, **FREE) == ("b", "ac")
-    assert arranged(list(queue), running, 100, {"c": 5}, max_overtaken=5, **FREE) == ("", "cab")
+def test_passers_make_no_prefill_of_their_own_but_after_a_while(
+    real: Any, hooked: Callable[..., Any]
+) -> None:
+    scheduler = real(**PLAIN)
+    backfill(hooked, scheduler, alone_after=20, alone_after_s=1e9)
+    play(scheduler, blocked(scheduler))
+    first = next(i for i, step in enumerate(scheduler.steps) if any(rid == "s0" for rid, _ in step))
+    assert [len(step) for step in scheduler.steps[:first]] == [1] * first and 20 <= first <= 22
 
 
-def test_passers_make_no_prefill_of_their_own_but_after_a_while() -> None:
-    running, behind = [req("x", 100, 100)], [req("b", 400), req("c", 20), req("d", 30)]
-    rule = {"alone_after": 64, "alone_after_s": 1e9} | FREE
-    arrange = lambda queue, **where: arranged(list(queue), running, 200, **rule, **where)  # noqa: E731
-    assert arrange(behind, decodes=63) == ("", "bcd")
-    assert arrange(behind, decodes=64) == ("cd", "b")
-    assert arrange([req("a", 50), *behind], decodes=0) == ("acd", "b")  # a prefills anyway
-    # A prompt that is cut into chunks goes on anyway; chunks beside decodes stall nobody.
-    assert arrange(behind, decodes=0, chunked=req("long", 900)) == ("cd", "b")
-    assert arrange(behind, decodes=0, mixed=True) == ("cd", "b")
+def test_passers_join_a_prefill_that_takes_place_anyway(real: Any, hooked: Callable[..., Any]) -> None:
+    scheduler = real(**PLAIN)
+    backfill(hooked, scheduler, alone_after=1000, alone_after_s=1e9)
+    arrivals = blocked(scheduler, others=4)
+    arrivals[3].insert(0, scheduler.request("anyway", [8] * 30, 4))
+    assert play(scheduler, arrivals) == ["runs", "anyway", *(f"s{i}" for i in range(4)), "big"]
 
 
-def test_headroom_hides_the_queue_unless_nothing_runs() -> None:
-    queue = [req("a", 50), req("b", 40)]
-    running = [req("x", 100, 20)]
-    assert arranged(list(queue), running, 100, headroom=0.06, growth=0.0, depth=1) == ("b", "a")
-    assert arranged(list(queue), running, 100, headroom=0.1, growth=0.0) == ("", "ab")
-    assert arranged(list(queue), [], 100, headroom=0.1, growth=0.0) == ("ab", "")
+def test_a_gate_without_backfill_lets_nobody_pass(real: Any, hooked: Callable[..., Any]) -> None:
+    scheduler = real(**PLAIN)
+    hooked(scheduler, strategy="watermark", admission_params={"headroom": 0.4})
+    arrivals = blocked(scheduler, others=2)
+    arrivals[3][0] = scheduler.request("big", [9] * 180, 10)  # 30 of 512 would stay free
+    order = play(scheduler, arrivals)
+    assert order == ["runs", "big", "s0", "s1"]
+    begins = next(i for i, step in enumerate(scheduler.steps) if any(rid == "big" for rid, _ in step))
+    assert begins >= 60, "while something runs, 40 % stay free"
 
 
-def test_a_gate_without_backfill_holds_all_behind_it() -> None:
-    running, limits = [req("x", 100, 20)], {"admission": "peak-gate"}
-    # the peak is where a finishes: 650 + 400 tokens of the 1,000; 500 + 400 fit
-    assert arranged([req("a", 650, 400), req("b", 10)], running, 900, **limits) == ("", "ab")
-    assert arranged([req("a", 500, 400), req("b", 10)], running, 900, **limits) == ("ab", "")
+def test_a_gate_asks_with_what_sglang_says_is_free(real: Any, hooked: Callable[..., Any]) -> None:
+    scheduler = real(**PLAIN)
+    adapter = backfill(hooked, scheduler)
+    asked: list[tuple[str, int, int]] = []
+
+    def admits(state: Any, running: Any, pool: Any) -> bool:
+        asked.append((state.request_id, pool.free_tokens, pool.needed_tokens))
+        return True
+
+    adapter._session.strategy.admission.admits = admits
+    play(scheduler, blocked(scheduler, others=1))
+    name, free, needed = asked[0]
+    assert (name, needed) == ("s0", 20) and 512 - 310 < free <= 512 - 300
+
+
+def toggled(
+    adapter: Any, scheduler: Any, reqs: list[Any], folder: Path, changes: dict[int, Any]
+) -> list[str]:
+    """A load whose settings change in the given rounds."""
+    control = folder / "control.json"
+    adapter._ranks._control = ControlFile(control, trusted=True)
+    left = {1: reqs}
+
+    def before(number: int) -> Sequence[Any]:
+        if number in changes:
+            write_control(control, changes[number])
+        return left.pop(number, ())
+
+    from real_scheduler import started
+
+    scheduler.run(before, lambda: bool(left))
+    return started(scheduler)
+
+
+OFF, ON = {"kill_switch": True}, {"kill_switch": False}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {6: OFF, 7: ON},
+        {6: OFF, 40: ON, 50: OFF, 51: ON},
+        {6: {"strategy": "preempt-evict"}, 30: {"strategy": "backfill"}},
+        {6: {"strategy": "sglang_default"}, 30: {"strategy": "lcf"}},
+        {6: {"strategy": "preempt-evict-sjf"}, 7: OFF},
+        {6: {"strategy": "preempt-evict-sjf"}, 7: {"strategy": "backfill", "admission_params": {"depth": 1}}},
+    ],
+)
+def test_the_queue_never_turns_around(
+    real: Any, hooked: Callable[..., Any], tmp_path: Path, changes: dict[int, Any]
+) -> None:
+    """200 of the same size: whoever decides, from the kill switch to another strategy, the first to join starts first."""
+    scheduler = real(tokens=900, seats=8, **PLAIN)
+    adapter = hooked(scheduler, strategy="backfill")
+    reqs = [scheduler.request(f"r{i:03}", [3 + i % 500] * 40, 6) for i in range(200)]
+    order = toggled(adapter, scheduler, reqs, tmp_path, changes)
+    assert order == sorted(order)
+    assert not adapter._accounts and not len(adapter._places)
+
+
+def test_the_kill_switch_gives_sglang_its_own_order_back(
+    real: Any, hooked: Callable[..., Any], tmp_path: Path
+) -> None:
+    scheduler = real(tokens=900, seats=4, **PLAIN)
+    adapter = hooked(scheduler, strategy="preempt-evict-sjf")
+    reqs = [scheduler.request(f"r{i:02}", p, 6) for i, p in enumerate(prompts(40, seed=3))]
+    order = toggled(adapter, scheduler, reqs, tmp_path, {8: OFF})
+    before = [rid for rid in order if order.index(rid) < 8]
+    assert before != sorted(before) and order[12:] == sorted(order[12:])
+
+
+def test_a_finished_request_that_is_still_listed_does_not_run(real: Any, hooked: Callable[..., Any]) -> None:
+    """With overlapped steps a batch lists one that has finished until the next batch is made of it."""
+    scheduler = real(**PLAIN | {"disable_overlap_schedule": False})
+    adapter = hooked(scheduler, strategy="backfill")
+    seen = []
+
+    def admits(state: Any, running: Any, pool: Any) -> bool:
+        seen.append([other.request_id for other in running])
+        return True
+
+    adapter._session.strategy.admission.admits = admits
+    reqs = [scheduler.request(f"r{i}", p, 5) for i, p in enumerate(prompts(12))]
+    play(scheduler, {n: [req] for n, req in enumerate(reqs, 1)})
+    assert seen and all(len(names) == len(set(names)) for names in seen)

@@ -1,0 +1,118 @@
+"""Who joined SGLang's queue when, and how many that joined later have started since."""
+
+from __future__ import annotations
+
+from bisect import bisect_right, insort
+from collections import deque
+from collections.abc import Collection
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+
+@dataclass(slots=True, eq=False)
+class Place:
+    """A request's own from its arrival to its end: nothing that happens to the queue changes `joined`.
+
+    `queued` says when it last entered SGLang's list, which is the order SGLang itself goes by. `key` is the
+    admission policy's, kept while it holds.
+    """
+
+    name: str
+    joined: int
+    queued: int
+    waits: bool = True
+    started: bool = False  # once at least
+    behind: int = 0  # later ones that had started before it began to wait
+    key: tuple[Any, ...] | None = None
+
+
+class Places:
+    """The places of all requests that have not ended.
+
+    Joining, starting and leaving cost O(log n) and a shift of a list of integers. `starts` holds the numbers of those that
+    started, as far as somebody is left who joined before them.
+    """
+
+    KEEP = 1024  # starts after which those are forgotten that nobody was overtaken by
+
+    def __init__(self) -> None:
+        self._places: dict[str, Place] = {}
+        self._numbers, self._entries = count(), count()
+        self._starts: list[int] = []
+        self._keep = self.KEEP
+        self._first_time: deque[Place] = deque()  # wait and never started, in the order they joined
+        self._again: dict[str, Place] = {}  # wait after they had started
+
+    def __getitem__(self, name: str) -> Place:
+        return self._places[name]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def join(self, name: str) -> Place:
+        """A request enters the queue: for the first time, or again after it had started."""
+        place = self._places.get(name)
+        if place is None:
+            place = self._places[name] = Place(name, next(self._numbers), next(self._entries))
+            self._first_time.append(place)
+        else:
+            place.queued = next(self._entries)
+            if not place.waits:
+                place.waits, place.behind = True, self._later_starts(place)
+                self._again[name] = place
+        return place
+
+    def start(self, name: str) -> None:
+        """A request that waits starts; everybody who joined before it and still waits is overtaken once."""
+        place = self._places[name]
+        if not place.waits:
+            return
+        place.waits, place.started = False, True
+        self._again.pop(name, None)
+        insort(self._starts, place.joined)
+        if len(self._starts) > self._keep:
+            oldest = min(each.joined for each in self._places.values())
+            del self._starts[: bisect_right(self._starts, oldest)]
+            self._keep = max(self.KEEP, 2 * len(self._starts))
+
+    def leave(self, name: str) -> None:
+        """A request has ended, whether it ever started or not."""
+        place = self._places.pop(name, None)
+        if place is not None:
+            place.waits = False
+            self._again.pop(name, None)
+            self._drop_front()
+        if not self._places:
+            self._starts.clear()
+
+    def overtaken(self, place: Place) -> int:
+        """How many that joined later have started while it waits, or had while it last waited."""
+        return self._later_starts(place) - place.behind
+
+    def most_overtaken(self, but: Collection[str] = ()) -> Place | None:
+        """Of those that wait, but for some, the one that was overtaken most; the first to join if several were.
+
+        Among those that never started it is the one that joined first.
+        """
+        self._drop_front()
+        oldest = next((p for p in self._first_time if p.waits and not p.started and p.name not in but), None)
+        waiting = [place for place in self._again.values() if place.name not in but]
+        if oldest is not None:
+            waiting.append(oldest)
+        return max(waiting, key=lambda place: (self.overtaken(place), -place.joined), default=None)
+
+    @property
+    def kept(self) -> int:
+        """Entries of any kind, for checks that nothing is kept."""
+        return len(self._places) + len(self._starts) + len(self._first_time) + len(self._again)
+
+    def _drop_front(self) -> None:
+        while self._first_time and (self._first_time[0].started or not self._first_time[0].waits):
+            self._first_time.popleft()
+
+    def _later_starts(self, place: Place) -> int:
+        return len(self._starts) - bisect_right(self._starts, place.joined)

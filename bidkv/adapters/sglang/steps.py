@@ -1,0 +1,117 @@
+"""What an SGLang step computes, counted for its requests and for the record of the step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from bidkv.adapters.sglang.pool import KVPool
+from bidkv.adapters.sglang.requests import SGLangAccount
+
+Scheduled = list[tuple[str, int, int]]
+"""(id, first position, tokens) of each request in a step."""
+
+
+class StepCounter:
+    """Counts the tokens of each step for the accounts of its requests.
+
+    A step without speculation is counted when it is launched. How many tokens a speculative decode step leaves is known
+    when its result is: drafts that were rejected are no one's, and what is computed again in their place is not
+    recomputed.
+    """
+
+    def __init__(self, accounts: Mapping[str, SGLangAccount], started: Callable[[str], None]):
+        """`started` is told of each request whose prefill begins."""
+        self._accounts, self._started = accounts, started
+        self._admissions = 0
+        self.decodes = 0  # steps since the last prefill
+
+    def launched(self, batch: Any, t: float) -> tuple[Scheduled, set[str]]:
+        """What a step is about to compute, and the ids that prefill; nothing of speculative decodes yet."""
+        accounts = self._accounts
+        speculates = batch.spec_algorithm is not None and not batch.spec_algorithm.is_none()
+        prefill: set[str] = set()
+        if batch.forward_mode.is_extend():
+            self.decodes = 0
+            decoding = {req.rid for req in batch.decoding_reqs or ()}
+            scheduled = [
+                (req.rid, start, tokens)
+                for req, start, tokens in zip(batch.reqs, batch.prefix_lens, batch.extend_lens, strict=True)
+            ]
+            prefill = {name for name, _, _ in scheduled} - decoding
+        else:
+            self.decodes += 1
+            decoding = accounts.keys()
+            scheduled = [
+                (req.rid, accounts[req.rid].computed, 1) for req in batch.reqs if req.rid in accounts
+            ]
+        if speculates:
+            scheduled = [entry for entry in scheduled if entry[0] in prefill]
+        self._count(scheduled, prefill, t)
+        return scheduled, prefill
+
+    def before(self, batch: Any) -> dict[str, int]:
+        """Lengths of the outputs of those that a speculative step decodes; empty for any other step."""
+        if batch.spec_algorithm is None or batch.spec_algorithm.is_none():
+            return {}
+        reqs = batch.decoding_reqs or () if batch.forward_mode.is_extend() else batch.reqs
+        return {req.rid: len(req.output_ids) for req in reqs if not req.finished()}
+
+    def verified(self, batch: Any, before: Mapping[str, int], t: float) -> Scheduled:
+        """What a speculative step left of a decode, now that its result is in; `before` are lengths of outputs."""
+        scheduled = []
+        for req in batch.reqs:
+            account = self._accounts.get(req.rid)
+            if account is not None and req.rid in before:
+                tokens = len(req.output_ids) - before[req.rid]
+                if tokens > 0:
+                    scheduled.append((req.rid, account.computed, tokens))
+        self._count(scheduled, frozenset(), t)
+        return scheduled
+
+    def _count(self, scheduled: Scheduled, prefill: set[str] | frozenset[str], t: float) -> None:
+        for name, start, tokens in scheduled:
+            account = self._accounts.get(name)
+            if account is None:
+                continue
+            if name in prefill and not account.computed:
+                self._admissions += 1
+                account.admitted = self._admissions
+                self._started(name)
+            account.scheduled(start, tokens, t)
+            account.computed = start + tokens
+
+
+def token_counts(scheduled: Sequence[tuple[str, int, int]], prefill: set[str]) -> dict[str, int]:
+    """Sums over a step; the context of a request is its first position."""
+    names = (
+        "prefill_tokens",
+        "decode_tokens",
+        "prefill_reqs",
+        "decode_reqs",
+        "context_tokens",
+        "prefill_context",
+    )
+    counts = dict.fromkeys(names, 0)
+    for name, start, tokens in scheduled:
+        kind = "prefill" if name in prefill else "decode"
+        counts[f"{kind}_tokens"] += tokens
+        counts[f"{kind}_reqs"] += 1
+        counts["context_tokens"] += start
+        counts["prefill_context"] += start if kind == "prefill" else 0
+    return counts
+
+
+def occupancy(scheduler: Any, pool: KVPool, batch: Any, admits: bool) -> dict[str, Any]:
+    """Who runs and waits in a step, and how full the memory is."""
+    running = len(batch.reqs) + (len(scheduler.running_batch.reqs) if admits else 0)
+    waiting = len(scheduler.waiting_queue)
+    seats_free = running < scheduler.max_running_requests
+    return {
+        "running": running,
+        "waiting": waiting,
+        "used_blocks": pool.used_blocks(),
+        "cached_free_blocks": pool.evictable_tokens() // pool.page_size,
+        # A prompt still being cut into chunks keeps the others waiting for compute, not for memory.
+        "hol_blocked": bool(waiting and seats_free and scheduler.chunked_req is None),
+    }

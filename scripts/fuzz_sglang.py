@@ -1,0 +1,68 @@
+"""Differential fuzz of the SGLang adapter on SGLang's real scheduler: `make fuzz-sglang`, or
+
+$ .venv-sglang/bin/python scripts/fuzz_sglang.py --cases 200 --seed 0
+
+Loads and what must hold of each: tests/adapters/sglang/fuzz_cases.py. Ends with 1 if a case fails, and says how to run it alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+TESTS = ROOT / "tests" / "adapters" / "sglang"
+sys.path[:0] = [str(TESTS), str(TESTS / "shim"), str(ROOT)]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--cases", type=int, default=1000, help="cases for each of the engine's configurations"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the first case; the others follow")
+    parser.add_argument("--engine", type=int, default=None, help="index of one configuration; default all")
+    parser.add_argument(
+        "--keep-going", action="store_true", help="report all cases that fail, not only the first"
+    )
+    args = parser.parse_args()
+    from conftest import CPU_ENVIRONMENT
+
+    os.environ.update(CPU_ENVIRONMENT)
+    from fuzz_cases import ENGINES, Fuzz
+
+    from ray_jobs.engines.shared.tiny_model import make_tiny_llama
+
+    failures, start = 0, time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        model = make_tiny_llama(Path(folder), seed=3, vocab_size=512, max_len=1024)
+        chosen = range(len(ENGINES)) if args.engine is None else [args.engine]
+        for index in chosen:
+            with Fuzz(model, index, Path(folder)) as fuzz:
+                for seed in range(args.seed, args.seed + args.cases):
+                    try:
+                        fuzz.case(seed)
+                    except Exception:
+                        failures += 1
+                        traceback.print_exc()
+                        print(
+                            f"failed: scripts/fuzz_sglang.py --engine {index} --seed {seed} --cases 1",
+                            file=sys.stderr,
+                        )
+                        if not args.keep_going:
+                            return 1
+                        fuzz.renew()
+            print(
+                f"{ENGINES[index]}: {args.cases} cases, {time.monotonic() - start:.0f} s, {fuzz.summary()}",
+                flush=True,
+            )
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
