@@ -2,32 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from bidkv.request import RequestState
-
-
-def numbers(facts: Any) -> Mapping[str, Any]:
-    """What a client declared about a request, as far as it is numbers; anything else is left out.
-
-    `max_tokens` is what a policy sees as declared, `true_output_tokens` what an oracle sees,
-    `arrival` and `deadline` are `time.time()` seconds, `turn` is the request's place in its session.
-    """
-    if not isinstance(facts, dict):
-        return {}
-    return {k: v for k, v in facts.items() if isinstance(v, (int, float)) and not isinstance(v, bool)}
-
-
-def session_facts(facts: Any) -> dict[str, Any]:
-    """`session` and `turn` of a `RequestState`, where the client declared them."""
-    session = facts.get("session") if isinstance(facts, dict) else None
-    turn = numbers(facts).get("turn")
-    return {
-        "session": session if isinstance(session, str) else None,
-        "turn": turn if isinstance(turn, int) else None,
-    }
 
 
 @dataclass(slots=True)
