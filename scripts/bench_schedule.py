@@ -125,6 +125,7 @@ def fit(cases: list[Case], parts: SchedulerParts, args: argparse.Namespace, step
                 if number > MIN_STEPS and monotonic() > end:
                     break
             spans.append((f"{case.name}, {name}", slice(start, len(counts))))
+            print(f"measured {len(counts) - start} steps of {spans[-1][0]}", file=sys.stderr, flush=True)
             machine.scheduler.shutdown()
     cost = fit_cost(counts, seconds)
     for name, span in spans:

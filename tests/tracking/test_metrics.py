@@ -195,6 +195,18 @@ def test_engine_metrics_of_a_run_under_pressure():
     assert values["preemptions"] > 0 and 0 < values["executed_tax"] <= values["nominal_tax"] < 1
 
 
+def test_what_scheduling_takes_is_said_where_it_is_known():
+    result = make_run(rate=8.0)
+    values = compute_metrics(result, SLO)
+    assert values["schedule_us_mean"] == pytest.approx(40.0)
+    assert np.isnan(values.get("schedule_delay_share", np.nan))  # a real engine's steps have it in them
+    result.steps["schedule_delay_s"] = 0.25 * result.steps["dur"]
+    result.steps.loc[::2, "schedule_us"] = np.nan
+    values = compute_metrics(result, SLO)
+    assert values["schedule_delay_share"] == pytest.approx(0.25)
+    assert values["schedule_us_mean"] == pytest.approx(40.0)
+
+
 def test_what_fell_on_failures_is_infinite_again_after_the_store():
     values = {"e2e_p90_s": np.inf, "e2e_p50_s": 2.5, "failed_share": 0.2}
     stored = to_store(values)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tracking.metrics.metric import STEPS, metric
-from tracking.metrics.samples import largest
+from tracking.metrics.samples import average, largest
 from tracking.metrics.view import RunView
 
 
@@ -27,3 +27,17 @@ def kv_util_mean(run: RunView) -> float:
 def kv_util_max(run: RunView) -> float:
     """largest share of KV blocks held by running requests"""
     return largest(run.kv_share)
+
+
+@metric("us", "lower", STEPS, "schedule()")
+def schedule_us_mean(run: RunView) -> float:
+    """mean time of the engine's schedule(); modelled where steps are simulated, with the outputs' processing"""
+    return average(run.steps["schedule_us"] if "schedule_us" in run.steps else ())
+
+
+@metric("share", "lower", STEPS, "waited for scheduling")
+def schedule_delay_share(run: RunView) -> float:
+    """share of the steps' time in which a simulated device waited for what the strategy looked at"""
+    if "schedule_delay_s" not in run.steps or not len(run.steps):
+        return np.nan
+    return run.steps["schedule_delay_s"].sum() / run.steps["dur"].sum()
