@@ -47,7 +47,7 @@ class Trace:
     steps: list[list[tuple[str, int]]] = field(default_factory=list)
     passes: list[Pass] = field(default_factory=list)
     stalled: int = 0  # steps in which a running request stood still
-    refused: int | None = None  # the first step in which memory was refused to anybody
+    refused: int | None = None  # the first step in which memory was refused to anybody, or taken
     delivered: dict[str, list[int]] = field(default_factory=dict)
     ended: dict[str, str] = field(default_factory=dict)
     problems: list[tuple[str, str]] = field(default_factory=list)  # (oracle, what) seen on the way
@@ -291,6 +291,8 @@ class Driver:
         running, waiting = scheduler.get_request_counts()
         live = [r for r in scheduler.requests.values() if not r.is_finished()]
         self.trace.preemptions |= {r.request_id: r.num_preemptions for r in live if r.num_preemptions}
+        if self.trace.preemptions and self.trace.refused is None:
+            self.trace.refused = self._step
         runs = sum(r.status == RequestStatus.RUNNING for r in live)
         if (running, waiting) != (runs, len(live) - runs):
             said = f"step {self._step}: vLLM counts {running} running and {waiting} waiting, of {len(live)} {runs} run"
