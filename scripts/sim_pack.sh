@@ -10,11 +10,12 @@ folder=${1:-.carry-sim} version=${2:-0.33.0}
 site=$folder/site
 mkdir -p "$folder"
 sed "s/^vllm==.*/vllm==$version/" scripts/vllm_gpu.txt >"$folder/requirements.txt"
+cp scripts/bench_gpu.txt "$folder/"  # it is named in there
 scripts/gpu_site.sh "$folder/requirements.txt" "$folder/wheels" "$site"
 scripts/gpu_trim.sh "$site"
 find "$site/vllm" -name '*.so' -delete
 rm -rf "$site/vllm/third_party/deep_gemm" "$site/vllm/third_party/fmha_sm100"
 sed -i '/^Version: /s/$/+cpu/' "$site"/vllm-*.dist-info/METADATA  # how vLLM tells that no GPU is meant
 rm -f "$folder"/part.*
-tar -C "$site" -c . | xz -T2 -6 | split -b 60M -d -a 1 - "$folder/part."
+tar -C "$site" -c . | xz -T2 -6 | split -b 45M -d -a 1 - "$folder/part."
 ls -l "$folder"/part.*

@@ -37,6 +37,8 @@ class Backfill(AdmissionPolicy):
         alone_after: int = 32,
         alone_after_s: float = 0.4,
         reclaims: bool = True,
+        grace: float = 0.35,
+        grace_s: float = 1.0,
         patience: float = 0.25,
         prior: int = PRIOR,
     ):
@@ -48,6 +50,8 @@ class Backfill(AdmissionPolicy):
             growth=growth,
             alone_after=alone_after,
             alone_after_s=alone_after_s,
+            grace=grace,
+            grace_s=grace_s,
             patience=patience,
         )
         if not isinstance(reclaims, bool):
@@ -57,7 +61,7 @@ class Backfill(AdmissionPolicy):
         self.backfill, self.max_overtaken = depth, max_overtaken
         self.headroom, self.growth = headroom, growth
         self.alone_after, self.alone_after_s = alone_after, alone_after_s
-        self.reclaims, self.patience = reclaims, patience
+        self.reclaims, self.grace, self.grace_s, self.patience = reclaims, grace, grace_s, patience
         self.lengths = self._make_lengths(prior)
         self._growth = Growth(self.lengths)
 

@@ -25,11 +25,23 @@ class BackfillDeep(Backfill):
         alone_after: int = 0,
         alone_after_s: float = 0.4,
         reclaims: bool = False,
+        grace: float = 0.35,
+        grace_s: float = 1.0,
         patience: float = math.inf,
         prior: int = PRIOR,
     ):
         super().__init__(
-            depth, max_overtaken, headroom, growth, alone_after, alone_after_s, reclaims, patience, prior
+            depth,
+            max_overtaken,
+            headroom,
+            growth,
+            alone_after,
+            alone_after_s,
+            reclaims,
+            grace,
+            grace_s,
+            patience,
+            prior,
         )
 
 

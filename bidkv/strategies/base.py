@@ -41,7 +41,8 @@ class AdmissionPolicy(Policy):
     `alone_after`: who passes joins a step in which a prompt is computed anyway, or waits for so many steps
     without, and no longer than `alone_after_s` seconds.
     `headroom`: the share of the pool that an admission must leave free while anything runs.
-    `reclaims`: those that passed the first in line give their memory back as soon as that lets it start.
+    `reclaims`: those that passed the first in line give their memory back when it would fit with that, and has waited
+    so for `grace` of the time that it had been the first by then, or `grace_s` seconds if that is longer.
     `patience`: a first in line that fits is held back no longer than this share of the time it had to wait until then.
     """
 
@@ -54,6 +55,8 @@ class AdmissionPolicy(Policy):
     alone_after_s: float = math.inf
     headroom: float = 0.0
     reclaims: bool = False
+    grace: float = 0.0
+    grace_s: float = 0.0
     patience: float = math.inf
 
     @abstractmethod

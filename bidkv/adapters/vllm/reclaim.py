@@ -1,4 +1,4 @@
-"""Memory that passers took goes back to the first in line as soon as that lets it start."""
+"""Memory that passers took goes back to the first in line when it has waited long enough for it."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from typing import Any
 from bidkv.adapters.shared.tickets import Ticket, Tickets
 from bidkv.adapters.vllm.blocks import KVBlocks
 from bidkv.adapters.vllm.demand import Demand
+from bidkv.strategies.base import AdmissionPolicy
 
 
 class Reclaim:
     """Plans which passers are preempted for the first in line, none in vain.
 
-    vLLM would have served it in arrival order: what those hold that joined later and started before it is memory that
-    it would have had. They go back to their own places. The preemptions are vLLM's own, made where it allocates.
+    What those hold that joined later and started before it is memory that it would have had in arrival order. From when
+    it would have fitted with that, it waits no longer than the policy's `grace`. The passers go back to their own
+    places. The preemptions are vLLM's own, made where it allocates.
     """
 
     def __init__(self, scheduler: Any, tickets: Tickets[Any], blocks: KVBlocks, demand: Demand):
@@ -22,38 +24,45 @@ class Reclaim:
         self.granted: str | None = None  # for whom there was an eviction: the policy holds it back no more
         self.victims: list[Any] = []  # still to be preempted in this step
         self.head: str | None = None  # for whom
+        self._first: tuple[str, float] = ("", 0.0)  # who is first in line, and since when
+        self._could: tuple[str, float] = ("", 0.0)  # who would fit without passers, and since when
 
     def plan(
         self,
         head: Ticket[Any],
         known_need: float,
+        policy: AdmissionPolicy,
+        now: float,
         ready: Callable[[Any], bool],
         may_free: Callable[[Any], bool],
     ) -> None:
-        """Fills `victims`, the latest start first, where evicting passers makes room for `head`; else leaves none."""
+        """Fills `victims`, the latest start first, where it is time to make room for `head`; else leaves none."""
         self.victims, self.head = [], None
-        scheduler, request = self._scheduler, head.item
-        if request.num_computed_tokens or not ready(request):
+        if self._first[0] != head.name:
+            self._first = (head.name, now)
+        passers = self._passers(head)
+        if not passers or head.item.num_computed_tokens or not ready(head.item):
             return
-        running = {r.request_id: r for r in scheduler.running}
-        passers = [running[name] for name in self._tickets.overtook(head) if name in running]
-        passers = [passer for passer in passers if may_free(passer)]
-        if not passers:
-            return
+        scheduler, running = self._scheduler, len(self._scheduler.running)
         seats = getattr(scheduler, "max_num_active_reqs", scheduler.max_num_running_reqs)
-        full = len(running) + scheduler.num_waiting_for_streaming_input >= seats
+        full = running + scheduler.num_waiting_for_streaming_input >= seats
         _, private = self._blocks.held_by([passer.request_id for passer in passers])
         # Who goes on running may take blocks before the next step, in which the first in line starts.
-        spare = 1 + (len(running) - len(passers)) // 4
-        free = self._blocks.free() - spare
+        free = self._blocks.free() - 1 - (running - len(passers)) // 4
         if known_need > free + sum(private):
             return
-        needed = self._demand.exact(request) + self._demand.watermark(request)
+        if self._could[0] != head.name:
+            self._could = (head.name, now)
+        since = self._could[1]
+        if now - since < max(policy.grace_s, policy.grace * (since - self._first[1])):
+            return
+        needed = self._demand.exact(head.item) + self._demand.watermark(head.item)
         if needed <= free and not full:
             return
         for passer, blocks in zip(passers, private, strict=True):
-            self.victims.append(passer)
-            free += blocks
+            if may_free(passer):
+                self.victims.append(passer)
+                free += blocks
             if needed <= free:
                 self.head = self.granted = head.name
                 return
@@ -71,3 +80,7 @@ class Reclaim:
             ):
                 return victim
         return None
+
+    def _passers(self, head: Ticket[Any]) -> list[Any]:
+        names = set(self._tickets.overtook(head))
+        return [r for r in reversed(self._scheduler.running) if r.request_id in names] if names else []

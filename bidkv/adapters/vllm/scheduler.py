@@ -280,8 +280,9 @@ class BidKVSchedulerMixin:
         head = self._bidkv_line.head() if session.strategy.admission.reclaims else None
         connector = getattr(self, "connector", None)
         if head is not None and not (connector is not None and connector.has_pending_block_frees()):
-            need = self._bidkv_gate.need_of(head.name)
-            reclaim.plan(head, need, self._bidkv_gate.ready, self._bidkv_can_be_freed)
+            gate, policy = self._bidkv_gate, session.strategy.admission
+            need, now = gate.need_of(head.name), self._bidkv_clock()
+            reclaim.plan(head, need, policy, now, gate.ready, self._bidkv_can_be_freed)
 
     def _bidkv_give_back(self, victim: Request) -> None:
         self._bidkv_withdraw()
