@@ -78,7 +78,8 @@ class Driver:
         self._ops = list(case.ops)
         self._grammars: dict[int, list[tuple[Any, int]]] = {}
         self._joined: dict[str, int] = {}  # of those that never started
-        self._passed: dict[str, int] = {}
+        self._places: dict[str, int] = {}  # of all
+        self._passed: dict[tuple[str, int], int] = {}  # by request and how often it had been preempted
         self._everybody: list[weakref.ref[Request]] = []
         self._priorities: dict[str, int] = {}
         self._step = 0
@@ -104,7 +105,7 @@ class Driver:
                 counts = scheduler.get_request_counts()
                 raise StuckError(f"(running, waiting) {counts} after {self._step} steps")
             late = self._operate()
-            ready = {name for name in self._joined if not self._blocked(name)}
+            ready = {name for name in self._waiters() if not self._blocked(name)}
             skipped = self._skipped()
             output = bench.schedule()
             self._observe(output, ready, skipped)
@@ -159,7 +160,7 @@ class Driver:
             request.status = RequestStatus.WAITING_FOR_STRUCTURED_OUTPUT_GRAMMAR
             at = self._step + abs(op.grammar)
             self._grammars.setdefault(at, []).append((request.structured_output_request, op.grammar))
-        self._joined[op.name] = len(self._priorities)
+        self._joined[op.name] = self._places[op.name] = len(self._priorities)
         self._priorities[op.name] = op.priority
         self._everybody.append(weakref.ref(request))
         self.bench.scheduler.add_request(request)
@@ -213,11 +214,24 @@ class Driver:
 
         manager.allocate_slots = watched
 
+    def _waiters(self) -> dict[str, int]:
+        """Who never started, and who was preempted, with their places in the order of joining."""
+        preempted = {
+            request.request_id: self._places[request.request_id]
+            for request in self.bench.scheduler.requests.values()
+            if request.status == RequestStatus.PREEMPTED
+        }
+        return {
+            name: self._joined[name] for name in self._joined if name in self.bench.scheduler.requests
+        } | preempted
+
     def _blocked(self, name: str) -> bool:
         """Whether vLLM would skip the request before it looks for memory, as far as that is known before the step."""
-        request = self.bench.scheduler.requests.get(name)
-        waits = request is not None and request.structured_output_request is not None
-        return waits and not isinstance(request.structured_output_request.grammar, Grammar)
+        request = self.bench.scheduler.requests[name]
+        if getattr(request, "num_stale_output_tokens", 0):
+            return True
+        structured = request.structured_output_request
+        return structured is not None and not isinstance(structured.grammar, Grammar)
 
     def _skipped(self) -> set[str]:
         """Those that vLLM 0.26 looks at first."""
@@ -238,13 +252,14 @@ class Driver:
         for name in [n for n in self._joined if n not in scheduler.requests]:
             del self._joined[name]
         bound = 0 if self._killed else self._bounds(self._strategy, self._params)
-        for waiter, place in self._joined.items():
+        for waiter, place in self._waiters().items() if joined else ():
             passers = [n for n, later in joined.items() if later > place and n not in skipped]
             if not passers or waiter not in ready or self._excused(waiter, place, joined, output):
                 continue
-            before = self._passed.get(waiter, 0)
+            key = waiter, scheduler.requests[waiter].num_preemptions
+            before = self._passed.get(key, 0)
             trace.passes.append(Pass(self._step, waiter, before, passers, bound))
-            self._passed[waiter] = before + len(passers)
+            self._passed[key] = before + len(passers)
         self._count_stalls(output, set(starts))
         self._check_counts()
 

@@ -14,8 +14,8 @@ from fuzz.cases import Engine
 from fuzz.check import facts_settings
 from fuzz.oracles import remnants
 
-ENGINE = Engine(blocks=120, seats=16, budget=512, caching=True)
-WAITING = 60  # requests that wait or run at a time: more than there is memory for
+ENGINE = Engine(blocks=130, seats=64, budget=2048, caching=True)
+WAITING = 100  # requests that wait or run at a time: more than there is memory for
 
 
 def leftovers(strategy: str, requests: int, model: Path) -> list[str]:
@@ -30,7 +30,7 @@ def leftovers(strategy: str, requests: int, model: Path) -> list[str]:
             name = f"r{len(ids)}"
             ids.add(name)
             prompt = [rng.randrange(3, 2000) for _ in range(rng.choice([4, 20, 40]))]
-            output = rng.choice([1, 2, 12])
+            output = rng.choice([1, 1, 2, 12])
             facts = {"max_tokens": rng.choice([output, 64, 1000]), "true_output_tokens": output}
             request = bench.request(name, prompt, output, arrival=bench.time, facts=facts)
             alive.append(weakref.ref(request))
