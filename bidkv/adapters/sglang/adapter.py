@@ -23,12 +23,14 @@ from bidkv.adapters.sglang.layout import (
     check_scheduler,
     low_priority_first,
     rank_name,
+    release_arguments,
     tp_rank,
 )
 from bidkv.adapters.sglang.order import QueueOrder
 from bidkv.adapters.sglang.places import Places
 from bidkv.adapters.sglang.pool import KVPool
 from bidkv.adapters.sglang.ranks import Ranks, Tick
+from bidkv.adapters.sglang.reclaim import FirstInLine
 from bidkv.adapters.sglang.requests import SGLangAccount, open_account
 from bidkv.adapters.sglang.retraction import Choice, Retraction, victim_event
 from bidkv.adapters.sglang.stall import Stall
@@ -68,6 +70,7 @@ class SGLangAdapter:
         self._stall = Stall()
         self._turn: AdmissionRound | None = None  # while SGLang admits
         self._retraction: Retraction | None = None  # while `retract_decode` runs
+        self._gives_way: str | None = None  # for whom, while passers are evicted
         self._preempted = 0  # since the last step
         self._launched: deque[dict[str, Any]] = deque()
         self._schedule_t, self._schedule_ns = 0.0, 0
@@ -96,6 +99,7 @@ class SGLangAdapter:
         self._session.poll()
         self._stall.step(self._session.strategy.admission, self._steps.decodes)
         self._schedule_t, start = self._clock(), perf_counter_ns()
+        self._make_room(scheduler)
         try:
             plan = original(scheduler, *args, **kwargs)
             if self._turn is not None and self._turn.stalled:
@@ -210,6 +214,7 @@ class SGLangAdapter:
             self._session,
             self._places,
             self._refresh,
+            self._first,
             self._steps.decodes,
             mixed=self._scheduler.is_mixed_chunk,
         )
@@ -264,9 +269,38 @@ class SGLangAdapter:
             otherwise = "kill_switch" if self._session.settings.kill_switch else "engine"
             self._retraction.released(req, freed, free, otherwise)
         else:
-            choice = Choice(state, "external", [])
-            self._evicted(victim_event(choice, freed, free, self._pool.page_size, self._clock()))
+            choice = Choice(state, "reclaim" if self._gives_way else "external", [])
+            event = victim_event(choice, freed, free, self._pool.page_size, self._clock())
+            self._evicted(event | {"requester": self._gives_way})
         return returned
+
+    def _make_room(self, scheduler: Any) -> None:
+        """Evicts those that passed the first in line, if it is time that they give it their memory back.
+
+        As SGLang does where it retracts, and at the same point of a round, so that the first in line can start in it.
+        """
+        batch, session = scheduler.running_batch, self._session
+        if batch is None or not session.orders_waiting or not session.strategy.admission.reclaims:
+            return
+        states = {req.rid: self._refresh(req) for req in batch.reqs if req.rid in self._accounts}
+        if len(states) < len(batch.reqs):
+            return  # somebody has just ended: another round will do
+        victims = self._first.passers_to_evict(batch, states, session.strategy.admission, self._clock())
+        if not victims:
+            return
+        self._gives_way = self._first.name
+        try:
+            left, going = len(batch.reqs), {id(req) for req in victims}
+            for req in victims:
+                left -= 1
+                batch.release_req(batch.reqs.index(req), left, *release_arguments(scheduler))
+            batch.filter_batch(keep_indices=[i for i, r in enumerate(batch.reqs) if id(r) not in going])
+        finally:
+            self._gives_way = None
+        for req in victims:
+            scheduler._add_request_to_queue(req, is_retracted=True)
+        self._stall.end()
+        batch.batch_is_full = False
 
     # -- settings ------------------------------------------------------------------------------
 
@@ -275,6 +309,7 @@ class SGLangAdapter:
         check_scheduler(scheduler)
         self._scheduler = scheduler
         self._pool = KVPool(scheduler)
+        self._first = FirstInLine(self._places, self._pool)
         self._check(self._ranks.first)
         self._session.open(self._ranks.first)
 
@@ -343,10 +378,9 @@ class SGLangAdapter:
             state.computed_tokens = 0
             key = self._session.admission_key(state)
             if key is not None:
-                behind = self._session.strategy.admission.preempted_first and (
-                    self._accounts[req.rid].preempted_t is None
-                )
-                place.key = (behind, key)
+                policy, preempted = self._session.strategy.admission, self._accounts[req.rid].preempted_t
+                in_front = preempted is not None and not (policy.reclaims and place.passed)
+                place.key = (policy.preempted_first and not in_front, key)
         return place.key
 
     def _evicted(self, event: dict[str, Any]) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from sglang.srt.managers import schedule_policy
 from sglang.srt.managers.schedule_policy import AddReqResult
 
 from bidkv.adapters.sglang.places import Places
+from bidkv.adapters.sglang.reclaim import FirstInLine
 from bidkv.adapters.shared.session import Session
 from bidkv.request import RequestState
 
@@ -29,10 +31,12 @@ class AdmissionRound:
         session: Session,
         places: Places,
         state_of: Callable[[Any], RequestState],
+        first: FirstInLine,
         decodes: int,
         mixed: bool,
     ):
         """`state_of` looks up a request; `mixed`: those that run decode beside a prefill."""
+        self._first = first
         self._session, self._places, self._state_of = session, places, state_of
         self._policy = session.strategy.admission
         self._running: list[RequestState] | None = None  # once they are asked for
@@ -48,16 +52,21 @@ class AdmissionRound:
             return AddReqResult.OTHER
         if self._passed and not self._may_try_another(adder):
             return self._stop(adder)
-        if self._open_to(adder, req):
+        policy = self._policy
+        if self._passed and policy.reclaims and self._state_of(req).preemptions:
+            return AddReqResult.CONTINUE  # who gave its memory back does not pass again
+        if self._open_to(adder, req) or not (self._passed or self._is_held_back(req)):
             verdict = add()
             if adder.can_run_list and adder.can_run_list[-1] is req:
                 self._places.start(req.rid)
                 if self._running is not None:
                     self._running.append(self._state_of(req))
                 return verdict
-            if verdict is not AddReqResult.NO_TOKEN or not self._policy.backfill:
+            if verdict is not AddReqResult.NO_TOKEN or not policy.backfill:
                 return verdict
-        elif not self._policy.backfill:
+            if not self._passed:
+                self._first.refused(req.rid, self._session.clock(), *tokens_refused(adder, req))
+        elif not policy.backfill:
             return self._stop(adder)
         if self._is_due(req):
             return self._stop(adder)
@@ -92,6 +101,10 @@ class AdmissionRound:
         limit = self._policy.max_overtaken
         return limit is not None and self._places.overtaken(self._places[req.rid]) >= limit
 
+    def _is_held_back(self, req: Any) -> bool:
+        arrival = self._state_of(req).arrival
+        return self._first.is_held_back(req.rid, self._session.clock(), arrival, self._policy)
+
     def _open_to(self, adder: Any, req: Any) -> bool:
         """Whether the policy lets a request start beside those that run. It is not asked about one that does not fit."""
         policy = self._policy
@@ -119,6 +132,15 @@ class AdmissionRound:
             reqs = [req for req in (*batch, *adder.can_run_list) if req.rid in self._places]
             self._running = [self._state_of(req) for req in reqs]
         return self._running
+
+
+def tokens_refused(adder: Any, req: Any) -> tuple[int, float]:
+    """What SGLang wants free for a request (its new KV, and the output it expects at most), and what it has."""
+    output = min(
+        max(0, req.sampling_params.max_new_tokens - len(req.output_ids)), schedule_policy.CLIP_MAX_NEW_TOKENS
+    )
+    with adder._lock_node(req.last_node):
+        return tokens_needed(adder, req) + output + adder.page_size, adder.rem_total_tokens
 
 
 def tokens_needed(adder: Any, req: Any) -> int:

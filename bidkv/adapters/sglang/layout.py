@@ -6,6 +6,7 @@ instead of running with half of the hooks.
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from bidkv.adapters.shared.layout import UnknownLayoutError, missing_names, warn_untested, wrong_parameters
@@ -48,7 +49,7 @@ OPTIONAL = {f"{REQUEST}.next_output_finishes_by_length": ("self",)}
 READ = {
     BATCH: ("new_tokens_required_next_decode", "check_decode_mem", "filter_batch"),
     REQUEST: ("finished", "reset_for_retract"),
-    ADDER: ("_lock_node", "ceil_paged_tokens", "cur_rem_tokens"),
+    ADDER: ("_lock_node", "ceil_paged_tokens", "cur_rem_tokens", "rem_total_tokens"),
 }
 """Further names that the adapter calls or whose effect it relies on."""
 
@@ -114,6 +115,14 @@ def check_flags(scheduler: Any, strategy: Strategy) -> None:
             f"--enable-priority-scheduling has no effect: the admission {admission!r} orders who waits; {cure}, or the "
             "strategy 'priority'"
         )
+
+
+def release_arguments(scheduler: Any) -> tuple[Any, ...]:
+    """What `ScheduleBatch.release_req` takes beyond the index and how many are left: SGLang's arguments in 0.5.17."""
+    from sglang.srt.managers.schedule_batch import ScheduleBatch
+
+    parameters = inspect.signature(ScheduleBatch.release_req).parameters
+    return (scheduler.server_args,) if "server_args" in parameters else ()
 
 
 def tp_rank(scheduler: Any) -> int:

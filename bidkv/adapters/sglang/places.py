@@ -21,9 +21,11 @@ class Place:
     name: str
     joined: int
     queued: int
+    since: int = 0  # how many starts there had been when it began to wait
     waits: bool = True
-    started: bool = False  # once at least
+    started: int = -1  # the number of its latest start; -1 before the first
     behind: int = 0  # later ones that had started before it began to wait
+    passed: bool = False  # it has overtaken somebody who waits, so that it goes back to its place
     key: tuple[Any, ...] | None = None
 
 
@@ -40,6 +42,7 @@ class Places:
         self._places: dict[str, Place] = {}
         self._numbers, self._entries = count(), count()
         self._starts: list[int] = []
+        self._started = 0
         self._keep = self.KEEP
         self._first_time: deque[Place] = deque()  # wait and never started, in the order they joined
         self._again: dict[str, Place] = {}  # wait after they had started
@@ -57,12 +60,13 @@ class Places:
         """A request enters the queue: for the first time, or again after it had started."""
         place = self._places.get(name)
         if place is None:
-            place = self._places[name] = Place(name, next(self._numbers), next(self._entries))
+            place = self._places[name] = Place(name, next(self._numbers), next(self._entries), self._started)
             self._first_time.append(place)
         else:
             place.queued = next(self._entries)
             if not place.waits:
-                place.waits, place.behind = True, self._later_starts(place)
+                place.passed = self._has_passed(place)
+                place.waits, place.behind, place.since = True, self._later_starts(place), self._started
                 self._again[name] = place
         return place
 
@@ -71,7 +75,8 @@ class Places:
         place = self._places[name]
         if not place.waits:
             return
-        place.waits, place.started = False, True
+        place.waits, place.started = False, self._started
+        self._started += 1
         self._again.pop(name, None)
         insort(self._starts, place.joined)
         if len(self._starts) > self._keep:
@@ -99,11 +104,25 @@ class Places:
         Among those that never started it is the one that joined first.
         """
         self._drop_front()
-        oldest = next((p for p in self._first_time if p.waits and not p.started and p.name not in but), None)
+        oldest = next((p for p in self._first_time if p.waits and p.started < 0 and p.name not in but), None)
         waiting = [place for place in self._again.values() if place.name not in but]
         if oldest is not None:
             waiting.append(oldest)
         return max(waiting, key=lambda place: (self.overtaken(place), -place.joined), default=None)
+
+    def overtook(self, name: str, place: Place) -> bool:
+        """Whether a request that runs joined later than one that waits, and started while that waited."""
+        other = self._places.get(name)
+        return (
+            other is not None
+            and not other.waits
+            and other.joined > place.joined
+            and other.started >= place.since
+        )
+
+    def _has_passed(self, place: Place) -> bool:
+        oldest = self.most_overtaken()
+        return oldest is not None and self.overtook(place.name, oldest)
 
     @property
     def kept(self) -> int:
@@ -111,7 +130,7 @@ class Places:
         return len(self._places) + len(self._starts) + len(self._first_time) + len(self._again)
 
     def _drop_front(self) -> None:
-        while self._first_time and (self._first_time[0].started or not self._first_time[0].waits):
+        while self._first_time and (self._first_time[0].started >= 0 or not self._first_time[0].waits):
             self._first_time.popleft()
 
     def _later_starts(self, place: Place) -> int:

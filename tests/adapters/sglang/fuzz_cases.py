@@ -40,7 +40,6 @@ ENGINES: tuple[dict[str, Any], ...] = (
     {"page_size": 1, "chunked_prefill_size": 256, "max_queued_requests": 12},
     {"page_size": 1, "chunked_prefill_size": 96, "enable_priority_scheduling": True},
     {"page_size": 1, "chunked_prefill_size": 128, "schedule_policy": "lpm"},
-    {"page_size": 1, "chunked_prefill_size": 128, "prefill_decode_interval": 3},
 )
 """SGLang's arguments. Creating a scheduler takes longer than a load, so one of these serves many."""
 

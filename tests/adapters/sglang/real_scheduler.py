@@ -21,7 +21,7 @@ from sglang.srt.sampling.sampling_params import SamplingParams
 from sglang.srt.server_args import PortArgs, ServerArgs
 
 VOCABULARY, MAX_LEN = 512, 1024
-LIMIT = 20_000  # rounds after which a run hangs
+LIMIT = 5_000  # rounds after which a run hangs
 
 
 class RealScheduler(Scheduler):
@@ -149,7 +149,7 @@ class RealScheduler(Scheduler):
     def on_idle(self) -> None:
         """Nothing runs and nothing is under way. SGLang's own check of its memory is part of it."""
         super().on_idle()
-        if not self.waiting_queue and not self.expects_more():
+        if self.is_fully_idle() and not self.expects_more():
             self.gracefully_exit = True
 
     def run(self, before_round: Callable[[int], Sequence[Any]], expects_more: Callable[[], bool]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from bidkv.adapters.shared.control import ControlFile, write_control
+from bidkv.adapters.shared.events import read_events
 
 FREE = {"headroom": 0.0, "growth": 0.0, "alone_after": 0}
 PLAIN = {"page_size": 1, "chunked_prefill_size": 256, "disable_overlap_schedule": True}
@@ -107,6 +109,64 @@ def test_passers_join_a_prefill_that_takes_place_anyway(real: Any, hooked: Calla
     assert play(scheduler, arrivals) == ["runs", "anyway", *(f"s{i}" for i in range(4)), "big"]
 
 
+@pytest.mark.parametrize("overlap", [False, True])
+def test_passers_give_their_memory_back_to_the_first_in_line(
+    real: Any, hooked: Callable[..., Any], optimistic: None, overlap: bool
+) -> None:
+    """One that runs leaves after 30 steps; passers would hold its memory for 90 more."""
+
+    def begins(**params: Any) -> int:
+        adapter = backfill(hooked, scheduler, **params)
+        small = [scheduler.request(f"s{i}", [9 + i] * 20, 120) for i in range(9)]
+        reqs = [scheduler.request("runs", [3] * 300, 30), scheduler.request("big", [4] * 300, 10), *small]
+        play(scheduler, {1: reqs[:1], 3: reqs[1:]})
+        assert {rid: len(tokens) for rid, tokens in scheduler.outputs.items()} == {
+            "runs": 30,
+            "big": 10,
+        } | {f"s{i}": 120 for i in range(9)}
+        assert not adapter._accounts
+        scheduler.reset()
+        return next(i for i, step in enumerate(scheduler.steps) if any(rid == "big" for rid, _ in step))
+
+    scheduler = real(**PLAIN | {"disable_overlap_schedule": not overlap})
+    late = begins(reclaims=False)
+    soon = begins(reclaims=True, grace=0.0, grace_s=0.0)
+    assert soon < 45 and late > 60
+
+
+def test_whoever_gave_way_goes_back_to_its_place_and_is_recorded(
+    real: Any, hooked: Callable[..., Any], optimistic: None, tmp_path: Path
+) -> None:
+    scheduler = real(**PLAIN)
+    path = tmp_path / "events.jsonl"
+    params = FREE | {"grace": 0.0, "grace_s": 0.0}
+    adapter = hooked(scheduler, strategy="backfill", admission_params=params, events_path=str(path))
+    small = [scheduler.request(f"s{i}", [9 + i] * 20, 120) for i in range(3)]
+    reqs = [scheduler.request("runs", [3] * 300, 30), scheduler.request("big", [4] * 400, 10), *small]
+    play(scheduler, {1: reqs[:1], 3: reqs[1:]})
+    adapter.close()
+    gave = [e for e in read_events(path) if e["type"] == "preempt" and e["source"] == "reclaim"]
+    assert gave and gave[0]["requester"] == "big"
+    for_big = [event for event in gave if event["requester"] == "big"]
+    assert len({event["step"] for event in for_big}) == 1, "none in vain"
+    victims = [event["victim"] for event in for_big]
+    assert victims == sorted(victims, reverse=True), "the last to start goes first"
+    after = scheduler.history.index(("start", "big"))
+    assert {rid for event, rid in scheduler.history[after:] if event == "start"} >= set(victims)
+
+
+@pytest.mark.parametrize(("patience", "waits"), [(math.inf, True), (0.0, False)])
+def test_a_first_one_that_fits_is_not_held_back_for_ever(
+    real: Any, hooked: Callable[..., Any], patience: float, waits: bool
+) -> None:
+    scheduler = real(**PLAIN)
+    backfill(hooked, scheduler, headroom=0.4, patience=patience)
+    arrivals = {1: [scheduler.request("runs", [3] * 200, 60)], 3: [scheduler.request("next", [4] * 200, 5)]}
+    play(scheduler, arrivals)
+    begins = next(i for i, step in enumerate(scheduler.steps) if any(rid == "next" for rid, _ in step))
+    assert (begins >= 60) == waits and (waits or begins < 20)
+
+
 def test_a_gate_without_backfill_lets_nobody_pass(real: Any, hooked: Callable[..., Any]) -> None:
     scheduler = real(**PLAIN)
     hooked(scheduler, strategy="watermark", admission_params={"headroom": 0.4})
@@ -131,6 +191,14 @@ def test_a_gate_asks_with_what_sglang_says_is_free(real: Any, hooked: Callable[.
     play(scheduler, blocked(scheduler, others=1))
     name, free, needed = asked[0]
     assert (name, needed) == ("s0", 20) and 512 - 310 < free <= 512 - 300
+
+
+@pytest.fixture
+def optimistic(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SGLang expects no more than 8 tokens of anybody, as `SGLANG_CLIP_MAX_NEW_TOKENS_ESTIMATION=8`."""
+    from sglang.srt.managers import schedule_policy
+
+    monkeypatch.setattr(schedule_policy, "CLIP_MAX_NEW_TOKENS", 8)
 
 
 def toggled(

@@ -1,0 +1,93 @@
+"""Memory that passers took goes back to the first in line when it has waited long enough for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bidkv.adapters.sglang.places import Places
+from bidkv.adapters.sglang.pool import KVPool
+from bidkv.request import RequestState
+from bidkv.strategies.base import AdmissionPolicy
+
+
+class FirstInLine:
+    """What is remembered, from one look at the queue to the next, of the first in line that does not start.
+
+    What those hold that joined later and started before it is memory that it would have had in arrival order. From when
+    it would fit with that, it waits no longer than the policy's `grace`; nobody is evicted in vain. One that fits,
+    but that the policy holds back, waits no longer than its `patience`.
+    """
+
+    EVERY = 4  # looks after which the memory of passers is counted again
+
+    def __init__(self, places: Places, pool: KVPool):
+        self._places, self._pool = places, pool
+        self._name: str | None = None
+        self._first = 0.0  # since when it is the first
+        self._held: float | None = None  # since when it would fit, and the policy says no
+        self._could: float | None = None  # since when it would fit without passers
+        self._needed = (
+            0  # tokens that must be free or evictable for it to start; 0: that is not what it lacks
+        )
+        self._looks = 0
+        self.granted: str | None = None  # for whom there was an eviction: the policy holds it back no more
+
+    def refused(self, name: str, now: float, needed: int, free: float) -> None:
+        """SGLang has no room for the first in line, which needs so many tokens; `free` is what it may have of them."""
+        self._see(name, now)
+        self._held = None
+        # With what SGLang keeps for those that run, and with the part of its own prefix that could be evicted.
+        self._needed = needed + self._pool.reclaimable_tokens() - int(free) + 1
+
+    def is_held_back(self, name: str, now: float, arrival: float, policy: AdmissionPolicy) -> bool:
+        """Whether the policy may keep the first in line waiting, for which there is room."""
+        self._see(name, now)
+        self._needed = 0
+        if name == self.granted:
+            return False
+        if self._held is None:
+            self._held = now
+        return not now - self._held > policy.patience * max(0.0, self._held - arrival)
+
+    def passers_to_evict(
+        self, batch: Any, states: dict[str, RequestState], policy: AdmissionPolicy, now: float
+    ) -> list[Any]:
+        """Those of a running batch that make room for the first in line, if it is time: the last to start go first.
+
+        `states` by request id are those of the batch; their memory is filled in.
+        """
+        if not policy.reclaims or not self._needed or self._name not in self._places:
+            return []
+        head = self._places[self._name]
+        self._looks += 1
+        if not head.waits or self._looks % self.EVERY:
+            return []
+        passers = [r for r in batch.reqs if not r.finished() and self._places.overtook(r.rid, head)]
+        if not passers:
+            return []
+        self._pool.measure(states, batch.reqs)
+        private = {r.rid: states[r.rid].private_tokens for r in passers}
+        # Who goes on running takes memory too until the first in line starts.
+        short = self._needed + len(batch.reqs) - self._pool.reclaimable_tokens()
+        if sum(private.values()) < short:
+            return []
+        if self._could is None:
+            self._could = now
+        if now - self._could < max(policy.grace_s, policy.grace * (self._could - self._first)):
+            return []
+        victims: list[Any] = []
+        for passer in sorted(passers, key=lambda req: -self._places[req.rid].started):
+            victims.append(passer)
+            short -= private[passer.rid]
+            if short <= 0:
+                break
+        self.granted, self._needed, self._could = self._name, 0, None
+        return victims
+
+    @property
+    def name(self) -> str | None:
+        return self._name
+
+    def _see(self, name: str, now: float) -> None:
+        if name != self._name:
+            self._name, self._first, self._held, self._could = name, now, None, None
