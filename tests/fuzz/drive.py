@@ -254,7 +254,7 @@ class Driver:
         bound = 0 if self._killed else self._bounds(self._strategy, self._params)
         for waiter, place in self._waiters().items() if joined else ():
             passers = [n for n, later in joined.items() if later > place and n not in skipped]
-            if not passers or waiter not in ready or self._excused(waiter, place, joined, output):
+            if not passers or waiter not in ready or self._excused(waiter, passers, output):
                 continue
             key = waiter, scheduler.requests[waiter].num_preemptions
             before = self._passed.get(key, 0)
@@ -263,7 +263,7 @@ class Driver:
         self._count_stalls(output, set(starts))
         self._check_counts()
 
-    def _excused(self, waiter: str, place: int, joined: dict[str, int], output: Any) -> bool:
+    def _excused(self, waiter: str, passers: list[str], output: Any) -> bool:
         """Whether vLLM itself skipped the request in this step: the connector did not know, or no LoRA slot was free."""
         scheduler, connector = self.bench.scheduler, self.bench.connector
         if connector is not None and waiter in connector.unknown:
@@ -276,14 +276,15 @@ class Driver:
             for r in scheduler.running
             if r.lora_request
             and (LORAS_OF_RUNNING or r.request_id in output.num_scheduled_tokens)
-            and joined.get(r.request_id, -1) <= place
+            and r.request_id not in passers
         }
         return len(holders) >= self.case.engine.loras and lora.lora_int_id not in holders
 
     def _count_stalls(self, output: Any, starts: set[str]) -> None:
         scheduler = self.bench.scheduler
         full = sum(output.num_scheduled_tokens.values()) >= scheduler.max_num_scheduled_tokens
-        if full or scheduler.pause_state == PauseState.PAUSED_ALL:
+        aligned = self.case.engine.layout == "mamba-align"  # chunks of whole blocks, or none
+        if full or aligned or scheduler.pause_state == PauseState.PAUSED_ALL:
             return
         for request in scheduler.running:
             if request.request_id in output.num_scheduled_tokens:
