@@ -3,7 +3,7 @@
 vLLM's own scheduler and the strategies' get the same requests and step in turn, in one process, so that a busy machine
 slows all of them alike. No model runs. Times are the thread's CPU time of schedule(), in µs; a number is the median
 over the rounds of that round's mean, p95 or p99, and so is a ratio. `schedule_cases.py` has the settings. Ends
-with 1 if a mean is above 1.2 times stock's or a p99 above 1.5 times. `--case TEXT,…` keeps the settings whose names have it.
+with 1 if a mean is above 1.2 times stock's or a p99 above 1.5 times. `--case TEXT …` keeps the settings whose names have one of them.
 With `--fit` it measures schedule() and update_from_output() together with what was counted, and prints what the
 simulator charges for them, as a file for conf/scheduling/.
 """
@@ -157,7 +157,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--strategy", default="backfill,bidkv2", help="names, separated by commas")
-    parser.add_argument("--case", default="", help="only settings whose name contains one of these, by comma")
+    parser.add_argument(
+        "--case", nargs="+", default=[""], help="only settings whose name contains one of these"
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=400, help="steps a round")
     parser.add_argument(
@@ -168,7 +170,7 @@ def main() -> None:
     parser.add_argument("--fit", action="store_true", help="print what the simulator charges")
     parser.add_argument("--name", default="fitted", help="of the fit")
     args = parser.parse_args()
-    cases = [case for case in CASES if any(text in case.name for text in args.case.split(","))]
+    cases = [case for case in CASES if any(text in case.name for text in args.case)]
     if not cases:
         parser.error(f"--case={args.case!r}: must be part of one of {', '.join(c.name for c in CASES)}")
     steps = args.steps // 3 if args.quick else args.steps

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -11,7 +11,9 @@ from sim_bench import compose_job, random_trace, run, variant
 from ray_jobs.engines.sim.scheduling import TERMS, Counts, EngineThread, SchedulingCost
 from ray_jobs.engines.sim.scheduling_fit import cost_errors, fit_cost
 
-COST = SchedulingCost(step_s=1e-4, request_s=2e-5, candidate_s=5e-5, lookup_s=5e-6, summed_s=1e-6, key_s=7e-6)
+COST = SchedulingCost(
+    step_s=1e-4, request_s=2e-5, candidate_s=5e-5, lookup_s=5e-6, state_s=2e-6, summed_s=1e-6, key_s=7e-6
+)
 LOAD = {"seed": 1, "count": 60, "shared": 40}
 
 
@@ -20,7 +22,8 @@ def finish_times(outcome):
 
 
 def test_the_simulator_charges_by_default_and_null_turns_it_off():
-    assert compose_job().engine.sim.scheduling.candidate_s > 0
+    everything = Counts(*[100] * len(fields(Counts)))
+    assert compose_job().engine.sim.scheduling.strategy_seconds(everything) > 0
     assert compose_job("engine.sim.scheduling=null").engine.sim.scheduling is None
 
 
@@ -143,12 +146,12 @@ def test_known_costs_are_found_again():
     draw = np.random.default_rng(0)
     names = [name for name in TERMS.values() if name]
     counts = [Counts(**{name: int(draw.integers(0, 200)) for name in names}) for _ in range(2000)]
-    truth = replace(COST, prefix_block_s=6e-7, ordered_s=3e-6)
+    truth = replace(COST, prefix_block_s=6e-7, ordered_s=3e-6, summed_s=1e-5)
     exact = np.array([truth.stock_seconds(c) + truth.strategy_seconds(c) for c in counts])
     measured = exact * draw.lognormal(0, 0.02, len(exact))
     measured[::200] *= 5  # somebody else's work
     found = fit_cost(counts, measured)
-    for name in ("request_s", "candidate_s", "lookup_s", "summed_s", "key_s"):
+    for name in ("request_s", "candidate_s", "lookup_s", "state_s", "summed_s", "key_s"):
         assert getattr(found, name) == pytest.approx(getattr(truth, name), rel=0.1), name
     errors = cost_errors(found, counts, exact)
     assert abs(errors["total"]) < 0.02 and errors["median"] < 0.02

@@ -54,6 +54,7 @@ class VirtualSchedulerMixin(BidKVSchedulerMixin):
             ordered=int(orders),
             candidates=looked.candidates,
             lookups=looked.blocks,
+            states=len(self.running) if looked.running else 0,
             summed=looked.running,
             keys=waiting if orders and self._bidkv_session.strategy.admission.resorts else 0,
         )

@@ -22,13 +22,15 @@ class Counts:
     ordered: int = 0  # 1 if a strategy orders a queue in which somebody waits
     candidates: int = 0  # waiting requests that it asked about
     lookups: int = 0  # blocks that it looked up in the prefix cache for them
-    summed: int = 0  # running requests that it summed over
+    states: int = 0  # running requests, in a step in which it asked about them
+    summed: int = 0  # running requests that it summed over, each time it did
     keys: int = 0  # waiting requests whose key it asked for again
 
 
 STOCK_TERMS = {"step_s": None, "request_s": "running", "prefix_block_s": "prefix_blocks"}
 STRATEGY_TERMS = {
-    "ordered_s": "ordered", "candidate_s": "candidates", "lookup_s": "lookups", "summed_s": "summed", "key_s": "keys",
+    "ordered_s": "ordered", "candidate_s": "candidates", "lookup_s": "lookups", "state_s": "states",
+    "summed_s": "summed", "key_s": "keys",
 }  # fmt: skip
 TERMS = STOCK_TERMS | STRATEGY_TERMS
 """A coefficient's name, and the count that it is for; None is once a step."""
@@ -45,7 +47,8 @@ class SchedulingCost:
     ordered_s: float = 0.0  # a strategy's, in each step in which its queue has somebody
     candidate_s: float = 0.0  # for each waiting request that it asks about
     lookup_s: float = 0.0  # for each block that it looks up in the prefix cache for them
-    summed_s: float = 0.0  # for each running request that it sums over
+    state_s: float = 0.0  # for each running request, in a step in which it asks about them
+    summed_s: float = 0.0  # for each running request that it sums over, each time
     key_s: float = 0.0  # for each waiting request whose place it works out again
     scale: float = 1.0  # times all of these: a CPU that takes half as long is 0.5
     origin: dict[str, Any] = field(default_factory=dict)
