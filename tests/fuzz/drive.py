@@ -202,7 +202,7 @@ class Driver:
     # -- what is seen --------------------------------------------------------------------------
 
     def _watch_memory(self) -> None:
-        """Notes the first step in which memory was refused, by vLLM or by whoever stands before it."""
+        """Notes the first step in which memory was refused, by vLLM or by the policy; not by a gate's own reckoning."""
         manager, trace = self.bench.scheduler.kv_cache_manager, self.trace
         allocate = manager.allocate_slots
 
@@ -213,6 +213,17 @@ class Driver:
             return blocks
 
         manager.allocate_slots = watched
+        gate = getattr(self.bench.scheduler, "_bidkv_gate", None)
+        if gate is not None:
+            asks = gate._open
+
+            def watched_word(*args: Any, **kwargs: Any) -> bool:
+                opens = asks(*args, **kwargs)
+                if not opens and trace.refused is None:
+                    trace.refused = self._step
+                return opens
+
+            gate._open = watched_word
 
     def _waiters(self) -> dict[str, int]:
         """Who never started, and who was preempted, with their places in the order of joining."""
