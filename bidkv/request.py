@@ -54,6 +54,7 @@ class PoolState:
     needed_tokens: int = 0  # of the free ones, what the request in question would take
     max_running: int = 256
     seconds_per_step: float = 0.03  # smoothed over the steps that did something
+    step: int = 0  # counts the engine's steps: what a policy reckoned in one need not be reckoned again in it
     shortfall_tokens: int = 0  # what the allocation that failed still needs; 0 outside a choice of victims
     prefix_caching: bool = False
     compute_s_per_token: float = (

@@ -69,14 +69,16 @@ class Backfill(AdmissionPolicy):
         return LearnedLengths(prior=prior) if self.lengths_class is LearnedLengths else self.lengths_class()
 
     def key(self, request: RequestState, now: float = 0.0) -> tuple[float, ...]:
-        return (request.arrival,)
+        return ()  # in the order of joining
 
     def admits(self, request: RequestState, running: Sequence[RequestState], pool: PoolState) -> bool:
         left = pool.free_tokens - pool.needed_tokens
-        return left >= self.growth * self._growth.of(running)
+        return left >= self.growth * self._growth.of(running, pool.step)
+
+    def forget(self, request_id: str) -> None:
+        self._growth.forget(request_id)
 
     def observe(self, finished: FinishedRequest) -> None:
-        self._growth.forget(finished.request_id)
         self.lengths.observe(finished)
 
 

@@ -30,6 +30,9 @@ class Policy(ABC):
     def observe(self, finished: FinishedRequest) -> None:  # noqa: B027 (most policies learn nothing)
         """A request got its whole output. Aborted ones are not shown."""
 
+    def forget(self, request_id: str) -> None:  # noqa: B027 (most policies keep nothing of a request)
+        """A request left the engine, whether it got its whole output or not; called after `observe`."""
+
 
 class AdmissionPolicy(Policy):
     """Order of the waiting queue, and who must wait though it would fit.
@@ -61,7 +64,8 @@ class AdmissionPolicy(Policy):
 
     @abstractmethod
     def key(self, request: RequestState, now: float = 0.0) -> tuple[float, ...]:
-        """Sort key of a waiting request; the smallest is admitted first. Must not change unless `resorts`."""
+        """Sort key of a waiting request; the smallest is admitted first, of equal ones who joined first. Must not change
+        unless `resorts`."""
 
     def arrived(self, request: RequestState, now: float) -> None:
         """A new request joined the queue; asked for its key right after."""
@@ -183,6 +187,11 @@ class Strategy:
         """Tells both policies."""
         self.admission.observe(finished)
         self.victim.observe(finished)
+
+    def forget(self, request_id: str) -> None:
+        """Tells both policies."""
+        self.admission.forget(request_id)
+        self.victim.forget(request_id)
 
     def select_victims(
         self, running: Sequence[RequestState], needed_tokens: int, now: float = 0.0

@@ -10,21 +10,21 @@ from bidkv.strategies.lengths import Lengths
 
 class Growth:
     """The sum of expected outputs still to come. A step may wait for it: each request is looked at again only when it
-    has generated `EVERY` more tokens, and the sum of a list that has only become longer goes on from there."""
+    has generated `EVERY` more tokens, and within a step the sum only grows by those that start."""
 
     EVERY = 16
 
     def __init__(self, lengths: Lengths):
         self._lengths = lengths
-        self._last: tuple[Sequence[RequestState] | None, int, float] = (None, 0, 0.0)
+        self._last = (-1, 0, 0.0)  # the step it was asked in, of how many requests, the sum
         self._expected: dict[
             str, tuple[float, int]
         ] = {}  # whole output, and until how many tokens that is believed
 
-    def of(self, running: Sequence[RequestState]) -> float:
-        """Tokens to come of all these together."""
+    def of(self, running: Sequence[RequestState], step: int) -> float:
+        """Tokens to come of all these together, in the engine's step of that number; 0: no engine's."""
         last, count, total = self._last
-        if running is last and count <= len(running):  # in one step the engine only adds who starts
+        if step and step == last and count <= len(running):  # within a step the engine only adds who starts
             new = running[count:]
         else:
             new, total = running, 0.0
@@ -39,7 +39,7 @@ class Growth:
         if len(known) > 2 * len(running) + 64:
             names = {request.request_id for request in running}
             self._expected = {name: value for name, value in known.items() if name in names}
-        self._last = (running, len(running), total)
+        self._last = (step, len(running), total)
         return total
 
     def forget(self, request_id: str) -> None:

@@ -59,7 +59,7 @@ class PeakGate(AdmissionPolicy):
         self.lengths = LearnedLengths()
 
     def key(self, request: RequestState, now: float = 0.0) -> tuple[float, ...]:
-        return (request.arrival,)
+        return ()  # in the order of joining
 
     def admits(self, request: RequestState, running: Sequence[RequestState], pool: PoolState) -> bool:
         peak = forecast(request, running, pool, lambda other: self.lengths.quantile(other, self.share))

@@ -8,7 +8,7 @@ from random import Random
 from statistics import NormalDist
 
 from bidkv.errors import BidValidationError
-from bidkv.request import FinishedRequest, RequestState
+from bidkv.request import RequestState
 from bidkv.strategies.base import Strategy
 from bidkv.strategies.lcf_guard import GuardedLeastComputedFirst
 from bidkv.strategies.lengths import Lengths, TrueLengths
@@ -65,8 +65,8 @@ class PredictedOracle(SizedAdmission):
     def key(self, request: RequestState, now: float = 0.0) -> tuple[float, ...]:
         return (self.size(request), request.arrival)
 
-    def observe(self, finished: FinishedRequest) -> None:
-        self.lengths.forget(finished.request_id)
+    def forget(self, request_id: str) -> None:
+        self.lengths.forget(request_id)
 
 
 class PredictedOracleStrategy(Strategy):

@@ -27,10 +27,10 @@ class Line(WaitingLine[str]):
         super().__init__(self.tickets, lambda name: (keys[name],), LineRules(**rules), **more)
 
     def join(self, name: str) -> None:
-        self.enter(self.tickets.issue(name, name, 0.0))
+        self.enter(self.tickets.issue(name, name))
 
     def join_in_front(self, name: str) -> None:
-        self.enter(self.tickets.preempted(name, name, 0.0))
+        self.enter(self.tickets.preempted(name, name))
 
     def start(self) -> str:
         name = self.take()

@@ -78,7 +78,7 @@ def test_backfill_passes_and_stops_where_it_should(tiny_parts, tmp_path, sim):
             for name in first
         )
 
-    assert overtaken(depth=16) > 6
+    assert overtaken(depth=16) > 3
     assert 0 < overtaken(depth=16, max_overtaken=3) <= 3
 
 

@@ -169,10 +169,10 @@ class Session:
         self.log.request(record)
         if self.steps is not None and self.settings.log_schedule:
             self._finished.append(record["id"])
-        if record["reason"] not in COMPLETE:
-            return
         try:
-            self.strategy.observe(finished_request(record))
+            if record["reason"] in COMPLETE:
+                self.strategy.observe(finished_request(record))
+            self.strategy.forget(record["id"])
         except Exception as error:  # a third party's code; the engine must go on
             self._admission_error(error)
 

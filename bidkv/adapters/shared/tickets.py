@@ -18,7 +18,6 @@ class Ticket(Generic[Item]):
     name: str
     item: Item
     number: int
-    arrival: float
     since: int  # starts that had happened when it joined
     home: int  # its number when it came
     overtaken: int = 0  # starts since then of those with a larger number
@@ -42,7 +41,7 @@ class Tickets(Generic[Item]):
     """
 
     limit: int | None = None
-    reached: Callable[[Ticket[Item]], None] = lambda ticket: None
+    reached: Callable[[Ticket[Item]], None] | None = None
     started_one: Callable[[Item], None] = lambda item: None
     passers: dict[str, Start] = field(default_factory=dict)  # who runs and overtook somebody that waited
     _waiting: dict[str, Ticket[Item]] = field(default_factory=dict)
@@ -52,24 +51,24 @@ class Tickets(Generic[Item]):
     _front: int = -1
     _starts: int = 0
 
-    def issue(self, name: str, item: Item, arrival: float) -> Ticket[Item]:
+    def issue(self, name: str, item: Item) -> Ticket[Item]:
         """A ticket behind all others, or the one that the request has."""
         known = self._waiting.get(name)
         if known is not None:
             return known
-        ticket = Ticket(name, item, self._next, arrival, self._starts, self._next)
+        ticket = Ticket(name, item, self._next, self._starts, self._next)
         self._next += 1
         self._waiting[name] = ticket
         self._by_number.append(ticket)
         return ticket
 
-    def preempted(self, name: str, item: Item, arrival: float, in_front: bool = True) -> Ticket[Item]:
+    def preempted(self, name: str, item: Item, in_front: bool = True) -> Ticket[Item]:
         """A ticket for one who ran: in front of all others, or where it stood when it came."""
         number = home = self._homes.pop(name)
         self.passers.pop(name, None)
         if in_front:
             number, self._front = self._front, self._front - 1
-        ticket = Ticket(name, item, number, arrival, self._starts, home)
+        ticket = Ticket(name, item, number, self._starts, home)
         self._waiting[name] = ticket
         insort(self._by_number, ticket, key=_number)
         return ticket
@@ -83,7 +82,7 @@ class Tickets(Generic[Item]):
         del self._by_number[place]
         for older in self._by_number[:place]:
             older.overtaken += 1
-            if older.overtaken == self.limit:
+            if older.overtaken == self.limit and self.reached is not None:
                 self.reached(older)
         self._homes[name] = ticket.home
         if place:

@@ -23,7 +23,7 @@ class LineRules:
 
 
 class WaitingLine(Generic[Item]):
-    """A sorted view of tickets. Smallest (key, arrival, number) first, behind those that were preempted.
+    """A sorted view of tickets. Smallest (key, number) first, behind those that were preempted.
 
     With `backfill`, a first one that `fits` says no to may be passed, when `may_pass` says so, by the first of that
     many behind it of which `may_go_ahead` is true. Who was overtaken by `max_overtaken` others that joined later is
@@ -53,6 +53,10 @@ class WaitingLine(Generic[Item]):
         self._taken: Ticket[Item] | None = None
         self.passed: Ticket[Item] | None = None  # the first one, when another was offered in its place
         tickets.limit, tickets.reached = rules.max_overtaken, self._reached
+
+    def close(self) -> None:
+        """Another line takes over, or none."""
+        self._tickets.limit = self._tickets.reached = None
 
     def enter(self, ticket: Ticket[Item]) -> None:
         """One who has a ticket takes its place, the first time or again."""
@@ -121,7 +125,7 @@ class WaitingLine(Generic[Item]):
     def _place_of(self, ticket: Ticket[Item]) -> tuple[Any, ...]:
         if ticket.number < 0 and self._rules.preempted_first:
             return (0, ticket.number, ticket)
-        return (1, *self._key(ticket.item), ticket.arrival, ticket.number, ticket)
+        return (1, *self._key(ticket.item), ticket.number, ticket)
 
     def _remove(self, name: str) -> None:
         place = self._places.pop(name)

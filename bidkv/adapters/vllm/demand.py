@@ -28,6 +28,7 @@ class Demand:
         self._find, coordinator.find_longest_cache_hit = coordinator.find_longest_cache_hit, self._found
         self._hits: tuple[Any, int, Any] | None = None  # of the lookup that vLLM repeats right away
         self._latest: tuple[str, Any] | None = None  # whom `exact` was asked about last, and the hits
+        self.scheduled = 0  # tokens in this step so far, where vLLM reserves for no more than a chunk
         groups = coordinator.single_type_managers
         self._chain_of = self._chain(groups) if len(groups) == 1 else None
 
@@ -111,6 +112,11 @@ class Demand:
             return known[2]
         return self._find(block_hashes, max_cache_hit_length, *args, **kwargs)
 
+    def begin(self) -> None:
+        """A step begins."""
+        self.scheduled = 0
+        self.forget()
+
     def forget(self) -> None:
         """Blocks changed: the latest lookup holds no more."""
         self._hits = self._latest = None
@@ -119,7 +125,11 @@ class Demand:
         """What starting needs: all tokens where vLLM reserves for them, else the first chunk."""
         scheduler = self._scheduler
         lookahead = scheduler.num_lookahead_tokens
-        chunk = min(request.num_tokens, computed + scheduler.max_num_scheduled_tokens) + lookahead
+        budget = max(1, scheduler.max_num_scheduled_tokens - self.scheduled)
+        longest = scheduler.scheduler_config.long_prefill_token_threshold
+        chunk = (
+            min(request.num_tokens, computed + (min(budget, longest) if longest > 0 else budget)) + lookahead
+        )
         if not scheduler.scheduler_reserve_full_isl:
             return self._ask(request, hits, chunk, computed, computed, False, lookahead)
         needed = self._ask(request, hits, request.num_tokens, computed, computed, True)

@@ -51,7 +51,8 @@ class Gate:
         self._step += 1
         self.looked.reset()
         self._prompts, self._states = None, []
-        self._demand.forget()
+        self._demand.begin()
+        self._session.pool.step += 1
 
     def stepped(self, prompt_tokens: int) -> None:
         """A step was scheduled that does something."""

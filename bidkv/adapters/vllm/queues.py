@@ -23,7 +23,7 @@ class AdmissionQueue(RequestQueue):
             self.add_request(request)
 
     def add_request(self, request: Request) -> None:
-        self._line.enter(self._tickets.issue(request.request_id, request, request.arrival_time))
+        self._line.enter(self._tickets.issue(request.request_id, request))
 
     def pop_request(self) -> Request:
         return self._line.take()

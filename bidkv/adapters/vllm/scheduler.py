@@ -112,7 +112,7 @@ class BidKVSchedulerMixin:
         self._bidkv_session.poll()
         if request.request_id not in self._bidkv_accounts:  # else the next input of a streaming session
             self._bidkv_session.arrived(self._bidkv_account(request).state)
-            self._bidkv_tickets.issue(request.request_id, request, request.arrival_time)
+            self._bidkv_tickets.issue(request.request_id, request)
         super().add_request(request)
 
     def _update_request_as_session(self, session: Request, update: Any, *args: Any, **kwargs: Any) -> None:
@@ -177,9 +177,7 @@ class BidKVSchedulerMixin:
         event |= {"step": self._bidkv_step, "t": t, **describe_victim(state)}
         self._bidkv_counting.stopped(request)
         self._bidkv_blocks.forget_uncomputed(request.request_id, request.num_computed_tokens)
-        self._bidkv_tickets.preempted(
-            request.request_id, request, request.arrival_time, self._bidkv_goes_in_front(request)
-        )
+        self._bidkv_tickets.preempted(request.request_id, request, self._bidkv_goes_in_front(request))
         free = self._bidkv_blocks.free()
         spent = perf_counter_ns() - start
 
@@ -217,7 +215,10 @@ class BidKVSchedulerMixin:
     def _bidkv_allocator(self, stock: Callable[..., Any]) -> Callable[..., Any]:
         """`allocate_slots`: when it fails for a running request, the victim is chosen; a waiting one must
         also be let in. Every running request passes here in every step, so this looks up next to nothing."""
-        running, reclaim = RequestStatus.RUNNING, self._bidkv_reclaim
+        running, reclaim, demand = RequestStatus.RUNNING, self._bidkv_reclaim, self._bidkv_demand
+        counts = (
+            not self.scheduler_reserve_full_isl
+        )  # then what is left of the budget says what a start takes
 
         def allocate(request: Request, *args: Any, **kwargs: Any) -> Any:
             if request.status is not running:
@@ -231,6 +232,8 @@ class BidKVSchedulerMixin:
             if blocks is None:
                 self._bidkv_withdraw()
                 self._bidkv_choose(request, args[0] if args else kwargs["num_new_tokens"])
+            elif counts:
+                demand.scheduled += args[0] if args else kwargs["num_new_tokens"]
             return blocks
 
         return allocate
@@ -247,6 +250,7 @@ class BidKVSchedulerMixin:
             blocks = allocate(request, new_tokens, **call)
             self._bidkv_demand.forget()
             if blocks is not None:
+                self._bidkv_demand.scheduled += new_tokens
                 if self._bidkv_blocks.shared is not None:
                     self._bidkv_blocks.shared.joined(request.request_id)
                 return blocks
@@ -278,8 +282,7 @@ class BidKVSchedulerMixin:
         if not (self._bidkv_tickets.passers and self._bidkv_line and session.orders_waiting):
             return
         head = self._bidkv_line.head() if session.strategy.admission.reclaims else None
-        connector = getattr(self, "connector", None)
-        if head is not None and not (connector is not None and connector.has_pending_block_frees()):
+        if head is not None and not self._bidkv_awaits_blocks():
             gate, policy = self._bidkv_gate, session.strategy.admission
             need, now = gate.need_of(head.name), self._bidkv_clock()
             reclaim.plan(head, need, policy, now, gate.ready, self._bidkv_can_be_freed)
@@ -299,6 +302,11 @@ class BidKVSchedulerMixin:
         admission = session.strategy.admission
         passer = admission.reclaims and request.request_id in self._bidkv_tickets.passers
         return admission.preempted_first and not passer
+
+    def _bidkv_awaits_blocks(self) -> bool:
+        """Whether a connector is about to free blocks; vLLM then preempts nobody (0.26 knows of no such)."""
+        pending = getattr(getattr(self, "connector", None), "has_pending_block_frees", None)
+        return pending is not None and pending()
 
     def _bidkv_can_be_freed(self, request: Request) -> bool:
         """Whether its blocks are free at once when it is preempted: not while a step in flight may write to them."""
@@ -328,8 +336,7 @@ class BidKVSchedulerMixin:
     def _bidkv_choose(self, requester: Request, new_tokens: int) -> None:
         start = perf_counter_ns()
         session, running = self._bidkv_session, self.running
-        connector = getattr(self, "connector", None)
-        if connector is not None and connector.has_pending_block_frees():
+        if self._bidkv_awaits_blocks():
             return  # vLLM waits for those
         index = running.index(requester)
         seen = Snapshot(running, self._bidkv_accounts, self._bidkv_blocks)
@@ -442,6 +449,8 @@ class BidKVSchedulerMixin:
     def _bidkv_order_waiting(self) -> None:
         """Puts the waiting queue in the order the current settings ask for; tickets stay as they are."""
         session, tickets = self._bidkv_session, self._bidkv_tickets
+        if self._bidkv_line is not None:
+            self._bidkv_line.close()
         waiting = sorted(self.waiting, key=lambda request: tickets.number(request.request_id))
         if session.orders_waiting and session.strategy.admission.name != "fcfs":
             gate, admission = self._bidkv_gate, session.strategy.admission
