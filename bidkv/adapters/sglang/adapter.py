@@ -69,6 +69,7 @@ class SGLangAdapter:
         self._steps = StepCounter(self._accounts, self._places.start)
         self._stall = Stall()
         self._turn: AdmissionRound | None = None  # while SGLang admits
+        self._rounds = 0
         self._retraction: Retraction | None = None  # while `retract_decode` runs
         self._gives_way: str | None = None  # for whom, while passers are evicted
         self._preempted = 0  # since the last step
@@ -156,7 +157,8 @@ class SGLangAdapter:
             account = self._accounts[req.rid] = open_account(req, self._clock(), self._reader, sign)
             account.show_to(self._session.running and self._session.strategy.oracle)
             self._session.arrived(account.state)
-            self._stall.end()
+            if self._session.running and self._may_pass(scheduler.waiting_queue):
+                self._stall.end()
         elif account.computed and account.preempted_t is None:  # e.g. a pause of the whole engine
             account.evicted(self._clock())
             self._places[req.rid].key = None
@@ -210,15 +212,22 @@ class SGLangAdapter:
             due = self._places.most_overtaken()
             if due is not None and self._places.overtaken(due) >= admission.max_overtaken:
                 self._order.first(waiting_queue, due.name)
+        self._rounds += 1
         self._turn = AdmissionRound(
             self._session,
             self._places,
             self._refresh,
             self._first,
+            self._rounds,
             self._steps.decodes,
             mixed=self._scheduler.is_mixed_chunk,
         )
         return returned
+
+    def init_next_round_input(self, original: Any, req: Any, *args: Any, **kwargs: Any) -> Any:
+        if self._turn is not None and self._turn.skips(req):
+            return None
+        return original(req, *args, **kwargs)
 
     def add_one_req(self, original: Any, adder: Any, req: Any, *args: Any, **kwargs: Any) -> Any:
         if self._turn is None or req.rid not in self._places:
@@ -274,6 +283,10 @@ class SGLangAdapter:
             self._evicted(event | {"requester": self._gives_way})
         return returned
 
+    def _running_states(self) -> dict[str, RequestState]:
+        reqs = self._scheduler.running_batch.reqs
+        return {req.rid: self._refresh(req) for req in reqs if req.rid in self._accounts}
+
     def _make_room(self, scheduler: Any) -> None:
         """Evicts those that passed the first in line, if it is time that they give it their memory back.
 
@@ -282,10 +295,9 @@ class SGLangAdapter:
         batch, session = scheduler.running_batch, self._session
         if batch is None or not session.orders_waiting or not session.strategy.admission.reclaims:
             return
-        states = {req.rid: self._refresh(req) for req in batch.reqs if req.rid in self._accounts}
-        if len(states) < len(batch.reqs):
-            return  # somebody has just ended: another round will do
-        victims = self._first.passers_to_evict(batch, states, session.strategy.admission, self._clock())
+        victims = self._first.passers_to_evict(
+            batch, self._running_states, session.strategy.admission, self._clock()
+        )
         if not victims:
             return
         self._gives_way = self._first.name
@@ -301,6 +313,10 @@ class SGLangAdapter:
             scheduler._add_request_to_queue(req, is_retracted=True)
         self._stall.end()
         batch.batch_is_full = False
+
+    def _may_pass(self, queue: list[Any]) -> bool:
+        """Whether one that has just come may be among those that are looked at. With many before it there is time."""
+        return len(queue) <= 1 + self._session.strategy.admission.backfill
 
     # -- settings ------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -26,17 +27,21 @@ class AdmissionRound:
     as many steps without (`decodes`, counted) as the policy's `passes_alone` asks for.
     """
 
+    BELIEVED = 16  # rounds
+
     def __init__(
         self,
         session: Session,
         places: Places,
         state_of: Callable[[Any], RequestState],
         first: FirstInLine,
+        number: int,
         decodes: int,
         mixed: bool,
     ):
-        """`state_of` looks up a request; `mixed`: those that run decode beside a prefill."""
-        self._first = first
+        """`state_of` looks up a request, `number` counts rounds; `mixed`: those that run decode beside a prefill."""
+        self._first, self._number = first, number
+        self._left = math.inf  # what SGLang has left for others than the first in line, at most
         self._session, self._places, self._state_of = session, places, state_of
         self._policy = session.strategy.admission
         self._running: list[RequestState] | None = None  # once they are asked for
@@ -46,6 +51,13 @@ class AdmissionRound:
         self.batch: Any = None  # SGLang's running batch, once somebody was refused for memory
         self.waits_alone = False  # passers may start by themselves later
 
+    def skips(self, req: Any) -> bool:
+        """Whether SGLang need not even look up the prefix of one behind the first in line: it did not fit lately."""
+        if not self._passed or req.rid not in self._places:
+            return False
+        place = self._places[req.rid]
+        return self._number <= place.until and self._left < place.wants
+
     def offer(self, adder: Any, req: Any, add: Callable[[], AddReqResult]) -> AddReqResult:
         """SGLang's verdict on the next request, after `add` (its own code) was asked, or not."""
         if self._somebody_else_is_due(req):
@@ -53,23 +65,33 @@ class AdmissionRound:
         if self._passed and not self._may_try_another(adder):
             return self._stop(adder)
         policy = self._policy
-        if self._passed and policy.reclaims and self._state_of(req).preemptions:
-            return AddReqResult.CONTINUE  # who gave its memory back does not pass again
+        if self._passed and (self.skips(req) or policy.reclaims and self._state_of(req).preemptions):
+            return AddReqResult.CONTINUE  # or it gave its memory back, and does not pass again
         if self._open_to(adder, req) or not (self._passed or self._is_held_back(req)):
             verdict = add()
             if adder.can_run_list and adder.can_run_list[-1] is req:
                 self._places.start(req.rid)
                 if self._running is not None:
                     self._running.append(self._state_of(req))
+                self._left = adder.rem_total_tokens
                 return verdict
             if verdict is not AddReqResult.NO_TOKEN or not policy.backfill:
                 return verdict
+            wants, left = tokens_refused(adder, req)
             if not self._passed:
-                self._first.refused(req.rid, self._session.clock(), *tokens_refused(adder, req))
+                self._first.refused(req.rid, self._session.clock(), wants, left)
         elif not policy.backfill:
             return self._stop(adder)
+        else:
+            left = adder.rem_total_tokens
+            wants = left + 1
         if self._is_due(req):
             return self._stop(adder)
+        if self._passed:
+            place = self._places[req.rid]
+            place.wants, place.until = wants, self._number + self.BELIEVED
+        # A prefix that the first in line has in the cache could be evicted for others.
+        self._left = adder.rem_total_tokens
         self._passed, self.batch = True, adder.running_batch
         return AddReqResult.CONTINUE
 

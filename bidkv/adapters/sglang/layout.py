@@ -38,6 +38,7 @@ HOOKED = {
     f"{ADDER}.add_one_req": ("self", "req"),
     f"{RECEIVER}._pull_raw_reqs": ("self",),
     f"{RECEIVER}.recv_requests": ("self",),
+    f"{REQUEST}.init_next_round_input": ("self", "tree_cache"),
     f"{REQUEST}.update_finish_state": ("self",),
     f"{REQUEST}._check_token_based_finish": ("self",),
 }
@@ -45,6 +46,13 @@ HOOKED = {
 
 OPTIONAL = {f"{REQUEST}.next_output_finishes_by_length": ("self",)}
 """Hooked where it exists (0.5.23): lets overlap scheduling skip the step after a request's last token."""
+
+LENGTHS = (
+    f"{REQUEST}.update_finish_state",
+    f"{REQUEST}._check_token_based_finish",
+    f"{REQUEST}.next_output_finishes_by_length",
+)
+"""Hooked only where a client may declare `true_output_tokens`, which ends its output."""
 
 READ = {
     BATCH: ("new_tokens_required_next_decode", "check_decode_mem", "filter_batch"),

@@ -27,6 +27,10 @@ class Place:
     behind: int = 0  # later ones that had started before it began to wait
     passed: bool = False  # it has overtaken somebody who waits, so that it goes back to its place
     key: tuple[Any, ...] | None = None
+    wants: float = (
+        0.0  # tokens that SGLang must have left for it, as found when it was looked at behind another
+    )
+    until: int = 0  # the number of the round to which that is believed
 
 
 class Places:

@@ -51,6 +51,9 @@ def hook(settings: AdapterSettings, control: ControlFile | None) -> SGLangAdapte
     }
     targets = layout.check_classes(classes, sglang.__version__)
     adapter = SGLangAdapter(settings, control)
+    exact_lengths = settings.client_facts or (control is not None and control.trusted)
     for target in targets:
+        if target in layout.LENGTHS and not exact_lengths:
+            continue  # no client can ask for one, and each token of each request would go through here
         HookRegistry.register(target, getattr(adapter, target.rsplit(".", 1)[1]), HookType.AROUND)
     return adapter

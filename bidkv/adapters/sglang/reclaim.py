@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from bidkv.adapters.sglang.places import Places
@@ -50,11 +51,15 @@ class FirstInLine:
         return not now - self._held > policy.patience * max(0.0, self._held - arrival)
 
     def passers_to_evict(
-        self, batch: Any, states: dict[str, RequestState], policy: AdmissionPolicy, now: float
+        self,
+        batch: Any,
+        states_of: Callable[[], dict[str, RequestState]],
+        policy: AdmissionPolicy,
+        now: float,
     ) -> list[Any]:
         """Those of a running batch that make room for the first in line, if it is time: the last to start go first.
 
-        `states` by request id are those of the batch; their memory is filled in.
+        `states_of()` gives the states of the batch by request id; their memory is filled in.
         """
         if not policy.reclaims or not self._needed or self._name not in self._places:
             return []
@@ -65,6 +70,9 @@ class FirstInLine:
         passers = [r for r in batch.reqs if not r.finished() and self._places.overtook(r.rid, head)]
         if not passers:
             return []
+        states = states_of()
+        if len(states) < len(batch.reqs):
+            return []  # somebody has just ended
         self._pool.measure(states, batch.reqs)
         private = {r.rid: states[r.rid].private_tokens for r in passers}
         # Who goes on running takes memory too until the first in line starts.

@@ -30,25 +30,39 @@ class StepCounter:
         """What a step is about to compute, and the ids that prefill; nothing of speculative decodes yet."""
         accounts = self._accounts
         speculates = batch.spec_algorithm is not None and not batch.spec_algorithm.is_none()
-        prefill: set[str] = set()
-        if batch.forward_mode.is_extend():
-            self.decodes = 0
-            decoding = {req.rid for req in batch.decoding_reqs or ()}
-            scheduled = [
-                (req.rid, start, tokens)
-                for req, start, tokens in zip(batch.reqs, batch.prefix_lens, batch.extend_lens, strict=True)
-            ]
-            prefill = {name for name, _, _ in scheduled} - decoding
-        else:
+        if not batch.forward_mode.is_extend():
             self.decodes += 1
-            decoding = accounts.keys()
-            scheduled = [
-                (req.rid, accounts[req.rid].computed, 1) for req in batch.reqs if req.rid in accounts
-            ]
+            return ([] if speculates else self._decoded(batch, t)), set()
+        self.decodes = 0
+        decoding = {req.rid for req in batch.decoding_reqs or ()}
+        scheduled = [
+            (req.rid, start, tokens)
+            for req, start, tokens in zip(batch.reqs, batch.prefix_lens, batch.extend_lens, strict=True)
+        ]
+        prefill = {name for name, _, _ in scheduled} - decoding
         if speculates:
             scheduled = [entry for entry in scheduled if entry[0] in prefill]
-        self._count(scheduled, prefill, t)
+        for name, _, _ in scheduled:  # in the batch's order, which is the same on all ranks
+            account = accounts.get(name) if name in prefill else None
+            if account is not None and not account.computed:
+                self._admissions += 1
+                account.admitted = self._admissions
+                self._started(name)
+        self._count(scheduled, t)
         return scheduled, prefill
+
+    def _decoded(self, batch: Any, t: float) -> Scheduled:
+        """One token for each; a step waits for this loop."""
+        accounts, scheduled = self._accounts, []
+        for req in batch.reqs:
+            name = req.rid
+            account = accounts.get(name)
+            if account is not None:
+                start = account.computed
+                account.computed = start + 1
+                account.scheduled(start, 1, t)
+                scheduled.append((name, start, 1))
+        return scheduled
 
     def before(self, batch: Any) -> dict[str, int]:
         """Lengths of the outputs of those that a speculative step decodes; empty for any other step."""
@@ -66,20 +80,15 @@ class StepCounter:
                 tokens = len(req.output_ids) - before[req.rid]
                 if tokens > 0:
                     scheduled.append((req.rid, account.computed, tokens))
-        self._count(scheduled, frozenset(), t)
+        self._count(scheduled, t)
         return scheduled
 
-    def _count(self, scheduled: Scheduled, prefill: set[str] | frozenset[str], t: float) -> None:
+    def _count(self, scheduled: Scheduled, t: float) -> None:
         for name, start, tokens in scheduled:
             account = self._accounts.get(name)
-            if account is None:
-                continue
-            if name in prefill and not account.computed:
-                self._admissions += 1
-                account.admitted = self._admissions
-                self._started(name)
-            account.scheduled(start, tokens, t)
-            account.computed = start + tokens
+            if account is not None:
+                account.scheduled(start, tokens, t)
+                account.computed = start + tokens
 
 
 def token_counts(scheduled: Sequence[tuple[str, int, int]], prefill: set[str]) -> dict[str, int]:

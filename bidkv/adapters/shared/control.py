@@ -89,6 +89,10 @@ class ControlFile:
         self._seen: tuple[int, ...] | None = None
         self._place_is_known = False
 
+    @property
+    def trusted(self) -> bool:
+        return self._trusted
+
     def poll(self) -> dict[str, Any] | None:
         """The content if it is new, else None; raises `BidValidationError`, once, on a file that is not accepted."""
         try:

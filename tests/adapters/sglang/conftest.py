@@ -78,34 +78,13 @@ def real(tiny_model: Path) -> Callable[..., Any]:
 
 @pytest.fixture
 def hooked() -> Iterator[Callable[..., Any]]:
-    """Hooks SGLang's classes in this process, as its plugin loader does, and takes the hooks off again."""
-    from sglang.srt.managers.schedule_batch import Req, ScheduleBatch
-    from sglang.srt.managers.schedule_policy import PrefillAdder, SchedulePolicy
-    from sglang.srt.managers.scheduler import Scheduler
-    from sglang.srt.managers.scheduler_components.request_receiver import SchedulerRequestReceiver
-    from sglang.srt.plugins.hook_registry import HookRegistry
+    """An adapter with these settings on a scheduler: see `hooks.py`."""
+    from hooks import Hooks
 
-    from bidkv.adapters.sglang import layout
-    from bidkv.adapters.sglang.plugin import hook
     from bidkv.adapters.shared.settings import AdapterSettings
 
-    monkeypatch = pytest.MonkeyPatch()
-    classes = (Req, ScheduleBatch, SchedulePolicy, PrefillAdder, Scheduler, SchedulerRequestReceiver)
-    owners = {cls.__name__: cls for cls in classes}
-
-    def unhook() -> None:
-        monkeypatch.undo()
-        HookRegistry.reset()
-
-    def install(scheduler: Any, **settings: Any) -> Any:
-        unhook()
-        for target in (*layout.HOOKED, *layout.OPTIONAL):
-            owner, name = target.rsplit(".", 2)[1:]
-            monkeypatch.setattr(owners[owner], name, vars(owners[owner])[name])  # remembers the original
-        adapter = hook(AdapterSettings(**{"client_facts": True, **settings}), None)
-        HookRegistry.apply_hooks()
-        adapter.bind(scheduler)
-        return adapter
-
-    yield install
-    unhook()
+    hooks = Hooks()
+    yield lambda scheduler, **settings: hooks.install(
+        scheduler, AdapterSettings(**{"client_facts": True, **settings})
+    )
+    hooks.remove()

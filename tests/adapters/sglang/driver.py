@@ -66,6 +66,7 @@ class Driver:
             is_mixed_chunk=False,
             waiting_queue=[],
             max_queued_requests=None,
+            running_batch=None,
             ps=SimpleNamespace(tp_rank=0, dp_rank=None),
         )
 

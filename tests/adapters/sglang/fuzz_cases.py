@@ -6,16 +6,12 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from pkgutil import resolve_name
 from typing import Any
 
-import pytest
+from hooks import Hooks
 from real_scheduler import RealScheduler, most_overtaken, started
 from sglang.srt.managers import schedule_policy
-from sglang.srt.plugins.hook_registry import HookRegistry
 
-from bidkv.adapters.sglang import layout
-from bidkv.adapters.sglang.plugin import hook
 from bidkv.adapters.shared.control import ControlFile, write_control
 from bidkv.adapters.shared.events import read_events
 from bidkv.adapters.shared.settings import AdapterSettings
@@ -72,7 +68,7 @@ def make_load(seed: int, engine: dict[str, Any], calm: bool) -> Load:
     if calm:
         for i in range(draw.randint(2, 7)):
             prompt = [draw.randrange(3, 512) for _ in range(draw.randint(2, 30))]
-            request = {"rid": f"{seed}-{i}", "prompt": prompt, "output": draw.randint(1, 8)}
+            request = {"rid": f"{seed}-{i:03}", "prompt": prompt, "output": draw.randint(1, 8)}
             load.requests.append((draw.randint(1, 12), request))
         load.requests.sort(key=lambda entry: entry[0])
         return load
@@ -90,7 +86,7 @@ def make_load(seed: int, engine: dict[str, Any], calm: bool) -> Load:
         if draw.random() < 0.1:
             facts["ignore_eos"] = True
         priority = draw.randint(-2, 30) if "enable_priority_scheduling" in engine else None
-        request = {"rid": f"{seed}-{i}", "prompt": prompt, "output": output, "priority": priority, **facts}
+        request = {"rid": f"{seed}-{i:03}", "prompt": prompt, "output": output, "priority": priority, **facts}
         load.requests.append((at, request))
     for _, request in load.requests:
         if draw.random() < 0.1:
@@ -153,7 +149,9 @@ def _check_outputs(scheduler: RealScheduler, load: Load) -> None:
         rid, length = request["rid"], request.get("true_output_tokens", request["output"])
         tokens = scheduler.outputs.get(rid)
         if tokens is None or len(tokens) != length:
-            assert rid in aborted or rid in scheduler.aborted, f"{rid}: {tokens} of {length}"
+            assert rid in aborted or rid in scheduler.aborted, (
+                f"{rid}: {tokens} of {length}, {scheduler.reasons.get(rid)}"
+            )
 
 
 def _check_counters(scheduler: RealScheduler, settings: AdapterSettings) -> None:
@@ -187,17 +185,17 @@ class Fuzz:
     def __enter__(self) -> Fuzz:
         self._clip = schedule_policy.CLIP_MAX_NEW_TOKENS
         schedule_policy.CLIP_MAX_NEW_TOKENS = 8  # else so much is reserved that nothing is ever retracted
-        self._hooks = pytest.MonkeyPatch()
+        self._hooks = Hooks()
         self.renew()
         return self
 
     def __exit__(self, *_: Any) -> None:
-        self._unhook()
+        self._hooks.remove()
         schedule_policy.CLIP_MAX_NEW_TOKENS = self._clip
 
     def renew(self) -> None:
         """Another scheduler: the last case left this one in the middle."""
-        self._unhook()
+        self._hooks.remove()
         self.scheduler = RealScheduler(
             self._model, max_total_tokens=POOL, max_running_requests=SEATS, **self._engine
         )
@@ -207,14 +205,15 @@ class Fuzz:
         draw = random.Random(seed)
         strategy = draw.choice(self._names)
         calm, hard = make_load(seed, self._engine, True), make_load(seed, self._engine, False)
-        self._unhook()
+        self._hooks.remove()
         drive(self.scheduler, calm, None)
         expected, outputs = self.scheduler.steps, self.scheduler.outputs
         self.scheduler.reset()
         for name, load in (("calm", calm), ("hard", hard)):
             path = self._folder / f"{name}.jsonl"
             path.unlink(missing_ok=True)
-            adapter = self._hook(AdapterSettings(strategy, events_path=str(path), client_facts=True))
+            settings = AdapterSettings(strategy, events_path=str(path), client_facts=True)
+            adapter = self._hooks.install(self.scheduler, settings)
             check(self.scheduler, adapter, load, self._folder)
             self._runs += 1
             if load is calm and in_order_of_arrival(strategy):
@@ -227,18 +226,3 @@ class Fuzz:
     def summary(self) -> str:
         """What the cases had in them."""
         return f"{self._equal} of {self._runs} schedules held against stock's, {self._retracted} retractions, {self._overtaken} overtakings at most"
-
-    def _hook(self, settings: AdapterSettings) -> Any:
-        self._unhook()
-        for target in (*layout.HOOKED, *layout.OPTIONAL):
-            owner, name = target.rsplit(".", 1)
-            owner = resolve_name(owner)
-            self._hooks.setattr(owner, name, vars(owner)[name])  # remembers the original
-        adapter = hook(settings, None)
-        HookRegistry.apply_hooks()
-        adapter.bind(self.scheduler)
-        return adapter
-
-    def _unhook(self) -> None:
-        self._hooks.undo()
-        HookRegistry.reset()

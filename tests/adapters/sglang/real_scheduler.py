@@ -29,19 +29,18 @@ class RealScheduler(Scheduler):
 
     def __init__(self, model: Path, **args: Any):
         logging.getLogger("sglang").setLevel(logging.ERROR)
-        server = ServerArgs(
-            model_path=str(model),
-            device="cpu",
-            load_format="dummy",
-            dtype="float32",
-            attention_backend="torch_native",
-            skip_tokenizer_init=True,
-            context_length=MAX_LEN,
-            mem_fraction_static=0.9,
-            random_seed=0,
-            log_level="error",
-            **args,
-        )
+        fixed = {
+            "model_path": str(model),
+            "device": "cpu",
+            "load_format": "dummy",
+            "dtype": "float32",
+            "attention_backend": "torch_native",
+            "skip_tokenizer_init": True,
+            "mem_fraction_static": 0.9,
+            "random_seed": 0,
+            "log_level": "error",
+        }
+        server = ServerArgs(**{"context_length": MAX_LEN, **fixed, **args})
         publish(server, role="scheduler", ranks=SpawnRanks(world_rank=0, dp_rank=None, gpu_id=0))
         build = bootstrap.init_parallel_runtime
         if bootstrap._PARALLEL_INITIALISED:  # the process has its groups already
@@ -58,6 +57,8 @@ class RealScheduler(Scheduler):
         self.history: list[
             tuple[str, str]
         ] = []  # ("wait", id), ("start", id) and ("leave", id), as they happen
+        self.began: set[str] = set()
+        self.reasons: dict[str, Any] = {}
         self.round = self.retracted = 0
 
     # -- what a tokenizer process would do ------------------------------------------------------
@@ -119,7 +120,9 @@ class RealScheduler(Scheduler):
         sizes = batch.extend_lens if batch.forward_mode.is_extend() else [1] * len(batch.reqs)
         self.steps.append([(req.rid, size) for req, size in zip(batch.reqs, sizes, strict=True)])
         if batch.forward_mode.is_extend():
-            self.history += [("start", r.rid) for r in batch.reqs if r not in (batch.decoding_reqs or ())]
+            new = [r.rid for r in batch.reqs if r not in (batch.decoding_reqs or ())]
+            self.history += [("start", rid) for rid in new]
+            self.began.update(new)
         return super().run_batch(batch, *args, **kwargs)
 
     def process_batch_result(self, batch: Any, result: Any) -> Any:
@@ -128,12 +131,13 @@ class RealScheduler(Scheduler):
         for req in batch.reqs:
             if req.finished() and req.rid not in before:
                 self.outputs[req.rid] = list(req.output_ids)
+                self.reasons[req.rid] = req.finished_reason.to_json()
         return returned
 
     def _add_request_to_queue(self, req: Any, is_retracted: bool = False) -> None:
+        self.retracted += req.rid in self.began
         super()._add_request_to_queue(req, is_retracted)
         if self.waiting_queue and self.waiting_queue[-1] is req:
-            self.retracted += ("start", req.rid) in self.history
             self.history.append(("wait", req.rid))
 
     def abort_request(self, recv_req: Any) -> None:
@@ -157,6 +161,7 @@ class RealScheduler(Scheduler):
         self.before_round, self.expects_more = before_round, expects_more
         self.gracefully_exit, self.round = False, 0
         self.steps, self.history, self.outputs, self.aborted, self.retracted = [], [], {}, set(), 0
+        self.began, self.reasons = set(), {}
         self.run_event_loop()
 
     def reset(self) -> None:

@@ -1,0 +1,36 @@
+"""Hooks SGLang's classes in this process, as its plugin loader does, and takes the hooks off again."""
+
+from __future__ import annotations
+
+from pkgutil import resolve_name
+from typing import Any
+
+import pytest
+from sglang.srt.plugins.hook_registry import HookRegistry
+
+from bidkv.adapters.sglang import layout
+from bidkv.adapters.sglang.plugin import hook
+from bidkv.adapters.shared.settings import AdapterSettings
+
+
+class Hooks:
+    """One adapter at a time."""
+
+    def __init__(self) -> None:
+        self._originals = pytest.MonkeyPatch()
+
+    def install(self, scheduler: Any, settings: AdapterSettings) -> Any:
+        """A new adapter, bound to a scheduler, in place of the one before."""
+        self.remove()
+        for target in (*layout.HOOKED, *layout.OPTIONAL):
+            path, name = target.rsplit(".", 1)
+            owner = resolve_name(path)
+            self._originals.setattr(owner, name, vars(owner)[name])  # remembers the original
+        adapter = hook(settings, None)
+        HookRegistry.apply_hooks()
+        adapter.bind(scheduler)
+        return adapter
+
+    def remove(self) -> None:
+        self._originals.undo()
+        HookRegistry.reset()
