@@ -4,7 +4,7 @@
     scripts/fuzz.py --seed 17 --version 0.32.0         (one case again)
 
 One line a failure, with the command that repeats it, then a summary; exit code 1 if anything failed. A version that
-is not this environment's runs in `.venv-vllm-VERSION` (scripts/make_version_env.sh).
+is not this environment's runs in `.venv-vllm-VERSION`, which is made if it is missing (scripts/make_version_env.sh).
 """
 
 from __future__ import annotations
@@ -39,8 +39,10 @@ def main() -> int:
             failed |= fuzz(args, here)
             continue
         python = ROOT / f".venv-vllm-{wanted}" / "bin" / "python"
-        if not python.exists():
-            print(f"no {python}; make it with scripts/make_version_env.sh {wanted}", file=sys.stderr)
+        if (
+            not python.exists()
+            and subprocess.run([ROOT / "scripts" / "make_version_env.sh", wanted]).returncode
+        ):
             return 2
         command = [str(python), __file__, "--version", wanted, *passed_on(args)]
         failed |= subprocess.run(command).returncode != 0

@@ -142,7 +142,7 @@ def draw_engine(rng: random.Random) -> Engine:
         layout=layout,
         dcp=2 if layout == "full" and chance(0.12) else 1,
         connector=connector,
-        fail_loads=chance(0.3) and connector != "none" and layout == "full",
+        fail_loads=chance(0.3) and connector != "none",
         watermark=rng.choice([0.05, 0.3]) if chance(0.15) else 0.0,
         reserve_full=not chance(0.15),
         long_prefill=long_prefill if chunked else 0,

@@ -20,6 +20,9 @@ class FuzzConnector(KVConnectorBase_V1, SupportsHMA):
         super().__init__(vllm_config, role, kv_cache_config)
         extra = self._kv_transfer_config.kv_connector_extra_config
         self._async, self._fails, self._block = extra["kind"] == "async", extra["fails"], extra["block"]
+        # Block ids mean nothing where there are several pools: vLLM is then told of requests, from 0.32 on.
+        self._by_block = len(kv_cache_config.kv_cache_groups) == 1
+        self._by_name = not self._by_block and "failed_recving" in KVConnectorOutput.__dataclass_fields__
         self._asked: dict[str, int] = {}  # times it did not know yet
         self._loading: dict[str, int] = {}  # step at which a load is complete
         self._blocks: dict[str, list[int]] = {}  # that loads write
@@ -54,7 +57,7 @@ class FuzzConnector(KVConnectorBase_V1, SupportsHMA):
         if self._async:
             self._loading[request.request_id] = self._step + luck // 11 % 5 + 1
             self._blocks[request.request_id] = ids
-        elif self._fails and luck % 4 == 0:
+        elif self._fails and self._by_block and luck % 4 == 0:
             self._broken.update(ids[:1])
             self.failed.add(request.request_id)
 
@@ -79,18 +82,26 @@ class FuzzConnector(KVConnectorBase_V1, SupportsHMA):
         received = {name for name, at in self._loading.items() if at <= self._step}
         sent = {name for name, at in self._sending.items() if at <= self._step}
         broken, self._broken = self._broken, set()
+        failed: set[str] = set()
         for name in received:
             del self._loading[name]
             ids = self._blocks.pop(name)
-            if self._fails and crc32(name.encode()) % 4 == 0:
-                broken.update(ids[:1])
+            if self._fails and crc32(name.encode()) % 4 == 0 and (self._by_block or self._by_name):
                 self.failed.add(name)
+                if self._by_block:
+                    broken.update(ids[:1])
+                else:
+                    failed.add(name)
         for name in sent:
             del self._sending[name]
         if not (received or sent or broken):
             return None
+        by_name = {"failed_recving": failed} if failed else {}
         return KVConnectorOutput(
-            finished_recving=received or None, finished_sending=sent or None, invalid_block_ids=broken
+            finished_recving=received or None,
+            finished_sending=sent or None,
+            invalid_block_ids=broken,
+            **by_name,
         )
 
     @property
