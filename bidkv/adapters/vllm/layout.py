@@ -29,16 +29,41 @@ EXTENDED = {
 """Methods of `Scheduler` that the adapter extends and the names of their first parameters."""
 
 READ = {
-    "Scheduler": ("requests", "running", "waiting", "policy", "max_num_running_reqs", "get_request_counts"),
+    "Scheduler": (
+        "requests",
+        "running",
+        "waiting",
+        "policy",
+        "max_num_running_reqs",
+        "max_num_scheduled_tokens",
+        "get_request_counts",
+        "num_waiting_for_streaming_input",
+        "scheduler_reserve_full_isl",
+        "num_lookahead_tokens",
+        "num_spec_tokens",
+        "lora_config",
+        "defer_block_free",
+        "is_encoder_decoder",
+    ),
     "KVCacheManager": (
         "allocate_slots",
+        "empty_kv_cache_blocks",
+        "max_model_len",
         "free",
         "evict_blocks",
         "enable_caching",
         "block_pool",
         "coordinator",
     ),
-    "BlockPool": ("num_gpu_blocks", "get_num_free_blocks", "free_block_queue"),
+    "BlockPool": (
+        "num_gpu_blocks",
+        "get_num_free_blocks",
+        "get_cached_block",
+        "touch",
+        "free_blocks",
+        "free_block_queue",
+    ),
+    "KVCacheCoordinator": ("single_type_managers", "find_longest_cache_hit", "get_num_blocks_to_allocate"),
 }
 """Further names that the adapter reads or calls, by owner."""
 
@@ -69,11 +94,35 @@ def check_scheduler(scheduler: Any, version: str) -> None:
     problems += missing_names(manager, "KVCacheManager", READ["KVCacheManager"])
     pool = getattr(manager, "block_pool", None)
     problems += missing_names(pool, "BlockPool", READ["BlockPool"])
-    groups = getattr(getattr(manager, "coordinator", None), "single_type_managers", None)
+    coordinator = getattr(manager, "coordinator", None)
+    problems += missing_names(coordinator, "KVCacheCoordinator", READ["KVCacheCoordinator"])
+    groups = getattr(coordinator, "single_type_managers", None)
     if not groups or not all(hasattr(group, "req_to_blocks") for group in groups):
         problems.append("KVCacheManager.coordinator.single_type_managers[].req_to_blocks is missing")
     if problems:
         raise unknown(problems, version)
+
+
+NOT_FOLLOWED = {
+    "the scheduling policy 'priority'; use the strategy 'priority' instead": lambda s: (
+        s.policy.value != "fcfs"
+    ),
+    "encoder-decoder models": lambda s: s.is_encoder_decoder,
+    "diffusion models": lambda s: getattr(s.vllm_config.model_config, "is_diffusion", False),
+    "KV cache in host memory by HiSparse": lambda s: (
+        getattr(s.kv_cache_config, "hisparse_host_num_blocks", None) is not None
+    ),
+    "prefix hits whose last window is computed again": lambda s: getattr(s, "prefix_replay_tokens", 0) > 0,
+}
+"""What a scheduler may be told that the adapter does not follow, and how it is seen. The rest is vLLM's own to decide:
+docs/engines.md has the list, with the test of each."""
+
+
+def check_followed(scheduler: Any) -> None:
+    """Raises `UnknownLayoutError` in one line on what is not followed."""
+    found = [name for name, here in NOT_FOLLOWED.items() if here(scheduler)]
+    if found:
+        raise UnknownLayoutError(f"bidkv does not follow vLLM with {'; '.join(found)}")
 
 
 def unknown(problems: list[str], version: str) -> UnknownLayoutError:

@@ -13,7 +13,7 @@ from typing import Any
 import vllm
 import vllm.envs as envs
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
-from vllm.v1.core.sched.request_queue import FCFSRequestQueue, RequestQueue, SchedulingPolicy
+from vllm.v1.core.sched.request_queue import FCFSRequestQueue, RequestQueue
 from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.request import Request, RequestStatus
 
@@ -32,7 +32,7 @@ from bidkv.adapters.vllm.configure import adapter_config, rank_facts
 from bidkv.adapters.vllm.counting import Counting, prompt_tokens
 from bidkv.adapters.vllm.demand import Demand
 from bidkv.adapters.vllm.gate import Gate
-from bidkv.adapters.vllm.layout import TESTED, check_class, check_scheduler
+from bidkv.adapters.vllm.layout import TESTED, check_class, check_followed, check_scheduler
 from bidkv.adapters.vllm.loads import HostMemory, ended_transfers, started_transfers
 from bidkv.adapters.vllm.logs import log_as_vllm
 from bidkv.adapters.vllm.looks import Looks
@@ -42,7 +42,6 @@ from bidkv.adapters.vllm.queues import AdmissionQueue
 from bidkv.adapters.vllm.reclaim import Reclaim
 from bidkv.adapters.vllm.states import Snapshot
 from bidkv.adapters.vllm.steps import occupancy
-from bidkv.errors import BidValidationError
 from bidkv.request import RequestState
 from bidkv.strategies.base import eligible_victims
 
@@ -63,11 +62,7 @@ class BidKVSchedulerMixin:
         check_class(Scheduler, vllm.__version__)
         super().__init__(*args, **kwargs)
         check_scheduler(self, vllm.__version__)
-        if self.policy != SchedulingPolicy.FCFS:
-            raise BidValidationError(
-                f"bidkv needs vLLM's scheduling policy 'fcfs', got {self.policy.value!r}; "
-                "use the strategy 'priority' instead"
-            )
+        check_followed(self)
         log_as_vllm()
         settings, control = adapter_config(self.vllm_config.additional_config)
         self._bidkv_randomized_ids = not getattr(envs, "VLLM_DISABLE_REQUEST_ID_RANDOMIZATION", False)

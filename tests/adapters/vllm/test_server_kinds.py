@@ -17,6 +17,8 @@ from vllm.lora.request import LoRARequest
 from vllm.v1.request import RequestStatus
 
 from bidkv.adapters.shared.control import write_control
+from bidkv.adapters.shared.layout import UnknownLayoutError
+from bidkv.adapters.vllm.layout import check_followed
 from bidkv.registry import create_default_registry
 from ray_jobs.engines.shared.tiny_model import make_tiny_llama
 
@@ -294,3 +296,30 @@ def test_accounts_are_the_same_whether_each_step_is_counted_or_not(
     )
     assert with_steps == without
     assert sum(r["preemptions"] for r in without) > 0 and sum(r["recomputed"] for r in without) > 0
+
+
+def test_vllms_own_priority_policy_is_refused_in_one_line(model: Path) -> None:
+    with pytest.raises(UnknownLayoutError, match="use the strategy 'priority' instead") as error:
+        ServerBench(model, "backfill", scheduling_policy="priority")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "value", "said"),
+    [
+        ("", "is_encoder_decoder", True, "encoder-decoder"),
+        ("vllm_config.model_config", "is_diffusion", True, "diffusion"),
+        ("kv_cache_config", "hisparse_host_num_blocks", 4, "HiSparse"),
+        ("", "prefix_replay_tokens", 64, "computed again"),
+    ],
+)
+def test_what_is_not_followed_is_refused(model: Path, owner: str, name: str, value: Any, said: str) -> None:
+    scheduler = ServerBench(model, None).scheduler
+    check_followed(scheduler)
+    held = scheduler
+    for part in filter(None, owner.split(".")):
+        holder, held = held, SimpleNamespace(**vars(getattr(held, part)))
+        object.__setattr__(holder, part, held)
+    setattr(held, name, value)
+    with pytest.raises(UnknownLayoutError, match=said):
+        check_followed(scheduler)
