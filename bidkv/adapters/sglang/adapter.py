@@ -197,11 +197,12 @@ class SGLangAdapter:
     # -- the two axes --------------------------------------------------------------------------
 
     def calc_priority(self, original: Any, policy: Any, waiting_queue: Any, *args: Any, **kwargs: Any) -> Any:
-        if not self._session.orders_waiting:
+        admission = self._session.strategy.admission if self._session.running else None
+        if not self._session.orders_waiting or isinstance(admission, EngineOrder):
             self._order.give_back(waiting_queue)
-            return original(policy, waiting_queue, *args, **kwargs)
-        admission = self._session.strategy.admission
         returned = original(policy, waiting_queue, *args, **kwargs)
+        if not self._session.orders_waiting:
+            return returned
         if not isinstance(admission, EngineOrder):
             if admission.resorts:
                 self._forget_keys()

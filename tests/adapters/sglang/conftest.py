@@ -16,15 +16,13 @@ SHIM = HERE / "shim"
 NEEDS_SGLANG = (
     "test_adapter.py",
     "test_admission.py",
-    "test_bounds.py",
     "test_engine.py",
     "test_fuzz_sglang.py",
+    "test_leaks.py",
     "test_priorities.py",
     "test_ranks.py",
     "test_retraction.py",
     "test_sglang_serve.py",
-    "test_speculation.py",
-    "test_stock_schedule.py",
 )
 
 CPU_ENVIRONMENT = {

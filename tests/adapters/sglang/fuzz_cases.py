@@ -180,7 +180,7 @@ class Fuzz:
         self._model, self._folder = model, folder
         self._engine = ENGINES[engine]
         self._names = strategies(self._engine)
-        self._runs = self._equal = self._retracted = self._overtaken = 0
+        self.runs = self.equal = self.retracted = self.overtaken = 0
 
     def __enter__(self) -> Fuzz:
         self._clip = schedule_policy.CLIP_MAX_NEW_TOKENS
@@ -215,14 +215,14 @@ class Fuzz:
             settings = AdapterSettings(strategy, events_path=str(path), client_facts=True)
             adapter = self._hooks.install(self.scheduler, settings)
             check(self.scheduler, adapter, load, self._folder)
-            self._runs += 1
+            self.runs += 1
             if load is calm and in_order_of_arrival(strategy):
                 assert self.scheduler.steps == expected, strategy
                 assert self.scheduler.outputs == outputs
-                self._equal += 1
-        self._retracted += self.scheduler.retracted
-        self._overtaken += most_overtaken(self.scheduler.history)
+                self.equal += 1
+        self.retracted += self.scheduler.retracted
+        self.overtaken += most_overtaken(self.scheduler.history)
 
     def summary(self) -> str:
         """What the cases had in them."""
-        return f"{self._equal} of {self._runs} schedules held against stock's, {self._retracted} retractions, {self._overtaken} overtakings at most"
+        return f"{self.equal} of {self.runs} schedules held against stock's, {self.retracted} retractions, {self.overtaken} overtakings at most"

@@ -6,6 +6,7 @@ from pkgutil import resolve_name
 from typing import Any
 
 import pytest
+from sglang.srt.plugins import hook_registry
 from sglang.srt.plugins.hook_registry import HookRegistry
 
 from bidkv.adapters.sglang import layout
@@ -26,6 +27,8 @@ class Hooks:
             path, name = target.rsplit(".", 1)
             owner = resolve_name(path)
             self._originals.setattr(owner, name, vars(owner)[name])  # remembers the original
+        # All are methods: there are no names in other modules to be replaced, which takes SGLang a second to find out.
+        self._originals.setattr(hook_registry, "_propagate_patch", lambda *_: 0)
         adapter = hook(settings, None)
         HookRegistry.apply_hooks()
         adapter.bind(scheduler)

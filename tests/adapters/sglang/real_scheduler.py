@@ -166,7 +166,7 @@ class RealScheduler(Scheduler):
 
     def reset(self) -> None:
         """An empty cache and a new ratio, as after the start."""
-        assert self.flush_cache(), "something is still held"
+        assert self.flush_cache(empty_cache=False), "something is still held"
         self.new_token_ratio_tracker = type(self.new_token_ratio_tracker).from_config()
         self.forward_ct = self.processed_tokens_counter = 0
         self.policy._waiting_prefix_refresh_calls = 0
