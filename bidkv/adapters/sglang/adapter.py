@@ -119,10 +119,7 @@ class SGLangAdapter:
         self, original: Any, scheduler: Any, batch: Any, result: Any, *args: Any, **kwargs: Any
     ) -> Any:
         record = self._launched.popleft() if self._launched else None
-        before = self._steps.before(batch) if record is not None else {}
         returned = original(scheduler, batch, result, *args, **kwargs)
-        if before:
-            self._verified(batch, before, record)
         for req in batch.reqs:
             if req.finished():
                 self._leave(req)
@@ -440,12 +437,3 @@ class SGLangAdapter:
         self._preempted = 0
         session.log.counters["observe_ns"] += perf_counter_ns() - start
         return record
-
-    def _verified(self, batch: Any, before: dict[str, int], record: dict[str, Any]) -> None:
-        """Counts what a speculative step left of its decodes."""
-        scheduled = self._steps.verified(batch, before, self._clock())
-        if "scheduled" in record:
-            record["scheduled"] |= {name: tokens for name, _, tokens in scheduled}
-        for name, amount in token_counts(scheduled, set()).items():
-            if name in record:
-                record[name] += amount

@@ -13,12 +13,7 @@ Scheduled = list[tuple[str, int, int]]
 
 
 class StepCounter:
-    """Counts the tokens of each step for the accounts of its requests.
-
-    A step without speculation is counted when it is launched. How many tokens a speculative decode step leaves is known
-    when its result is: drafts that were rejected are no one's, and what is computed again in their place is not
-    recomputed.
-    """
+    """Counts the tokens of each step for the accounts of its requests, when it is launched."""
 
     def __init__(self, accounts: Mapping[str, SGLangAccount], started: Callable[[str], None]):
         """`started` is told of each request whose prefill begins."""
@@ -27,12 +22,11 @@ class StepCounter:
         self.decodes = 0  # steps since the last prefill
 
     def launched(self, batch: Any, t: float) -> tuple[Scheduled, set[str]]:
-        """What a step is about to compute, and the ids that prefill; nothing of speculative decodes yet."""
+        """What a step is about to compute, and the ids that prefill."""
         accounts = self._accounts
-        speculates = batch.spec_algorithm is not None and not batch.spec_algorithm.is_none()
         if not batch.forward_mode.is_extend():
             self.decodes += 1
-            return ([] if speculates else self._decoded(batch, t)), set()
+            return self._decoded(batch, t), set()
         self.decodes = 0
         decoding = {req.rid for req in batch.decoding_reqs or ()}
         scheduled = [
@@ -40,8 +34,6 @@ class StepCounter:
             for req, start, tokens in zip(batch.reqs, batch.prefix_lens, batch.extend_lens, strict=True)
         ]
         prefill = {name for name, _, _ in scheduled} - decoding
-        if speculates:
-            scheduled = [entry for entry in scheduled if entry[0] in prefill]
         for name, _, _ in scheduled:  # in the batch's order, which is the same on all ranks
             account = accounts.get(name) if name in prefill else None
             if account is not None and not account.computed:
@@ -62,25 +54,6 @@ class StepCounter:
                 account.computed = start + 1
                 account.scheduled(start, 1, t)
                 scheduled.append((name, start, 1))
-        return scheduled
-
-    def before(self, batch: Any) -> dict[str, int]:
-        """Lengths of the outputs of those that a speculative step decodes; empty for any other step."""
-        if batch.spec_algorithm is None or batch.spec_algorithm.is_none():
-            return {}
-        reqs = batch.decoding_reqs or () if batch.forward_mode.is_extend() else batch.reqs
-        return {req.rid: len(req.output_ids) for req in reqs if not req.finished()}
-
-    def verified(self, batch: Any, before: Mapping[str, int], t: float) -> Scheduled:
-        """What a speculative step left of a decode, now that its result is in; `before` are lengths of outputs."""
-        scheduled = []
-        for req in batch.reqs:
-            account = self._accounts.get(req.rid)
-            if account is not None and req.rid in before:
-                tokens = len(req.output_ids) - before[req.rid]
-                if tokens > 0:
-                    scheduled.append((req.rid, account.computed, tokens))
-        self._count(scheduled, t)
         return scheduled
 
     def _count(self, scheduled: Scheduled, t: float) -> None:

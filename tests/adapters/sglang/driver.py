@@ -216,5 +216,5 @@ class Load:
             self.outputs[req.rid] = list(req.output_ids)
             self.driver.finish(req)
         if self.adapter is not None:
-            result = SimpleNamespace(reqs=done, spec_algorithm=None)
+            result = SimpleNamespace(reqs=done)
             self.adapter.process_batch_result(lambda *_: None, self.driver.scheduler, result, None)
