@@ -39,6 +39,7 @@ from tracking.cli import CONF  # noqa: E402
 
 BARS = {"mean": 1.2, "p99": 1.5}  # times stock's
 STOCK = "stock"
+BLOCKED_STEPS = 80  # a round
 MIN_STEPS = 50  # of a setting, for the fit
 HEAD = (
     "| setting | strategy | running (stock) | mean | p95 | p99 | stock: mean | p95 | p99 | mean ratio | p99 ratio |\n"
@@ -60,7 +61,10 @@ def measure(
     for machine in machines.values():
         machine.fill()
     times: dict[str, list[float]] = {name: [] for name in machines}
-    warm = 30 if case.free else 300  # a live load needs its time to be in balance
+    if case.free:  # as long as its running requests find blocks that were taken away
+        warm, steps = 10, min(steps, BLOCKED_STEPS)
+    else:
+        warm = 300  # until the load is in balance
     gc.collect()
     gc.freeze()
     gc.disable()
