@@ -23,10 +23,7 @@ class Hooks:
     def install(self, scheduler: Any, settings: AdapterSettings) -> Any:
         """A new adapter, bound to a scheduler, in place of the one before."""
         self.remove()
-        for target in (*layout.HOOKED, *layout.OPTIONAL):
-            path, name = target.rsplit(".", 1)
-            owner = resolve_name(path)
-            self._originals.setattr(owner, name, vars(owner)[name])  # remembers the original
+        self.remember()
         # All are methods: there are no names in other modules to be replaced, which takes SGLang a second to find out.
         self._originals.setattr(hook_registry, "_propagate_patch", lambda *_: 0)
         adapter = hook(settings, None)
@@ -34,6 +31,14 @@ class Hooks:
         adapter.bind(scheduler)
         return adapter
 
+    def remember(self) -> None:
+        """Notes how SGLang's classes are, for `remove`: an engine that is started here has them hooked as well."""
+        for target in (*layout.HOOKED, *layout.OPTIONAL):
+            path, name = target.rsplit(".", 1)
+            owner = resolve_name(path)
+            self._originals.setattr(owner, name, vars(owner)[name])
+
     def remove(self) -> None:
+        """Takes all hooks off."""
         self._originals.undo()
         HookRegistry.reset()

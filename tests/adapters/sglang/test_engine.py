@@ -25,6 +25,9 @@ POOL, SEATS, VOCABULARY = 768, 16, 512
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
     """A backend with a pool far too small for its seats, and the loop it runs on."""
+    from hooks import Hooks
+
+    from bidkv.adapters.sglang.configure import CONTROL_VARIABLE, TRUST_VARIABLE
     from ray_jobs.engines.config import EngineConfig
     from ray_jobs.engines.sglang import Backend
 
@@ -43,9 +46,14 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
     )
     patch = pytest.MonkeyPatch()
     patch.setenv("SGLANG_CLIP_MAX_NEW_TOKENS_ESTIMATION", "8")
+    for variable in (CONTROL_VARIABLE, TRUST_VARIABLE):  # the backend sets them
+        patch.setenv(variable, "")
+    hooks = Hooks()
+    hooks.remember()
     backend = Backend(config, tmp_path_factory.mktemp("engine"))
     with asyncio.Runner() as runner:
         environment = runner.run(backend.start())
+        hooks.remove()  # the engine's are in another process
         try:
             yield SimpleNamespace(backend=backend, runner=runner, environment=environment)
         finally:
@@ -102,7 +110,7 @@ def run(
     """Outputs, events and steps of a load under one set of settings."""
     backend = lab.backend
     paths = {key: str(backend.folder / f"{name}.{key}") for key in ("events_path", "steps_path")}
-    chosen = AdapterSettings(run_id=name, **paths, **settings)
+    chosen = AdapterSettings(run_id=name, client_facts=True, **paths, **settings)
 
     async def go() -> dict[str, list[int]]:
         await backend._flush_cache()

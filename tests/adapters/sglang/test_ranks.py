@@ -83,6 +83,7 @@ def test_settings_that_this_engine_cannot_take_are_refused_on_each_rank() -> Non
 def engine(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """SGLang on the CPU: two engines of two ranks each behind one server, and pools too small for their seats."""
     import sglang
+    from hooks import Hooks
 
     folder = tmp_path_factory.mktemp("ranks")
     control, events = folder / "control.json", folder / "events.jsonl"
@@ -91,7 +92,10 @@ def engine(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         AdapterSettings("backfill", run_id="ranks", events_path=str(events), client_facts=True),
     )
     patch = pytest.MonkeyPatch()
+    hooks = Hooks()
+    hooks.remember()
     patch.setenv("BIDKV_CONTROL_FILE", str(control))
+    patch.delenv("BIDKV_TRUSTED_CONTROL", raising=False)
     patch.setenv("SGLANG_CLIP_MAX_NEW_TOKENS_ESTIMATION", "8")
     patch.setenv("SGLANG_CPU_OMP_THREADS_BIND", "0|0|0|0")
     built = sglang.Engine(
@@ -110,6 +114,7 @@ def engine(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         tp_size=2,
         dp_size=2,
     )
+    hooks.remove()  # the engine's are in other processes
     try:
         yield SimpleNamespace(engine=built, control=control, folder=folder)
     finally:
