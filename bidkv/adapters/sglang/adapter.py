@@ -223,7 +223,7 @@ class SGLangAdapter:
         return returned
 
     def init_next_round_input(self, original: Any, req: Any, *args: Any, **kwargs: Any) -> Any:
-        if self._turn is not None and self._turn.skips(req):
+        if self._turn is not None and not self._turn.looks_up(req):
             return None
         return original(req, *args, **kwargs)
 

@@ -9,7 +9,7 @@ from typing import Any
 from sglang.srt.managers import schedule_policy
 from sglang.srt.managers.schedule_policy import AddReqResult
 
-from bidkv.adapters.sglang.places import Places
+from bidkv.adapters.sglang.places import Place, Places
 from bidkv.adapters.sglang.reclaim import FirstInLine
 from bidkv.adapters.shared.session import Session
 from bidkv.request import RequestState
@@ -28,6 +28,7 @@ class AdmissionRound:
     """
 
     BELIEVED = 16  # rounds
+    LOOKS = 65_536  # tokens of prompts that are looked up in a round behind the first in line; then nobody else is
 
     def __init__(
         self,
@@ -41,6 +42,8 @@ class AdmissionRound:
     ):
         """`state_of` looks up a request, `number` counts rounds; `mixed`: those that run decode beside a prefill."""
         self._first, self._number = first, number
+        self._looked = 0
+        self._skipped: str | None = None
         self._left = math.inf  # what SGLang has left for others than the first in line, at most
         self._session, self._places, self._state_of = session, places, state_of
         self._policy = session.strategy.admission
@@ -51,12 +54,19 @@ class AdmissionRound:
         self.batch: Any = None  # SGLang's running batch, once somebody was refused for memory
         self.waits_alone = False  # passers may start by themselves later
 
-    def skips(self, req: Any) -> bool:
-        """Whether SGLang need not even look up the prefix of one behind the first in line: it did not fit lately."""
-        if not self._passed or req.rid not in self._places:
-            return False
-        place = self._places[req.rid]
-        return self._number <= place.until and self._left < place.wants
+    def looks_up(self, req: Any) -> bool:
+        """Whether SGLang is to look up the prefix of the next request. Not of one behind the first in line that did not fit
+        lately, nor after many others: `offer` passes over it then."""
+        look = not self._passed or req.rid not in self._places or self._is_worth_a_look(self._places[req.rid])
+        self._skipped = None if look else req.rid
+        if look and self._passed:
+            self._looked += len(req.origin_input_ids) + len(req.output_ids)
+        return look
+
+    def _is_worth_a_look(self, place: Place) -> bool:
+        if self._number <= place.until:
+            return self._left >= place.wants
+        return self._looked < self.LOOKS  # else another round will do
 
     def offer(self, adder: Any, req: Any, add: Callable[[], AddReqResult]) -> AddReqResult:
         """SGLang's verdict on the next request, after `add` (its own code) was asked, or not."""
@@ -65,8 +75,8 @@ class AdmissionRound:
         if self._passed and not self._may_try_another(adder):
             return self._stop(adder)
         policy = self._policy
-        if self._passed and (self.skips(req) or policy.reclaims and self._state_of(req).preemptions):
-            return AddReqResult.CONTINUE  # or it gave its memory back, and does not pass again
+        if self._skipped == req.rid or (self._passed and self._gave_way(req)):
+            return AddReqResult.CONTINUE
         if self._open_to(adder, req) or not (self._passed or self._is_held_back(req)):
             verdict = add()
             if adder.can_run_list and adder.can_run_list[-1] is req:
@@ -94,6 +104,10 @@ class AdmissionRound:
         self._left = adder.rem_total_tokens
         self._passed, self.batch = True, adder.running_batch
         return AddReqResult.CONTINUE
+
+    def _gave_way(self, req: Any) -> bool:
+        """Who gave its memory back to the first in line does not pass again."""
+        return self._policy.reclaims and self._state_of(req).preemptions > 0
 
     @property
     def stalled(self) -> bool:

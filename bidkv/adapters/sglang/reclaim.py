@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from bidkv.adapters.sglang.layout import kv_field
 from bidkv.adapters.sglang.places import Places
 from bidkv.adapters.sglang.pool import KVPool
 from bidkv.request import RequestState
@@ -19,7 +20,7 @@ class FirstInLine:
     but that the policy holds back, waits no longer than its `patience`.
     """
 
-    EVERY = 4  # looks after which the memory of passers is counted again
+    EVERY = 4  # looks after which passers are looked for again
 
     def __init__(self, places: Places, pool: KVPool):
         self._places, self._pool = places, pool
@@ -70,18 +71,20 @@ class FirstInLine:
         passers = [r for r in batch.reqs if not r.finished() and self._places.overtook(r.rid, head)]
         if not passers:
             return []
+        # Who goes on running takes memory too until the first in line starts.
+        short = self._needed + len(batch.reqs) - self._pool.reclaimable_tokens()
+        if sum(kv_field(passer, "kv_allocated_len") for passer in passers) < short:
+            return []
+        if self._could is None:
+            self._could = now
+        if now - self._could < max(policy.grace_s, policy.grace * (self._could - self._first)):
+            return []
         states = states_of()
         if len(states) < len(batch.reqs):
             return []  # somebody has just ended
         self._pool.measure(states, batch.reqs)
         private = {r.rid: states[r.rid].private_tokens for r in passers}
-        # Who goes on running takes memory too until the first in line starts.
-        short = self._needed + len(batch.reqs) - self._pool.reclaimable_tokens()
         if sum(private.values()) < short:
-            return []
-        if self._could is None:
-            self._could = now
-        if now - self._could < max(policy.grace_s, policy.grace * (self._could - self._first)):
             return []
         victims: list[Any] = []
         for passer in sorted(passers, key=lambda req: -self._places[req.rid].started):

@@ -32,6 +32,7 @@ def kept_after(scheduler: Any, adapter: Any, count: int) -> dict[str, int]:
             number += 1
         return batch
 
+    scheduler.limit = 5_000 + 20 * count
     scheduler.run(before, lambda: number < count)
     scheduler.last_batch = scheduler.cur_batch_for_debug = None
     scheduler.steps, scheduler.history, scheduler.outputs = [], [], {}

@@ -21,11 +21,12 @@ from sglang.srt.sampling.sampling_params import SamplingParams
 from sglang.srt.server_args import PortArgs, ServerArgs
 
 VOCABULARY, MAX_LEN = 512, 1024
-LIMIT = 5_000  # rounds after which a run hangs
 
 
 class RealScheduler(Scheduler):
     """Rounds of the event loop that SGLang itself runs, each of which first takes in what `before_round` gives it."""
+
+    limit = 5_000  # rounds after which a run hangs
 
     def __init__(self, model: Path, **args: Any):
         logging.getLogger("sglang").setLevel(logging.ERROR)
@@ -77,7 +78,7 @@ class RealScheduler(Scheduler):
         self.round += 1
         taken = list(self.before_round(self.round))
         self.process_input_requests(taken)
-        if self.round > LIMIT:
+        if self.round > self.limit:
             raise AssertionError(f"nothing comes to an end: {len(self.waiting_queue)} wait")
         return taken
 

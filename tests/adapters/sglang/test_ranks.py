@@ -163,13 +163,13 @@ def test_ranks_serve_a_load_that_is_retracted_passed_and_switched(engine: Any) -
     """A divergence would hang tensor-parallel ranks: they wait for each other in every step."""
     changes = {
         6: {"kill_switch": True},
-        12: {"strategy": "bidkv2"},
-        20: {"strategy": "static-random", "seed": 3},
-        28: {"kill_switch": False, "strategy": "backfill"},
+        10: {"strategy": "bidkv2"},
+        15: {"strategy": "static-random", "seed": 3},
+        20: {"kill_switch": False, "strategy": "backfill"},
     }
-    over = ask(engine, 40, "q", changes)
-    assert len(over) == 40 and set(over.values()) == {0}
-    both = records(engine, 40)
+    over = ask(engine, 28, "q", changes)
+    assert len(over) == 28 and set(over.values()) == {0}
+    both = records(engine, 28)
     assert sum(event["type"] == "preempt" for each in both for event in each) > 0
     for rank, each in enumerate(both):
         started = [event for event in each if event["type"] == "run_start"]
