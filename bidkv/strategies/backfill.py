@@ -38,7 +38,8 @@ class Backfill(AdmissionPolicy):
         alone_after_s: float = 0.4,
         reclaims: bool = True,
         grace: float = 0.35,
-        grace_s: float = 1.0,
+        grace_s: float = 2.0,
+        large: float = 0.25,
         patience: float = 0.25,
         prior: int = PRIOR,
     ):
@@ -52,6 +53,7 @@ class Backfill(AdmissionPolicy):
             alone_after_s=alone_after_s,
             grace=grace,
             grace_s=grace_s,
+            large=large,
             patience=patience,
         )
         if not isinstance(reclaims, bool):
@@ -61,6 +63,7 @@ class Backfill(AdmissionPolicy):
         self.backfill, self.max_overtaken = depth, max_overtaken
         self.headroom, self.growth = headroom, growth
         self.alone_after, self.alone_after_s = alone_after, alone_after_s
+        self.large = large
         self.reclaims, self.grace, self.grace_s, self.patience = reclaims, grace, grace_s, patience
         self.lengths = self._make_lengths(prior)
         self._growth = Growth(self.lengths)

@@ -26,7 +26,8 @@ class BackfillDeep(Backfill):
         alone_after_s: float = 0.4,
         reclaims: bool = False,
         grace: float = 0.35,
-        grace_s: float = 1.0,
+        grace_s: float = 2.0,
+        large: float = 0.25,
         patience: float = math.inf,
         prior: int = PRIOR,
     ):

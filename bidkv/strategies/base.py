@@ -45,7 +45,8 @@ class AdmissionPolicy(Policy):
     without, and no longer than `alone_after_s` seconds.
     `headroom`: the share of the pool that an admission must leave free while anything runs.
     `reclaims`: those that passed the first in line give their memory back when it would fit with that, and has waited
-    so for `grace` of the time that it had been the first by then, or `grace_s` seconds if that is longer.
+    so for `grace` of the time that it had waited by then, or `grace_s` seconds if that is longer; where it
+    needs at least the share `large` of the pool (less comes free by itself soon).
     `patience`: a first in line that fits is held back no longer than this share of the time it had to wait until then.
     """
 
@@ -60,6 +61,7 @@ class AdmissionPolicy(Policy):
     reclaims: bool = False
     grace: float = 0.0
     grace_s: float = 0.0
+    large: float = 0.0
     patience: float = math.inf
 
     @abstractmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ class Ticket(Generic[Item]):
     number: int
     since: int  # starts that had happened when it joined
     home: int  # its number when it came
+    t: float  # when it joined, in seconds
     overtaken: int = 0  # starts since then of those with a larger number
     note: Any = None  # what an adapter remembers of it
 
@@ -40,6 +42,7 @@ class Tickets(Generic[Item]):
     older ones who wait: none in arrival order.
     """
 
+    clock: Callable[[], float] = time.time
     limit: int | None = None
     reached: Callable[[Ticket[Item]], None] | None = None
     started_one: Callable[[Item], None] = lambda item: None
@@ -56,7 +59,7 @@ class Tickets(Generic[Item]):
         known = self._waiting.get(name)
         if known is not None:
             return known
-        ticket = Ticket(name, item, self._next, self._starts, self._next)
+        ticket = Ticket(name, item, self._next, self._starts, self._next, self.clock())
         self._next += 1
         self._waiting[name] = ticket
         self._by_number.append(ticket)
@@ -68,7 +71,7 @@ class Tickets(Generic[Item]):
         self.passers.pop(name, None)
         if in_front:
             number, self._front = self._front, self._front - 1
-        ticket = Ticket(name, item, number, self._starts, home)
+        ticket = Ticket(name, item, number, self._starts, home, self.clock())
         self._waiting[name] = ticket
         insort(self._by_number, ticket, key=_number)
         return ticket

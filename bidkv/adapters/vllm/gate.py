@@ -38,6 +38,9 @@ class Gate:
         self._step = 0
         self._decodes = 0  # steps in a row in which no prompt was computed
         self._prompts: bool | None = None  # whether this step computes one; None = not asked yet
+        self._passers: tuple[int, int] | None = (
+            None  # how many ran, and what passers held, when that was asked
+        )
         self._states: list[RequestState] = []  # of who runs, as of this step
         self._verdict = ("", 0, False)
         self._need: tuple[str, int] = ("", 0)  # of the first in line, when it was asked about last
@@ -110,8 +113,8 @@ class Gate:
 
     def may_go_ahead(self, ticket: Ticket[Any], first: Ticket[Any]) -> bool:
         """Whether one behind a first that does not fit may be offered in its place."""
-        request = ticket.item
-        if self._session.strategy.admission.reclaims and request.num_preemptions:
+        request, admission = ticket.item, self._session.strategy.admission
+        if admission.reclaims and request.num_preemptions:
             return False
         needed = self._guess(request, ticket)
         return (

@@ -24,7 +24,6 @@ class Reclaim:
         self.granted: str | None = None  # for whom there was an eviction: the policy holds it back no more
         self.victims: list[Any] = []  # still to be preempted in this step
         self.head: str | None = None  # for whom
-        self._first: tuple[str, float] = ("", 0.0)  # who is first in line, and since when
         self._could: tuple[str, float] = ("", 0.0)  # who would fit without passers, and since when
 
     def plan(
@@ -38,8 +37,8 @@ class Reclaim:
     ) -> None:
         """Fills `victims`, the latest start first, where it is time to make room for `head`; else leaves none."""
         self.victims, self.head = [], None
-        if self._first[0] != head.name:
-            self._first = (head.name, now)
+        if known_need < policy.large * self._blocks.usable:
+            return
         passers = self._passers(head)
         if not passers or head.item.num_computed_tokens or not ready(head.item):
             return
@@ -54,7 +53,7 @@ class Reclaim:
         if self._could[0] != head.name:
             self._could = (head.name, now)
         since = self._could[1]
-        if now - since < max(policy.grace_s, policy.grace * (since - self._first[1])):
+        if now - since < max(policy.grace_s, policy.grace * (since - head.t)):
             return
         needed = self._demand.exact(head.item) + self._demand.watermark(head.item)
         if needed <= free and not full:

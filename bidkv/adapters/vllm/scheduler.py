@@ -68,7 +68,9 @@ class BidKVSchedulerMixin:
         self._bidkv_randomized_ids = not getattr(envs, "VLLM_DISABLE_REQUEST_ID_RANDOMIZATION", False)
         self._bidkv_accounts: dict[str, RequestAccount] = {}
         self._bidkv_counting = Counting(self, self._bidkv_accounts)
-        self._bidkv_tickets: Tickets[Request] = Tickets(started_one=self._bidkv_counting.started)
+        self._bidkv_tickets: Tickets[Request] = Tickets(
+            clock=lambda: self._bidkv_clock(), started_one=self._bidkv_counting.started
+        )
         self._bidkv_line: WaitingLine[Request] | None = None  # None while vLLM orders who waits
         looks = Looks()
         self._bidkv_demand = Demand(self, looks)
@@ -95,7 +97,12 @@ class BidKVSchedulerMixin:
         )
         self._bidkv_facts_reader = FactsReader(self._bidkv_session, 'extra_args["bidkv"]')
         self._bidkv_gate = Gate(
-            self, self._bidkv_blocks, self._bidkv_demand, looks, self._bidkv_session, self._bidkv_light_state
+            self,
+            self._bidkv_blocks,
+            self._bidkv_demand,
+            looks,
+            self._bidkv_session,
+            self._bidkv_light_state,
         )
         if self._bidkv_host is not None:
             self._bidkv_gate.unknown = self._bidkv_host.unknown
