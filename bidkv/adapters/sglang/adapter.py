@@ -223,7 +223,8 @@ class SGLangAdapter:
         return returned
 
     def init_next_round_input(self, original: Any, req: Any, *args: Any, **kwargs: Any) -> Any:
-        if self._turn is not None and not self._turn.looks_up(req):
+        # Without a tree to look into it is the next chunk of a prompt.
+        if self._turn is not None and (args or kwargs) and not self._turn.looks_up(req):
             return None
         return original(req, *args, **kwargs)
 

@@ -28,7 +28,7 @@ class AdmissionRound:
     """
 
     BELIEVED = 16  # rounds
-    LOOKS = 65_536  # tokens of prompts that are looked up in a round behind the first in line; then nobody else is
+    LOOKS = 65_536  # tokens of prompts that are looked up in a round; then nobody else is, behind the first in line
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class AdmissionRound:
     ):
         """`state_of` looks up a request, `number` counts rounds; `mixed`: those that run decode beside a prefill."""
         self._first, self._number = first, number
-        self._looked = 0
+        self.looked = 0  # tokens of prompts that were looked up
         self._skipped: str | None = None
         self._left = math.inf  # what SGLang has left for others than the first in line, at most
         self._session, self._places, self._state_of = session, places, state_of
@@ -59,14 +59,14 @@ class AdmissionRound:
         lately, nor after many others: `offer` passes over it then."""
         look = not self._passed or req.rid not in self._places or self._is_worth_a_look(self._places[req.rid])
         self._skipped = None if look else req.rid
-        if look and self._passed:
-            self._looked += len(req.origin_input_ids) + len(req.output_ids)
+        if look:
+            self.looked += len(req.origin_input_ids) + len(req.output_ids)
         return look
 
     def _is_worth_a_look(self, place: Place) -> bool:
         if self._number <= place.until:
             return self._left >= place.wants
-        return self._looked < self.LOOKS  # else another round will do
+        return self.looked < self.LOOKS  # else another round will do
 
     def offer(self, adder: Any, req: Any, add: Callable[[], AddReqResult]) -> AddReqResult:
         """SGLang's verdict on the next request, after `add` (its own code) was asked, or not."""

@@ -11,27 +11,30 @@ from bidkv.strategies.base import AdmissionPolicy
 class Stall:
     """Uses the flag that SGLang itself sets (`batch_is_full`) when the first in line does not fit, and that it takes back when
     somebody leaves. A policy has more reasons to look again: somebody came, passers may go by themselves now, or
-    `AFTER` steps have gone by, since what it expects of those that run has changed.
+    `AFTER` steps have gone by, since what it expects of those that run has changed; one more for each `PER_STEP` tokens of
+    the prompts that were looked up, so that a step takes hardly longer for them.
     """
 
     AFTER = 8
+    PER_STEP = 4096
 
     def __init__(self) -> None:
         self._batch: Any = None  # whose flag was set here
-        self._steps = 0
+        self._steps = 0  # that have still to go by
         self._waits_alone = False
 
     def begin(self, turn: AdmissionRound) -> None:
         """A look in which somebody had to wait is over."""
-        self._batch, self._steps, self._waits_alone = turn.batch, 0, turn.waits_alone
+        self._batch, self._waits_alone = turn.batch, turn.waits_alone
+        self._steps = self.AFTER + turn.looked // self.PER_STEP
         self._batch.batch_is_full = True
 
     def step(self, policy: AdmissionPolicy, decodes: int) -> None:
         """Before each step: ends when another look may be of use."""
         if self._batch is None:
             return
-        self._steps += 1
-        if self._steps >= self.AFTER or (self._waits_alone and policy.passes_alone(decodes)):
+        self._steps -= 1
+        if self._steps <= 0 or (self._waits_alone and policy.passes_alone(decodes)):
             self.end()
 
     def end(self) -> None:
