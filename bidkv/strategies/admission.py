@@ -13,7 +13,7 @@ class Fcfs(AdmissionPolicy):
     source = "vLLM v1 default"
 
     def key(self, request: RequestState, now: float = 0.0) -> tuple[float, ...]:
-        return (request.arrival,)
+        return ()  # in the order of joining
 
 
 class Sjf(AdmissionPolicy):

@@ -67,7 +67,8 @@ class Tickets(Generic[Item]):
 
     def preempted(self, name: str, item: Item, in_front: bool = True) -> Ticket[Item]:
         """A ticket for one who ran: in front of all others, or where it stood when it came."""
-        number = home = self._homes.pop(name)
+        number = home = self._homes.pop(name, self._next)
+        self.left(name)  # a start that nobody told of
         self.passers.pop(name, None)
         if in_front:
             number, self._front = self._front, self._front - 1
@@ -100,6 +101,10 @@ class Tickets(Generic[Item]):
         ticket = self._waiting.pop(name, None)
         if ticket is not None:
             del self._by_number[self._place(ticket)]
+
+    def all(self) -> list[Ticket[Item]]:
+        """In the order of joining."""
+        return list(self._by_number)
 
     def get(self, name: str) -> Ticket[Item] | None:
         return self._waiting.get(name)

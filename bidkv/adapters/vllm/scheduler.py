@@ -112,14 +112,16 @@ class BidKVSchedulerMixin:
 
     def add_request(self, request: Request) -> None:
         self._bidkv_session.poll()
-        if request.request_id not in self._bidkv_accounts:  # else the next input of a streaming session
+        if request.request_id not in self.requests:  # else the next input of a streaming session
             self._bidkv_session.arrived(self._bidkv_account(request).state)
             self._bidkv_tickets.issue(request.request_id, request)
         super().add_request(request)
 
     def _update_request_as_session(self, session: Request, update: Any, *args: Any, **kwargs: Any) -> None:
         super()._update_request_as_session(session, update, *args, **kwargs)
-        update_account(self._bidkv_account(session), session, self._bidkv_facts_reader, self.max_model_len)
+        account = self._bidkv_accounts.get(session.request_id)
+        if account is not None:  # else it was aborted while its blocks are still being sent
+            update_account(account, session, self._bidkv_facts_reader, self.max_model_len)
 
     def schedule(self, *args: Any, **kwargs: Any) -> Any:
         session = self._bidkv_session
@@ -453,6 +455,9 @@ class BidKVSchedulerMixin:
         session, tickets = self._bidkv_session, self._bidkv_tickets
         if self._bidkv_line is not None:
             self._bidkv_line.close()
+        for ticket in tickets.all():  # a load that began while vLLM ordered who waits
+            if has_started(ticket.item):
+                tickets.started(ticket.name)
         waiting = sorted(self.waiting, key=lambda request: tickets.number(request.request_id))
         if session.orders_waiting and session.strategy.admission.name != "fcfs":
             gate, admission = self._bidkv_gate, session.strategy.admission
