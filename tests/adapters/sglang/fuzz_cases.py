@@ -154,7 +154,7 @@ def _check_outputs(scheduler: RealScheduler, load: Load) -> None:
     aborted = {rid for rids in load.aborts.values() for rid in rids}
     for _, request in load.requests:
         rid, length = request["rid"], request.get("true_output_tokens", request["output"])
-        length = min(length, scheduler.max_req_len - len(request["prompt"]) - 1)  # as SGLang does
+        length = min(length, scheduler.allowed.get(rid, length))
         tokens = scheduler.outputs.get(rid)
         if tokens is None or len(tokens) != length:
             assert rid in aborted or rid in scheduler.aborted, (

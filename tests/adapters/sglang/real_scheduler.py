@@ -60,6 +60,7 @@ class RealScheduler(Scheduler):
         ] = []  # ("wait", id), ("start", id) and ("leave", id), as they happen
         self.began: set[str] = set()
         self.reasons: dict[str, Any] = {}
+        self.allowed: dict[str, int] = {}  # output tokens at most, as SGLang limits them to its memory
         self.round = self.retracted = 0
 
     # -- what a tokenizer process would do ------------------------------------------------------
@@ -133,6 +134,7 @@ class RealScheduler(Scheduler):
             if req.finished() and req.rid not in before:
                 self.outputs[req.rid] = list(req.output_ids)
                 self.reasons[req.rid] = req.finished_reason.to_json()
+                self.allowed[req.rid] = req.sampling_params.max_new_tokens
         return returned
 
     def _add_request_to_queue(self, req: Any, is_retracted: bool = False) -> None:
@@ -162,7 +164,7 @@ class RealScheduler(Scheduler):
         self.before_round, self.expects_more = before_round, expects_more
         self.gracefully_exit, self.round = False, 0
         self.steps, self.history, self.outputs, self.aborted, self.retracted = [], [], {}, set(), 0
-        self.began, self.reasons = set(), {}
+        self.began, self.reasons, self.allowed = set(), {}, {}
         self.run_event_loop()
 
     def reset(self) -> None:
