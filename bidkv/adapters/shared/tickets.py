@@ -23,12 +23,13 @@ class Ticket(Generic[Item]):
     home: int  # its number when it came
     t: float  # when it joined, in seconds
     overtaken: int = 0  # starts since then of those with a larger number
+    passed: bool = False  # it ran after overtaking somebody, and was preempted
     note: Any = None  # what an adapter remembers of it
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """One who runs: the number it started with, and how many starts came before its own."""
+    """One who runs and overtook somebody: its number when it came, and how many starts came before its latest."""
 
     number: int
     at: int
@@ -68,11 +69,11 @@ class Tickets(Generic[Item]):
     def preempted(self, name: str, item: Item, in_front: bool = True) -> Ticket[Item]:
         """A ticket for one who ran: in front of all others, or where it stood when it came."""
         number = home = self._homes.pop(name, self._next)
-        self.left(name)  # a start that nobody told of
-        self.passers.pop(name, None)
+        passed = self.passers.pop(name, None) is not None
+        self.left(name)  # a ticket of a start that nobody told of
         if in_front:
             number, self._front = self._front, self._front - 1
-        ticket = Ticket(name, item, number, self._starts, home, self.clock())
+        ticket = Ticket(name, item, number, self._starts, home, self.clock(), passed=passed)
         self._waiting[name] = ticket
         insort(self._by_number, ticket, key=_number)
         return ticket
@@ -89,8 +90,8 @@ class Tickets(Generic[Item]):
             if older.overtaken == self.limit and self.reached is not None:
                 self.reached(older)
         self._homes[name] = ticket.home
-        if place:
-            self.passers[name] = Start(ticket.number, self._starts)
+        if place or ticket.passed:
+            self.passers[name] = Start(ticket.home, self._starts)
         self._starts += 1
         self.started_one(ticket.item)
 

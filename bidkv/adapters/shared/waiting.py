@@ -85,6 +85,10 @@ class WaitingLine(Generic[Item]):
         """Who is first by the rules, whether it fits or not."""
         return self._pool()[0][-1] if self._order else None
 
+    def window(self) -> list[Ticket[Item]]:
+        """The first and those that may pass it."""
+        return [place[-1] for place in self._order[: 1 + self._rules.backfill]]
+
     def take(self) -> Item:
         """Removes whom `first` returned last, or would return."""
         if self._offered is None or self._offered.name not in self._places:

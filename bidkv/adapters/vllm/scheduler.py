@@ -181,7 +181,7 @@ class BidKVSchedulerMixin:
         event |= {"step": self._bidkv_step, "t": t, **describe_victim(state)}
         self._bidkv_counting.stopped(request)
         self._bidkv_blocks.forget_uncomputed(request.request_id, request.num_computed_tokens)
-        self._bidkv_tickets.preempted(request.request_id, request, self._bidkv_goes_in_front(request))
+        self._bidkv_tickets.preempted(request.request_id, request, self._bidkv_goes_in_front(request, event))
         free = self._bidkv_blocks.free()
         spent = perf_counter_ns() - start
 
@@ -298,14 +298,20 @@ class BidKVSchedulerMixin:
         event = {"source": "reclaim", "requester": head, "candidates": [], "stalled": []}
         self._bidkv_pending = event | {"select_ns": 0, "hook_ns": 0, "score": None}
 
-    def _bidkv_goes_in_front(self, request: Request) -> bool:
-        """Whether a preempted request waits in front. Not one that took the memory of others by passing them."""
-        session = self._bidkv_session
+    def _bidkv_goes_in_front(self, request: Request, event: dict[str, Any] | None) -> bool:
+        """Whether a preempted request waits in front, as in vLLM. Not one that gives way to the first in line, nor one
+        that passed where a large one waits: it would stand in front of that again."""
+        session, line = self._bidkv_session, self._bidkv_line
         if not session.orders_waiting:
             return True
         admission = session.strategy.admission
-        passer = admission.reclaims and request.request_id in self._bidkv_tickets.passers
-        return admission.preempted_first and not passer
+        if admission.reclaims and line is not None and request.request_id in self._bidkv_tickets.passers:
+            if event is not None and event["source"] == "reclaim":
+                return False
+            large = admission.large * self._bidkv_blocks.usable
+            if any(self._bidkv_demand.most(ticket.item) >= large for ticket in line.window()):
+                return False
+        return admission.preempted_first
 
     def _bidkv_awaits_blocks(self) -> bool:
         """Whether a connector is about to free blocks; vLLM then preempts nobody (0.26 knows of no such)."""
