@@ -19,9 +19,12 @@ class Backfill(AdmissionPolicy):
     Of the `depth` requests behind it the first that fits starts, in a step that computes a prompt anyway
     or after `alone_after` steps without one (no longer than `alone_after_s`): that keeps the tail of latency,
     since passers are fewer than memory would allow, and saves steps that all who run wait for. Whoever was
-    overtaken by `max_overtaken` later ones is not passed again. Whoever starts must leave free `headroom` (a
-    share of the pool) and `growth` (a share of the tokens that the running ones are expected to add, learned
-    from finished requests).
+    overtaken by `max_overtaken` later ones is not passed again. A first in line that needs the share `large` of
+    the pool gets the memory of those that passed it, when it would have fitted with that for `grace` of its wait
+    (at least `grace_s`): they are preempted and go back to their places. Whoever starts must leave free `headroom`
+    (a share of the pool) and `growth` (a share of the tokens that the running ones are expected to add, learned
+    from finished requests, `prior` before any); a first in line that fits is held back for no more than
+    `patience` of its wait.
     """
 
     name = "backfill"

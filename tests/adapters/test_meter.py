@@ -84,6 +84,7 @@ def test_a_run_log_tells_the_meter_what_happened(tmp_path: Path, caplog: pytest.
     log.request(request(4, 120))
     log.strategy_error(ValueError("no"))
     log.control_error(ValueError("no"))
+    log.unexecuted()
     assert value(tmp_path, "bidkv_preemptions_total", source="strategy") == 2
     assert value(tmp_path, "bidkv_preemptions_total", source="engine") == 1
     assert value(tmp_path, "bidkv_discarded_tokens_total") == 157
@@ -98,7 +99,8 @@ def test_a_run_log_tells_the_meter_what_happened(tmp_path: Path, caplog: pytest.
     assert (
         value(tmp_path, "bidkv_strategy_errors_total"),
         value(tmp_path, "bidkv_control_errors_total"),
-    ) == (1, 1)
+        value(tmp_path, "bidkv_unexecuted_choices_total"),
+    ) == (1, 1, 1)
     assert "strategy lcf: admission fcfs, victim lcf, seed 0" in caplog.text
 
 

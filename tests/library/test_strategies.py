@@ -220,7 +220,7 @@ def test_admission_orders() -> None:
         key = create_default_registry().pair(admission, "lifo").admission.key
         return "".join(s.request_id for s in sorted(queue, key=key))
 
-    assert order("fcfs") == "abc"
+    assert order("fcfs") == "cba"  # as they joined the queue
     assert order("sjf") == "bac"
     assert order("priority") == "cab"
 

@@ -19,8 +19,11 @@ from bidkv.strategies.base import Strategy
 
 logger = logging.getLogger(__name__)
 
-COUNTED = ("steps", "arrivals", "requests", "preemptions", "strategy_errors", "control_errors")
-"""What every `run_end` says how many there were of. `arrivals` reached the scheduler, `requests` left it."""
+COUNTED = (
+    "steps", "arrivals", "requests", "preemptions", "unexecuted_choices", "strategy_errors", "control_errors",
+)  # fmt: skip
+"""What every `run_end` says how many there were of. `arrivals` reached the scheduler, `requests` left it; the engine did
+not carry out `unexecuted_choices` of a victim."""
 
 
 encoded = json.JSONEncoder(separators=(",", ":")).encode
@@ -136,6 +139,12 @@ class RunLog:
         self.counters["hook_ns"] += record["hook_ns"]
         if self._events or self._meter:
             self._waiting.append(record)
+
+    def unexecuted(self) -> None:
+        """The engine did not preempt the victim that was chosen."""
+        self.counters["unexecuted_choices"] += 1
+        if self._meter:
+            self._meter.unexecuted()
 
     def request(self, record: Mapping[str, Any]) -> None:
         """A request that left the engine."""

@@ -64,6 +64,11 @@ HOOK_SECONDS = LiveMetric(
 STRATEGY_ERRORS = LiveMetric(
     "bidkv_strategy_errors_total", "counter", "Times a strategy raised and the engine chose instead"
 )
+UNEXECUTED = LiveMetric(
+    "bidkv_unexecuted_choices_total",
+    "counter",
+    "Victims that were chosen and that the engine did not preempt",
+)
 CONTROL_ERRORS = LiveMetric("bidkv_control_errors_total", "counter", "New settings that could not be used")
 KILL_SWITCH = LiveMetric("bidkv_kill_switch", "gauge", "1 while the engine decides for itself")
 STRATEGY_INFO = LiveMetric(
@@ -72,7 +77,7 @@ STRATEGY_INFO = LiveMetric(
 )  # fmt: skip
 LIVE_METRICS = (
     PREEMPTIONS, DISCARDED, RECOMPUTED, REQUEST_PREEMPTIONS, SELECT_SECONDS, HOOK_SECONDS, STRATEGY_ERRORS,
-    CONTROL_ERRORS, KILL_SWITCH, STRATEGY_INFO,
+    CONTROL_ERRORS, UNEXECUTED, KILL_SWITCH, STRATEGY_INFO,
 )  # fmt: skip
 
 
@@ -98,6 +103,7 @@ class Meter:
             self._series(STRATEGY_ERRORS),
             self._series(CONTROL_ERRORS),
         )
+        self._unexecuted = self._series(UNEXECUTED)
         self._kill_switch = self._series(KILL_SWITCH)
         self._histograms = {
             metric.name: self._buckets(metric)
@@ -136,6 +142,9 @@ class Meter:
 
     def strategy_error(self) -> None:
         self._add(self._strategy_errors, 1)
+
+    def unexecuted(self) -> None:
+        self._add(self._unexecuted, 1)
 
     def control_error(self) -> None:
         self._add(self._control_errors, 1)

@@ -139,7 +139,7 @@ class BidKVSchedulerMixin:
             output = super().schedule(*args, **kwargs)
         finally:
             if self._bidkv_withdraw() is not None:  # vLLM broke off instead
-                session.log.counters["unexecuted_choices"] += 1
+                session.log.unexecuted()
         self._bidkv_count_starts(output)
         self._bidkv_observe(output, t, start)
         if output.num_scheduled_tokens:

@@ -459,11 +459,6 @@ def test_settings_are_no_part_of_the_key_of_vllms_compile_cache(tmp_path: Path) 
     assert (settings.strategy, control.path) == ("bidkv", paths[1])
 
 
-def test_vllms_own_priority_scheduling_is_refused(tiny_model: Path) -> None:
-    with pytest.raises(BidValidationError, match="'fcfs', got 'priority'"):
-        bench.SchedulerBench(tiny_model, {"strategy": "bidkv"}, scheduling_policy="priority")
-
-
 def test_records_are_json_objects_one_a_line(tiny_model: Path, tmp_path: Path) -> None:
     run_load(tiny_model, tmp_path, "bidkv", count=8)
     for name in ("events.jsonl", "steps.jsonl"):
