@@ -10,11 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from server_bench import ServerBench
 from vllm.lora.request import LoRARequest
 from vllm.v1.request import RequestStatus
+from vllm.v1.structured_output.backend_types import StructuredOutputGrammar
 
 from bidkv.adapters.shared.control import write_control
 from bidkv.adapters.shared.layout import UnknownLayoutError
@@ -74,7 +76,8 @@ def test_requests_whose_grammars_compile_are_served_as_they_came(model: Path) ->
     for _ in range(5):
         bench.step()
     assert bench.started == []
-    grammar.grammar = SimpleNamespace(is_terminated=lambda: False, accept_tokens=lambda *_: True)
+    grammar.grammar = Mock(spec=StructuredOutputGrammar)
+    grammar.grammar.is_terminated.return_value = False
     bench.run()
     assert descents(bench.started) == 0 and len(bench.started) == 60
 
@@ -256,6 +259,8 @@ def test_nothing_is_kept_of_a_request_that_left(model: Path, strategy: str) -> N
 
 def test_a_choice_that_vllm_does_not_carry_out_is_counted(model: Path) -> None:
     bench = ServerBench(model, "lcf", blocks=24, seats=8, budget=512, asynchronous=True)
+    if not hasattr(bench.scheduler, "_request_blocks_can_be_freed"):
+        pytest.skip("this vLLM carries every choice out")
     bench.scheduler.defer_block_free = True
     for number in range(12):
         bench.add(str(number), 20 if number % 3 == 0 else 110, 60)
