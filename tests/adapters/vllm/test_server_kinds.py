@@ -112,6 +112,7 @@ def test_the_bound_of_overtaking_holds_though_vllm_skips(model: Path) -> None:
     assert step <= 4 * stock  # it never started before; the grace is a second, 70 of these steps
 
 
+@pytest.mark.usefixtures("slow_steps")
 @pytest.mark.parametrize("caching", [False, True])
 def test_several_kv_cache_groups_need_what_vllm_says(model: Path, caching: bool) -> None:
     def steps(strategy: str | None) -> int:
@@ -135,6 +136,7 @@ def test_what_is_asked_for_a_waiting_request_is_vllms_own_answer(model: Path) ->
     assert bench.scheduler._bidkv_demand.most(request) == vllms < 3000
 
 
+@pytest.mark.usefixtures("slow_steps")
 @pytest.mark.parametrize("asynchronous", [False, True])
 def test_rejected_drafts_are_no_prompts_and_nothing_computed_again(
     model: Path, tmp_path: Path, asynchronous: bool
@@ -188,6 +190,7 @@ def test_an_important_request_goes_before_an_unimportant_one_that_was_preempted(
     assert order("priority") == order(None)
 
 
+@pytest.mark.usefixtures("slow_steps")
 @pytest.mark.parametrize("strategy", ["lcf", "backfill", "bidkv", "bidkv2"])
 @pytest.mark.parametrize("blocks", [24, 60])
 def test_a_victim_that_is_in_flight_makes_nobody_stand_still(model: Path, strategy: str, blocks: int) -> None:
