@@ -41,6 +41,7 @@ class BackfillDeep(Backfill):
             reclaims,
             grace,
             grace_s,
+            large,
             patience,
             prior,
         )

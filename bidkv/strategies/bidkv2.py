@@ -54,6 +54,7 @@ class AuctionAdmission(Backfill):
             reclaims,
             grace,
             grace_s,
+            large,
             patience,
             prior,
         )

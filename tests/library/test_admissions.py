@@ -295,3 +295,14 @@ def test_an_oracle_leaves_room_for_what_the_running_ones_will_really_add(name: s
     assert not policy.admits(waiting("a"), running, replace(pool, needed_tokens=201))
     with pytest.raises(BidValidationError, match="true_output_tokens of request 'b' is not known"):
         policy.admits(waiting("a"), [waiting("b")], pool)
+
+
+@pytest.mark.parametrize("name", ["backfill", "backfill-deep", "bidkv2"])
+def test_every_parameter_of_a_backfill_arrives_under_its_own_name(name: str) -> None:
+    given = {
+        "depth": 3, "max_overtaken": 5, "headroom": 0.07, "growth": 0.11, "alone_after": 13, "alone_after_s": 1.7,
+        "reclaims": True, "grace": 0.19, "grace_s": 2.3, "large": 0.29, "patience": 3.1,
+    }  # fmt: skip
+    admission = create_default_registry().get(name, admission_params={**given, "prior": 37}).admission
+    assert {key: getattr(admission, "backfill" if key == "depth" else key) for key in given} == given
+    assert admission.lengths.prior == 37

@@ -53,7 +53,7 @@ class Demand:
     def guess(self, request: Any) -> int:
         """With hits that are in use, found by halves: the beginning of a prefix is cached if its end is."""
         if not self.looks_up(request) or self._chain_of is None:
-            return self.exact(request) if self.looks_up(request) else self.most(request)
+            return self.exact(request)
         group, size = self._chain_of
         hashes, get = request.block_hashes, self._manager.block_pool.get_cached_block
         low, high = 0, min(len(hashes), (request.num_tokens - 1) // size)
