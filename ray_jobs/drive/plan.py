@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from ray_jobs.drive.config import BenchConfig
 from ray_jobs.workload.freeze import Parsed, freeze_trace
 from ray_jobs.workload.trace import Trace
+from ray_jobs.workload.windows import Rows, check_windows, smallest_gap
 from tracking.errors import require
 from tracking.store.record import RunFacts, TraceFacts
 
@@ -52,6 +53,8 @@ class PlannedRun:
             "attempt": str(attempt),
             "git_commit": commit,
         }
+        if "rows" in self.trace.meta:
+            tags["rows"] = Rows(*self.trace.meta["rows"]).text
         trace = TraceFacts(
             name=self.trace.name,
             seed=self.trace.seed,
@@ -125,6 +128,8 @@ def plan_blocks(jobs: Sequence[BenchConfig]) -> list[list[PlannedRun]]:
             "swept once per block (two runs would be equal; sweep seed or repeat, or give one a strategy.label)",
         )  # fmt: skip
         blocks.setdefault(block, []).append(run)
+    for runs in by_cell(blocks.values()):
+        check_windows((run.trace for run in runs), runs[0].job.workload.source.path)
     planned = []
     for number, runs in enumerate(blocks.values()):
         shift = number % len(runs)
@@ -133,6 +138,33 @@ def plan_blocks(jobs: Sequence[BenchConfig]) -> list[list[PlannedRun]]:
             run.block, run.position = number, position
         planned.append(order)
     return planned
+
+
+def by_cell(blocks: Iterable[Sequence[PlannedRun]]) -> list[list[PlannedRun]]:
+    """The runs of each cell, in order of appearance."""
+    cells: dict[str, list[PlannedRun]] = {}
+    for run in (run for block in blocks for run in block):
+        cells.setdefault(run.cell, []).append(run)
+    return list(cells.values())
+
+
+def window_lines(blocks: Iterable[Sequence[PlannedRun]]) -> list[str]:
+    """For each cell that replays windows of a file how far they are apart, a line each."""
+    lines = {}
+    for runs in by_cell(blocks):
+        job = runs[0].job
+        windows = check_windows((run.trace for run in runs), job.workload.source.path)
+        gap = smallest_gap(windows)
+        if gap is not None:
+            size, held, total = windows[0].size, windows[0].held, windows[0].total
+            near = (
+                "" if gap >= size else "; less than a window, so the interval is one of blocks of neighbours"
+            )
+            lines[
+                f"{job.workload.name} {load_name(job)}: {len(windows)} windows of {size} requests, the nearest "
+                f"{gap} apart; the file's {total} hold {held} such windows{near}"
+            ] = None
+    return list(lines)
 
 
 def check_labels(jobs: Sequence[BenchConfig]) -> None:

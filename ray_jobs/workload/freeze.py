@@ -15,6 +15,7 @@ from ray_jobs.workload.sources.shared.files import readable
 from ray_jobs.workload.streams import stream
 from ray_jobs.workload.trace import Trace
 from ray_jobs.workload.warmup import check_measured, is_warmup
+from ray_jobs.workload.windows import Rows, rows_of
 from tracking.errors import require
 
 Parsed = dict[str, list[Draft]]
@@ -47,7 +48,7 @@ def freeze_trace(
     if workload.fit == "drop":
         drafts = [draft for draft in drafts if fits(draft, workload, max_model_len)]
     dropped = found - len(drafts)
-    drafts = _pick(workload, drafts, seed)
+    drafts, rows = _pick(workload, drafts, seed)
     fitted = [fit(draft, number, workload, max_model_len) for number, draft in enumerate(drafts)]
     arrivals = arrival_times(
         workload.arrivals, workload.rate, len(fitted), seed, [draft.recorded_s for draft in fitted]
@@ -78,7 +79,8 @@ def freeze_trace(
             max_model_len,
             truncated=sum(new is not old for new, old in zip(fitted, drafts, strict=True)),
             dropped=dropped,
-        ),
+        )
+        | ({"rows": [rows.begin, rows.end, rows.total]} if rows else {}),
     )
 
 
@@ -94,26 +96,28 @@ def _drafts(
     return parsed[key]
 
 
-def _pick(workload: WorkloadConfig, drafts: list[Draft], seed: int) -> list[Draft]:
-    """As many as wanted, in the file's order unless they are a random sample without a replay."""
+def _pick(workload: WorkloadConfig, drafts: list[Draft], seed: int) -> tuple[list[Draft], Rows | None]:
+    """As many as wanted, in the file's order unless they are a random sample without a replay; the rows of a window."""
     require(
         bool(drafts), "workload.fit", workload.fit, "error or truncate here: every request would be dropped"
     )
     count = workload.num_requests
     if not has_file(workload.source.kind) or count is None:
-        return drafts
+        return drafts, None
     total = len(drafts)
     require(
         count <= total, "workload.num_requests", count,
         f"<= {total}, the usable requests of workload.source.path={workload.source.path!r}",
     )  # fmt: skip
-    if workload.source.pick == "head":
-        return drafts[:count]
-    random = stream(seed, "pick")
+    drawn = not getattr(
+        find_source(workload.source.kind), "OF_THE_FILE", False
+    )  # its own place for each seed
+    if workload.source.pick == "head" or (workload.source.pick == "window" and drawn):
+        return drafts[:count], None
     if workload.source.pick == "window":
-        begin = int(random.integers(total - count + 1))
-        return drafts[begin : begin + count]
-    chosen: Sequence[int] = random.permutation(total)[:count]
+        rows = rows_of(seed, count, total)
+        return drafts[rows.begin : rows.end], rows
+    chosen: Sequence[int] = stream(seed, "pick").permutation(total)[:count]
     if workload.arrivals.kind == "replay":
         chosen = sorted(chosen)
-    return [drafts[index] for index in chosen]
+    return [drafts[index] for index in chosen], None

@@ -47,7 +47,7 @@ class SourceConfig:
     components: dict[str, ComponentConfig] = field(default_factory=dict)  # mixture only, by name
     conversation: ConversationConfig | None = None  # sessions only
     path: str | None = None  # of kinds that read a file
-    pick: str = "random"  # of a file: its head, a window of neighbours at a random place, or a random sample
+    pick: str = "random"  # of a file: head, window (neighbours that no other seed has), random (a sample)
     tokenizer: str | None = (
         None  # text files: a tokenizer.json or its folder; null estimates, see sources/shared/text.py
     )

@@ -9,7 +9,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 import ray_jobs.run  # noqa: F401  registers the schema
-from ray_jobs.drive.plan import plan_blocks
+from ray_jobs.drive.plan import plan_blocks, window_lines
 
 CONF = str(Path(__file__).parents[2] / "conf")
 
@@ -98,3 +98,33 @@ def test_an_engines_own_knob_is_compared_in_one_block_with_the_strategies():
 def test_a_strategy_does_not_change_what_a_comparison_keeps_equal():
     with pytest.raises(ValueError, match="strategy.engine='max_model_len'.*max_num_seqs"):
         job("strategy=preempt-evict", "+strategy.engine.max_model_len=64")
+
+
+def test_seeds_whose_windows_of_a_file_overlap_are_refused_and_the_gap_is_told(tmp_path):
+    path = tmp_path / "azure.csv"
+    rows = [f"2023-11-16 18:{n // 60:02}:{n % 60:02}.0,{n + 1},9" for n in range(100)]
+    path.write_text("\n".join(["TIMESTAMP,ContextTokens,GeneratedTokens", *rows]))
+
+    def jobs(seeds):
+        settings = [
+            "workload=azure_conv",
+            f"workload.source.path={path}",
+            "workload.num_requests=30",
+            "workload.warmup_requests=0",
+        ]
+        return [
+            job(*settings, f"strategy={name}", f"seed={seed}") for seed in seeds for name in ("lcf", "bidkv")
+        ]
+
+    blocks = plan_blocks(jobs((7, 8, 9)))
+    assert {run.facts(1, "").tags["rows"] for block in blocks for run in block} == {
+        "0:30/100",
+        "35:65/100",
+        "70:100/100",
+    }
+    assert window_lines(blocks) == [
+        "azure_conv replay x1: 3 windows of 30 requests, the nearest 5 apart; the file's 100 hold 3 such "
+        "windows; less than a window, so the interval is one of blocks of neighbours"
+    ]
+    with pytest.raises(ValueError, match="must be at most 3 in a row, or workload.num_requests at most 25"):
+        plan_blocks(jobs((7, 8, 9, 10)))
