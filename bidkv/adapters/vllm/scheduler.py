@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import takewhile
 from time import perf_counter_ns
@@ -368,7 +368,7 @@ class BidKVSchedulerMixin:
                 left_out = index if len(eligible) < len(states) else None
                 places = [place for place in range(len(states)) if place != left_out]
                 if self.defer_block_free:
-                    places = self._bidkv_unfenced(places, index)
+                    places = self._bidkv_unfenced(places, index, states)
                     eligible = [states[place] for place in places]
                 pick = pick_victim(policy, eligible, self._bidkv_clock(), short)
                 event |= {"source": "strategy", "score": pick.score, "select_ns": pick.select_ns}
@@ -383,12 +383,15 @@ class BidKVSchedulerMixin:
         event["hook_ns"] = perf_counter_ns() - start
         self._bidkv_pending = event
 
-    def _bidkv_unfenced(self, places: list[int], index: int) -> list[int]:
+    def _bidkv_unfenced(self, places: list[int], index: int, states: Sequence[RequestState]) -> list[int]:
         """Those of `places` whose blocks are free at once; else those from the requester on, which vLLM leaves out of
-        this step, so that theirs are free in the next. Nobody in front of it ever is: it is in flight in every step."""
-        running = self.running
-        freeable = [place for place in places if self._bidkv_can_be_freed(running[place])]
-        return freeable or [place for place in places if place > index] or [index]
+        this step, so that theirs are free in the next. Nobody in front of it ever is: it is in flight in every step.
+        Each preemption costs all behind the requester a step, so that only those count that give at least as much
+        memory as the last of them, whom vLLM would take: with small victims there are more such steps."""
+        freeable = [place for place in places if self._bidkv_can_be_freed(self.running[place])]
+        open_to_all = freeable or [place for place in places if place > index] or [index]
+        least = states[open_to_all[-1]].private_blocks or 0
+        return [place for place in open_to_all if (states[place].private_blocks or 0) >= least]
 
     def _bidkv_withdraw(self) -> Request | None:
         """No preemption is pending any more; returns the request that was marked."""

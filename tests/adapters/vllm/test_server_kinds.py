@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import random
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -192,13 +193,18 @@ def test_an_important_request_goes_before_an_unimportant_one_that_was_preempted(
 
 @pytest.mark.usefixtures("slow_steps")
 @pytest.mark.parametrize("strategy", ["lcf", "backfill", "bidkv", "bidkv2"])
-@pytest.mark.parametrize("blocks", [24, 60])
-def test_a_victim_that_is_in_flight_makes_nobody_stand_still(model: Path, strategy: str, blocks: int) -> None:
+@pytest.mark.parametrize(("blocks", "seats"), [(24, 8), (60, 8), (500, 64)])
+def test_a_victim_that_is_in_flight_makes_nobody_stand_still(
+    model: Path, strategy: str, blocks: int, seats: int
+) -> None:
     def stalled(name: str | None) -> float:
-        bench = ServerBench(model, name, blocks=blocks, seats=8, budget=512, asynchronous=True)
+        bench = ServerBench(model, name, blocks=blocks, seats=seats, budget=512, asynchronous=True)
         bench.scheduler.defer_block_free = True
-        for number in range(40):
-            bench.add(str(number), 20 if number % 3 == 0 else 110, 60)
+        rng = random.Random(3)
+        for number in range(5 * seats if seats == 8 else 120):
+            few = seats == 8
+            prompt = (20 if number % 3 == 0 else 110) if few else rng.choice([64, 200, 600])
+            bench.add(str(number), prompt, 60 if few else int(rng.lognormvariate(5.3, 0.7)) + 2)
         stood = steps = 0
         while bench.scheduler.has_unfinished_requests():
             output = bench.step()
@@ -210,7 +216,8 @@ def test_a_victim_that_is_in_flight_makes_nobody_stand_still(model: Path, strate
             assert steps < 5000
         return stood / steps
 
-    assert stalled(strategy) <= stalled(None) + 0.02
+    mine, stock = stalled(strategy), stalled(None)
+    assert mine <= stock + (0.02 if seats == 8 else 0.01)  # in few steps a single one is much
 
 
 def head_start(model: Path, strategy: str | None, output: int, every: int) -> int:
