@@ -42,7 +42,7 @@ class Backfill(AdmissionPolicy):
         reclaims: bool = True,
         grace: float = 0.35,
         grace_s: float = 2.0,
-        large: float = 0.25,
+        large: float = 0.35,
         patience: float = 0.25,
         prior: int = PRIOR,
     ):

@@ -40,7 +40,7 @@ class AuctionAdmission(Backfill):
         reclaims: bool = False,
         grace: float = 0.35,
         grace_s: float = 2.0,
-        large: float = 0.25,
+        large: float = 0.35,
         patience: float = math.inf,
         prior: int = PRIOR,
     ):
