@@ -72,7 +72,13 @@ class Backfill(AdmissionPolicy):
         self._growth = Growth(self.lengths)
 
     def _make_lengths(self, prior: int) -> Lengths:
-        return LearnedLengths(prior=prior) if self.lengths_class is LearnedLengths else self.lengths_class()
+        if self.lengths_class is LearnedLengths:
+            return LearnedLengths(prior=prior)
+        if prior != PRIOR:
+            raise BidValidationError(
+                f"{self.name}: prior={prior} has no effect, it knows the lengths; leave it out"
+            )
+        return self.lengths_class()
 
     def key(self, request: RequestState, now: float = 0.0) -> tuple[float, ...]:
         return ()  # in the order of joining

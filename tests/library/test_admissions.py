@@ -287,6 +287,12 @@ def test_the_forecast_peak_counts_what_requests_share_once() -> None:
 
 
 @pytest.mark.parametrize("name", ["backfill_oracle", "bidkv2_oracle"])
+def test_an_oracle_needs_no_prior(name: str) -> None:
+    with pytest.raises(BidValidationError, match=f"{name}: prior=37 has no effect"):
+        create_default_registry().get(name, admission_params={"prior": 37})
+
+
+@pytest.mark.parametrize("name", ["backfill_oracle", "bidkv2_oracle"])
 def test_an_oracle_leaves_room_for_what_the_running_ones_will_really_add(name: str) -> None:
     policy = admission(name, growth=0.5)
     running = [replace(waiting("r", 100, 4000, true_output_tokens=300), output_tokens=100)]

