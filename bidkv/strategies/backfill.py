@@ -83,9 +83,8 @@ class Backfill(AdmissionPolicy):
     def key(self, request: RequestState, now: float = 0.0) -> tuple[float, ...]:
         return ()  # in the order of joining
 
-    def admits(self, request: RequestState, running: Sequence[RequestState], pool: PoolState) -> bool:
-        left = pool.free_tokens - pool.needed_tokens
-        return left >= self.growth * self._growth.of(running, pool.step)
+    def reserve(self, running: Sequence[RequestState], pool: PoolState) -> float:
+        return self.growth * self._growth.of(running, pool.step)
 
     def forget(self, request_id: str) -> None:
         self._growth.forget(request_id)

@@ -74,7 +74,11 @@ class AdmissionPolicy(Policy):
 
     def admits(self, request: RequestState, running: Sequence[RequestState], pool: PoolState) -> bool:
         """Whether the request may start now. Not asked when nothing runs, nor where it would not fit."""
-        return True
+        return pool.free_tokens - pool.needed_tokens >= self.reserve(running, pool)
+
+    def reserve(self, running: Sequence[RequestState], pool: PoolState) -> float:
+        """KV tokens that whoever starts beside `running` must leave free."""
+        return 0.0
 
     def passes_alone(self, steps: int) -> bool:
         """Whether who passes may start by itself, `steps` after the last step in which a prompt was computed."""
@@ -83,7 +87,13 @@ class AdmissionPolicy(Policy):
     @property
     def asks(self) -> bool:
         """Whether `admits` has anything to say."""
-        return type(self).admits is not AdmissionPolicy.admits
+        own = type(self)
+        return own.admits is not AdmissionPolicy.admits or own.reserve is not AdmissionPolicy.reserve
+
+    @cached_property
+    def only_reserves(self) -> bool:
+        """Whether `reserve` is all that `admits` asks for. An engine then asks once a step for all it looks at."""
+        return type(self).admits is AdmissionPolicy.admits
 
     @property
     def gates(self) -> bool:

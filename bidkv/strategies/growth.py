@@ -35,7 +35,8 @@ class Growth:
             if found is None or output >= found[1] or output < found[1] - self.EVERY:
                 expected = self._lengths.mean(request)
                 found = known[request.request_id] = (expected, output + self.EVERY)
-            total += max(1.0, found[0] - output)
+            left = found[0] - output
+            total += left if left > 1.0 else 1.0
         if len(known) > 2 * len(running) + 64:
             names = {request.request_id for request in running}
             self._expected = {name: value for name, value in known.items() if name in names}
