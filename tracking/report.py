@@ -22,6 +22,7 @@ from tracking.evidence.paired import Table
 from tracking.plots.overhead import selector_times
 from tracking.reporting.answer import log_answer
 from tracking.reporting.definitions import strategies_section
+from tracking.reporting.engines import engines_section
 from tracking.reporting.headline import headline, overall
 from tracking.reporting.page import Page, Section
 from tracking.reporting.sections import (
@@ -95,6 +96,7 @@ def build_page(sweep: StoredSweep, config: ReportConfig, tables: list[Table], re
     sections += [
         rates_section(runs),
         overhead_section(by_strategy(runs, baseline), times),
+        engines_section(runs),
         timeline_section(chosen),
         environment_section(runs, environments, chosen, titles),
         metrics_section(),

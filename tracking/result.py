@@ -30,7 +30,9 @@ class RunResult:
     `restored_tokens` came from host memory, `restored_resume_tokens` back from it after a preemption;
     stores written before a column was there lack it). `events` are the adapter's records, `steps` one
     row an engine step. `status` is "finished", "timeout" (the run's deadline passed) or "failed". A run of an
-    engine without the adapter is not `recorded`: there is what the client saw, and nothing else.
+    engine without the adapter is not `recorded`: there is what the client saw, and nothing else. `served_t` is when the
+    engine's process took the run up and when it gave the result back (seconds since the epoch; real time in a
+    simulation too).
     """
 
     status: str
@@ -43,6 +45,7 @@ class RunResult:
     error: str | None = None
     request_timeout_s: float | None = None  # after which the client gave up a request; None = not known
     recorded: bool = True
+    served_t: tuple[float, float] | None = None
     client_cpu_s: float | None = (
         None  # of the process that sent the requests; None in a simulation, where none did
     )
@@ -69,6 +72,7 @@ class RunResult:
             "request_timeout_s": self.request_timeout_s,
             "recorded": self.recorded,
             "client_cpu_s": self.client_cpu_s,
+            "served_t": self.served_t,
         }
         (folder / "run.json").write_text(json.dumps(scalars, indent=2))
 

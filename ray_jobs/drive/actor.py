@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import re
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import ray
 
 from ray_jobs.drive.scratch import LOG_NAME, SCRATCH_VARIABLE, claimed_folder, end_abandoned
 from ray_jobs.engines import make_backend
@@ -47,15 +50,19 @@ class EngineActor:
         `variables` are set in this process first; the engine and its children have them too.
         """
         os.environ.update(variables)
+        since = time.monotonic()
         try:
             self.backend = make_backend(config, self.folder)
-            return await self.backend.start()
+            environment = await self.backend.start()
         except Exception as error:
             raise EngineStartError(reason(error, self.log.read_text(errors="replace"))) from None
+        return environment | {"engine_start_s": round(time.monotonic() - since, 1)} | _who()
 
     async def run(self, trace: Trace, job: JobConfig, run_id: str) -> tuple[str, RunResult]:
         """The run's status apart from its result, so that the driver need not fetch the result."""
+        since = time.time()
         result = await self.backend.run(trace, job, run_id)
+        result.served_t = (since, time.time())
         return result.status, result
 
     async def stop(self) -> None:
@@ -79,6 +86,13 @@ def failure_reason(error: BaseException) -> str:
         last = [line.strip() for line in text.splitlines() if EXCEPTION_LINE.match(line.strip())]
         text = last[-1] if last else text[:REASON_LIMIT]
     return f"{type(cause).__name__}: {' '.join(text.split())}"
+
+
+def _who() -> dict[str, str]:
+    """What tells this engine from others on the same machine."""
+    context = ray.get_runtime_context()
+    gpus = ",".join(map(str, context.get_accelerator_ids().get("GPU", [])))
+    return {"engine_id": context.get_actor_id()[:8]} | ({"gpus": gpus} if gpus else {})
 
 
 def _redirect_output(path: Path) -> None:

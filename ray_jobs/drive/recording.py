@@ -19,10 +19,11 @@ from tracking.records import check_complete
 from tracking.reporting.page import png
 from tracking.result import RunResult
 from tracking.store.config import TrackingConfig
-from tracking.store.record import Record, RunFacts
+from tracking.store.record import SERVED_TAGS, Record, RunFacts
 from tracking.store.spool import Spool
 
 TABLE_COLUMNS_LEFT_OUT = ["itl_s"]  # a list a row; requests.parquet has it
+ENGINE_TAGS = ("engine_id", "gpus", "engine_start_s")
 ENGINES_EACH = 16  # engines whose results one recorder keeps up with
 
 
@@ -81,7 +82,10 @@ class Recorder:
 def environment_tags(result: RunResult) -> dict[str, str]:
     """What the store says of the engine and the machine."""
     environment = result.environment
-    return {
+    engine = {name: str(environment[name]) for name in ENGINE_TAGS if name in environment}
+    if result.served_t is not None:
+        engine |= dict(zip(SERVED_TAGS, map(str, result.served_t), strict=True))
+    return engine | {
         "engine": str(environment.get("engine")),
         "engine_version": str(environment.get("engine_version")),
         "hardware": f"{environment.get('device')} | {environment.get('cpu')} x{environment.get('cpus')}",

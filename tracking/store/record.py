@@ -12,6 +12,10 @@ FACTS_FILE = "record.json"
 FILES_FOLDER = "files"
 
 
+SERVED_TAGS = ("served_from_t", "served_until_t")
+"""When an engine took a run up and when it gave the result back, in seconds since the epoch."""
+
+
 @dataclass(frozen=True)
 class TraceFacts:
     """What the store says of a trace. Counts are sums over its requests; traces that differ in token ids
