@@ -79,7 +79,7 @@ def confirm(
         checks = [check_guardrail(rule, name, whole, stock) for rule in rules]
         found.append(
             Confirmation(
-                name, len(whole), test, verdict(test, p, METRICS[metric].better, candidates),
+                name, len(whole), test, verdict(test, p, METRICS[metric].better),
                 [effect_of(whole, stock, name, key) for key in EFFECTS], checks,
                 [rule.metric for rule, check in zip(rules, checks, strict=True) if is_beyond(rule, check)],
             )

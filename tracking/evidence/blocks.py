@@ -90,24 +90,35 @@ def controls(runs: Sequence[StoredRun], baseline: str) -> list[str]:
     return [label for label, mine in settings.items() if label != baseline and same and mine == same]
 
 
-def by_state(blocks: Mapping[str, Block]) -> dict[str, dict[str, Block]]:
-    """The blocks of a cell in up to three tables.
+def by_state(blocks: Mapping[str, Block], baseline: str) -> dict[str, dict[str, Block]]:
+    """The blocks of a cell in up to two tables.
 
-    Blocks with a run whose client was late say nothing about engines, and those in which nobody was
-    preempted nothing about victims: both stand apart. The others stay together, "saturated" if any of their runs is, else "ok": whether a run drained is an outcome of its
-    strategy, so that sorting blocks by it would select on the outcome.
+    Blocks in which the client of the baseline was late say nothing about engines and stand apart; where only
+    a strategy's was, that is the strategy's failure. The others stay together, calm or not: a strategy that
+    slows what is not under pressure must answer for it. They are "no pressure" if no block has any,
+    "saturated" if the queue of a run grew to the end, else "ok".
     """
-    late = {seed: block for seed, block in blocks.items() if any(r.late_client for r in runs_of(block))}
+    late = {s: b for s, b in blocks.items() if any(run.late_client for run in b.get(baseline, ()))}
     timely = {seed: block for seed, block in blocks.items() if seed not in late}
-    pressed = {seed: block for seed, block in timely.items() if _pressed(runs_of(block))}
-    calm = {seed: block for seed, block in timely.items() if seed not in pressed}
-    state = "saturated" if any(r.saturated for block in pressed.values() for r in runs_of(block)) else "ok"
-    return {name: some for name, some in ((state, pressed), (CALM, calm), (LATE, late)) if some}
+    state = CALM
+    if pressed(timely):
+        state = "saturated" if saturated_seeds(timely) else "ok"
+    return {name: some for name, some in ((state, timely), (LATE, late)) if some}
 
 
-def _pressed(runs: Sequence[StoredRun]) -> bool:
-    known = [run.preempted for run in runs if not run.failed and run.preempted is not None]
-    return not known or any(known)
+def saturated_seeds(blocks: Mapping[str, Block]) -> list[str]:
+    """The blocks in which the queue of any run grew to the end."""
+    return [seed for seed, block in blocks.items() if any(run.saturated for run in runs_of(block))]
+
+
+def pressed(blocks: Mapping[str, Block]) -> dict[str, Block]:
+    """The blocks in which somebody waited for memory or was preempted, or in which nobody recorded it."""
+    found = {}
+    for seed, block in blocks.items():
+        known = [run.pressed for run in runs_of(block) if not run.failed and run.pressed is not None]
+        if not known or any(known):
+            found[seed] = block
+    return found
 
 
 def runs_of(block: Block) -> list[StoredRun]:

@@ -1,4 +1,4 @@
-"""Who pays: what a strategy does to each class of requests (chat, summarisation, ...), not to all."""
+"""Who pays: what a strategy does to each class of requests (chat, summarisation, ...) and to the largest."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from tracking.evidence.paired import Table
 
 
+LARGEST = "largest 5 %"  # by prompt and output tokens, whatever their class
+
+
 @dataclass(frozen=True)
 class ClassResult:
     """One class under one strategy, against the baseline: mean E2E, and the share of missed deadlines.
@@ -33,7 +36,7 @@ class ClassResult:
 
 
 def who_pays(table: Table) -> list[ClassResult]:
-    """Class by class, for each strategy; empty if the runs have a single class.
+    """Class by class, for each strategy, and the largest 5 %; a single class has no row of its own.
 
     Reads request tables. Where the store does not have them the answer is empty and a note of the table
     says so.
@@ -50,8 +53,7 @@ def _by_class(table: Table) -> list[ClassResult]:
     if not table.runs:
         return []
     kinds = sorted(map(str, table.runs[0].latencies["kind"].dropna().unique()))
-    if len(kinds) < 2:
-        return []
+    kinds = (kinds if len(kinds) > 1 else []) + [LARGEST]
     blocks = list(table.blocks.values())
     found = [_class_result(blocks, table.baseline, name, kind) for name in table.strategies for kind in kinds]
     return [result for result in found if result is not None]
@@ -76,7 +78,8 @@ def _of_class(run: StoredRun, kind: str) -> tuple[float, float] | None:
     """Mean E2E of a class in a run, in seconds, and its share of missed deadlines (NaN if it has none)."""
     if run.failed:
         return np.inf, 1.0
-    requests = run.latencies[run.latencies["kind"] == kind]
+    table = run.latencies
+    requests = table[table["largest"] if kind == LARGEST else table["kind"] == kind]
     if not len(requests):
         return None
     e2e = requests["e2e"].to_numpy(float)

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tracking.evidence.outcomes import ENOUGH
 from tracking.evidence.paired import Table
-from tracking.evidence.pooled import pooled_ratio, pooled_values
-from tracking.evidence.statistics import Interval
+from tracking.evidence.pooled import p99_pairing
+from tracking.evidence.statistics import Interval, paired_test
 
 TAIL = "e2e_p99_s"
 MEANS = ("e2e_rmst_s", "e2e_mean_s")  # the first that was compared
@@ -53,8 +52,7 @@ def _tail_ratio(table: Table, strategy: str) -> Interval | None:
     for check in table.guards(strategy):
         if check.metric == TAIL:
             return check.ratio
-    both = [block for block in table.blocks.values() if block.get(table.baseline) and block.get(strategy)]
-    values = [pooled_values(both, name, TAIL) for name in (table.baseline, strategy)]
-    if not both or min(sum(map(len, side)) for side in values) < ENOUGH:
+    found = p99_pairing(table.blocks, table.baseline, strategy, TAIL)
+    if found is None or not found.seeds:
         return None
-    return pooled_ratio(list(zip(*values, strict=True)))
+    return paired_test(found.baseline, found.strategy, by_ratio=True).ratio

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import mean
 from typing import Literal
 
 import numpy as np
+from scipy.special import stdtrit
 
 from tracking.evidence.config import GuardrailRule
-from tracking.evidence.outcomes import ENOUGH, Block, failed_share, paired_outcomes
-from tracking.evidence.pooled import COLUMNS, pooled_ratio, pooled_values
-from tracking.evidence.statistics import Interval, paired_test
+from tracking.evidence.neighbours import groups
+from tracking.evidence.outcomes import ENOUGH, Block, Pairing, failed_share, lost, pairing
+from tracking.evidence.pooled import COLUMNS, FEWEST, p99_pairing
+from tracking.evidence.skewed import critical_t, skew_bound
+from tracking.evidence.statistics import ALPHA, POWER, Interval, PairedTest, paired_test
 
 CATASTROPHE = 0.05  # of the requests or of the runs, lost where the baseline's were not
 
@@ -34,79 +37,116 @@ class GuardrailCheck:
     how: str
 
 
+@dataclass(frozen=True)
+class Guarded:
+    """What a rule is checked on: the pairs of one strategy, None if nothing was measured (`why`)."""
+
+    strategy: str
+    found: Pairing | None = None
+    test: PairedTest | None = None  # None too where no pair has a value
+    gained: int = 0  # blocks in which only the baseline lost
+    shares: tuple[float, float] = (0.0, 0.0)  # of requests that failed, the baseline's and the strategy's
+    requests: float = 0.0  # of a block, on average
+    why: str = ""
+
+
 def check_guardrail(
     rule: GuardrailRule, strategy: str, blocks: Mapping[str, Block], baseline: str
 ) -> GuardrailCheck:
-    """Checks one rule for one strategy over the blocks that have both.
+    """Checks one rule for one strategy over the blocks that have both, alone."""
+    return check_all(rule, [guarded(rule, strategy, blocks, baseline)])[0]
 
-    Where single runs are too short for a p99, the requests of all runs are pooled. A strategy that
-    loses 5 % of its runs or requests where the baseline does not breaks the rule.
-    """
-    both = [block for block in blocks.values() if block.get(baseline) and block.get(strategy)]
-    pairs = paired_outcomes(blocks, baseline, strategy, rule.metric)
-    complete = len(pairs) == len(both) and np.isfinite(pairs).all()
+
+def check_all(rule: GuardrailRule, cases: Sequence[Guarded]) -> list[GuardrailCheck]:
+    """Checks one rule for several strategies and loads at once: how skewed their noise may be is asked of all."""
+    skew = skew_bound([case.test.scores for case in cases if case.test is not None])
+    return [_check(rule, case, skew) for case in cases]
+
+
+def guarded(rule: GuardrailRule, strategy: str, blocks: Mapping[str, Block], baseline: str) -> Guarded:
+    """The pairs that a rule is checked on. A p99 is compared within each block, on the same requests."""
+    both = {seed: block for seed, block in blocks.items() if block.get(baseline) and block.get(strategy)}
     if not both:
-        ratio, status, how = None, "not measured", "no seed has both"
-    elif rule.metric in COLUMNS and not complete:
-        ratio, status, how = _pooled(rule, both, (baseline, strategy))
-    elif len(pairs) < len(both):
-        ratio, status, how = None, "not measured", "not in every run"
+        return Guarded(strategy, why="no seed has both")
+    shares = tuple(
+        mean(failed_share(run) for block in both.values() for run in block[name])
+        for name in (baseline, strategy)
+    )
+    requests = mean(_requests(block, baseline) for block in both.values())
+    if rule.metric in COLUMNS:
+        found = p99_pairing(both, baseline, strategy, rule.metric)
+        if found is None:
+            why = f"{requests * len(both):.0f} requests in all runs; a p99 needs {ENOUGH}, and {FEWEST} in each block"
+            return Guarded(strategy, shares=shares, why=why)
     else:
-        ratio, status, how = _paired(rule, pairs)
+        found = pairing(both, baseline, strategy, rule.metric)
+        if len(found.seeds) + len(found.no_baseline) < len(both):
+            return Guarded(strategy, why="not in every run")
+    base, other = np.array(found.baseline), np.array(found.strategy)
+    gained = sum(not all(map(lost, both[seed][strategy])) for seed in found.no_baseline)
+    if rule.metric not in COLUMNS and len(base) and (_is_lost(rule, base) & _is_lost(rule, other)).all():
+        return Guarded(strategy, why="zero or failed in every run of both")
+    test = paired_test(base, other, by_ratio=True, groups=groups(both, found.seeds)) if found.seeds else None
+    return Guarded(strategy, found, test, gained, shares, requests)
+
+
+def _check(rule: GuardrailRule, case: Guarded, skew: float) -> GuardrailCheck:
     limit = f"{'>=' if rule.max_ratio is None else '<='} {rule.limit:g}x"
-    return GuardrailCheck(rule.metric, strategy, limit, ratio, status, how)
+    ratio, status, how = _judged(rule, case, skew)
+    return GuardrailCheck(rule.metric, case.strategy, limit, ratio, status, how)
 
 
-def _paired(rule: GuardrailRule, pairs: Sequence[tuple[float, float]]) -> tuple[Interval | None, Status, str]:
-    base, other = np.array(pairs).T
-    lost, gained = (_is_lost(rule, x) & ~_is_lost(rule, y) for x, y in ((other, base), (base, other)))
-    how = f"{len(pairs)} pair{'s' * (len(pairs) > 1)}"
-    if (_is_lost(rule, base) & _is_lost(rule, other)).all():
-        return None, "not measured", "zero or failed in every run of both"
-    ratio = paired_test(base, other, by_ratio=True).ratio
-    if lost.any():
-        how += f", {lost.sum()} of them lost"
-    if (lost.sum() - gained.sum()) / len(pairs) >= CATASTROPHE:
-        return ratio, "broken", how
-    status = _status(rule, ratio)
-    return ratio, "unsure" if lost.any() and status == "held" else status, how
+def _judged(rule: GuardrailRule, case: Guarded, skew: float) -> tuple[Interval | None, Status, str]:
+    tail = rule.metric in COLUMNS
+    base_share, share = case.shares
+    failed = f"; {share:.1%} failed" if tail and share else ""
+    catastrophe = tail and share >= CATASTROPHE and share > rule.limit * base_share
+    if case.found is None:
+        return None, "broken" if catastrophe else "not measured", case.why + failed
+    if case.test is None:
+        if case.gained and not catastrophe:
+            return Interval(0.0, 0.0, 0.0), "held", f"the baseline lost all{failed}"
+        how = f"the baseline lost {base_share:.1%} of its requests: neither has a value"
+        return None, "broken" if catastrophe else "unsure", how
+    test = replace(case.test, skew=skew)
+    base, other = np.array(case.found.baseline), np.array(case.found.strategy)
+    lost_in = int((_is_lost(rule, other) & ~_is_lost(rule, base)).sum())
+    gained = case.gained + int((_is_lost(rule, base) & ~_is_lost(rule, other)).sum())
+    how = f"{test.pairs} pair{'s' * (test.pairs > 1)}" + (f", {lost_in} of them lost" if lost_in else "")
+    if tail:
+        how = f"p99 within {test.pairs} block{'s' * (test.pairs > 1)} of {case.requests:.0f} requests" + (
+            f", {lost_in} of them lost" if lost_in else ""
+        )
+    if catastrophe or (lost_in - gained) / (test.pairs + case.gained) >= CATASTROPHE:
+        return test.ratio, "broken", how + failed
+    status = _status(rule, test.ratio)
+    if lost_in and status == "held":
+        status = "unsure"
+    if status == "unsure" and not lost_in:
+        how += _wanted(rule, test, case.requests if tail else None)
+    return test.ratio, status, how + failed
+
+
+def _wanted(rule: GuardrailRule, test: PairedTest, requests: float | None) -> str:
+    """How much longer runs (of a p99), or how many pairs, would tell equal from the limit with 80 % power."""
+    n, room = len(test.scores), abs(float(np.log(rule.limit)))
+    if n < 2 or not room:
+        return ""
+    t = critical_t(ALPHA, n, test.skew) + stdtrit(n - 1, POWER)
+    more = (t * float(np.std(test.scores, ddof=1)) / np.sqrt(n) / room) ** 2
+    if more <= 1:  # it is the estimate that is near the limit
+        return ""
+    if requests is None:
+        return f"; about {np.ceil(more * test.pairs):.0f} pairs would tell"
+    return f"; about {np.ceil(more * requests / 100) * 100:.0f} requests a run would tell"
 
 
 def _is_lost(rule: GuardrailRule, values: np.ndarray) -> np.ndarray:
     return np.isinf(values) | (values == 0 if rule.max_ratio is None else False)
 
 
-def _pooled(
-    rule: GuardrailRule, blocks: Sequence[Block], names: tuple[str, str]
-) -> tuple[Interval | None, Status, str]:
-    have = [sum(_requests(block, name) for block in blocks) for name in names]
-    base_share, share = (_failed_share(blocks, name) for name in names)
-    catastrophe = share >= CATASTROPHE and share > rule.limit * base_share
-    if min(have) < ENOUGH:
-        how = f"{min(have):.0f} requests in all runs; a p99 needs {ENOUGH}"
-        return None, "broken" if catastrophe else "not measured", _with_share(how, share)
-    values = list(zip(*(pooled_values(blocks, name, rule.metric) for name in names), strict=True))
-    ratio = pooled_ratio(values)
-    how = f"p99 of {min(sum(len(pair[i]) for pair in values) for i in (0, 1))} requests"
-    how = _with_share(f"{how}, {len(values)} blocks" if len(values) > 1 else how, share)
-    if catastrophe:
-        return None if np.isnan(ratio.value) else ratio, "broken", how
-    if np.isnan(ratio.value):
-        return None, "unsure", f"{how}; the baseline lost {base_share:.1%}: neither has a p99"
-    return ratio, _status(rule, ratio), how
-
-
-def _with_share(how: str, share: float) -> str:
-    return f"{how}; {share:.1%} failed" if share else how
-
-
 def _requests(block: Block, name: str) -> float:
     return sum(run.metrics.get("requests", 0.0) for run in block[name] if not run.failed)
-
-
-def _failed_share(blocks: Sequence[Block], name: str) -> float:
-    """Over all runs, each with the same weight: a run that failed lost all of its requests."""
-    return mean(failed_share(run) for block in blocks for run in block[name])
 
 
 def _status(rule: GuardrailRule, ratio: Interval) -> Status:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from tracking.evidence.blocks import NO_VERDICT, ONE_TRACE, runs_of
+from tracking.evidence.blocks import NO_VERDICT, ONE_TRACE, runs_of, saturated_seeds
+from tracking.evidence.neighbours import groups
 from tracking.evidence.outcomes import Block, failed_share
 from tracking.evidence.simulated import guessed
-from tracking.evidence.statistics import pairs_needed
+from tracking.evidence.statistics import MIN_PAIRS
 
 if TYPE_CHECKING:
     from tracking.evidence.paired import Table
@@ -21,6 +22,7 @@ def notes_on(table: Table, metrics: Sequence[str]) -> list[str]:
         *_on_controls(table),
         *_on_traces(blocks),
         *_on_seeds(table, blocks),
+        *_on_windows(blocks),
         *_on_saturation(blocks),
         *sorted({note for run in table.runs if (note := guessed(run.tags))}),
         *(note for name in (table.baseline, *table.strategies) for note in _on_runs(name, blocks)),
@@ -50,23 +52,37 @@ def _on_traces(blocks: Mapping[str, Block]) -> list[str]:
 
 
 def _on_seeds(table: Table, blocks: Mapping[str, Block]) -> list[str]:
-    count = max((row.family for row in table.comparisons if not row.exploratory), default=0)
-    count = count or len(table.strategies)
-    needed = pairs_needed(count)
-    if table.state in NO_VERDICT or len(blocks) >= needed:
+    if table.state in NO_VERDICT or len(blocks) >= MIN_PAIRS:
         return []
     return [
-        f"better or worse cannot be said with {len(blocks)} seed{'s' * (len(blocks) != 1)}: {needed} are the "
-        f"fewest for {count} comparison{'s' * (count != 1)} with a baseline (strategies x workloads)"
+        f"better or worse cannot be said with {len(blocks)} seed{'s' * (len(blocks) != 1)}: {MIN_PAIRS} are the fewest"
     ]
 
 
+def _on_windows(blocks: Mapping[str, Block]) -> list[str]:
+    """Windows of a recording: those that are neighbours, and those of which nobody knows where they were."""
+    of = groups(blocks, list(blocks))
+    if of is not None:
+        return [
+            f"{len(blocks)} windows of one recording, some next to each other: neighbours count together, so the "
+            f"interval is that of {len(set(of))} blocks"
+        ]
+    runs = [run for block in blocks.values() for run in runs_of(block)]
+    if any(run.params.get("workload.source.pick") == "window" and "rows" not in run.tags for run in runs):
+        whole = all(run.params.get("workload.num_requests") in (None, "None") for run in runs)
+        if not whole and len(blocks) > 1:
+            return [
+                "windows of one recording of an older store: they may overlap, and the interval be too narrow"
+            ]
+    return []
+
+
 def _on_saturation(blocks: Mapping[str, Block]) -> list[str]:
-    full = sum(any(run.saturated for run in runs_of(block)) for block in blocks.values())
+    full = saturated_seeds(blocks)
     if not full:
         return []
     return [
-        f"saturated in {full} of {len(blocks)} seeds: the queue of a run grew until its last arrival, so "
+        f"saturated in {len(full)} of {len(blocks)} seeds: the queue of a run grew until its last arrival, so "
         "its latencies depend on how long the run was"
     ]
 

@@ -5,22 +5,37 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from tracking.evidence.blocks import CALM, NO_VERDICT, by_state, cells_of, checked_blocks, controls, runs_of
+from tracking.evidence.blocks import (
+    CALM,
+    LATE,
+    NO_VERDICT,
+    by_state,
+    cells_of,
+    checked_blocks,
+    controls,
+    pressed,
+    runs_of,
+)
+from tracking.evidence.caveats import caveats_on, mostly_degraded
 from tracking.evidence.config import EvidencePlan, GuardrailRule
-from tracking.evidence.guardrails import GuardrailCheck, check_guardrail
+from tracking.evidence.guardrails import GuardrailCheck, check_all, guarded
+from tracking.evidence.neighbours import groups
 from tracking.evidence.notes import notes_on
-from tracking.evidence.outcomes import Block, paired_outcomes
+from tracking.evidence.outcomes import Block, Pairing, pairing
+from tracking.evidence.skewed import skew_bound
 from tracking.evidence.statistics import PairedTest, Verdict, holm, paired_test, verdict
 from tracking.metrics.catalogue import METRICS
 from tracking.store.reader import StoredRun, StoredSweep, cell_titles
 from tracking.strategies import in_order
+
+NO_BASELINE = 0.25  # of the pairs without a result of the baseline: beyond it there is no verdict
 
 
 @dataclass(frozen=True)
 class Comparison:
     """One strategy against the baseline in one metric; `blocks` is how many pairs there could be.
 
-    `p_holm` is corrected over `family` comparisons: for the primary metric the strategies of all tables
+    `caveats` are what a reader must hear in one breath with the verdict. `p_holm` is corrected over `family` comparisons: for the primary metric the strategies of all tables
     of the sweep, for others (exploratory) those of the table. A control (A/A) stands alone.
     """
 
@@ -32,6 +47,7 @@ class Comparison:
     blocks: int
     family: int
     exploratory: bool
+    caveats: tuple[str, ...] = ()
 
     @property
     def smallest_shown(self) -> float:
@@ -43,6 +59,8 @@ class Table:
     """All comparisons in one cell, among blocks of one state ("ok", "saturated", "no pressure", "late client").
 
     `controls` are the strategies whose configuration is the baseline's: they should show no difference.
+    `under_pressure` has each strategy's primary test over the seeds under pressure alone, where there are
+    others; `pressed_seeds` are those. `late_seeds` are in another table: the baseline's client was late.
     """
 
     title: str
@@ -53,6 +71,9 @@ class Table:
     strategies: list[str]
     controls: list[str] = field(default_factory=list)
     comparisons: list[Comparison] = field(default_factory=list)
+    under_pressure: dict[str, PairedTest] = field(default_factory=dict)
+    pressed_seeds: list[str] = field(default_factory=list)
+    late_seeds: list[str] = field(default_factory=list)
     guardrails: list[GuardrailCheck] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -99,18 +120,29 @@ def compare(
     tables = []
     for cell, members in cells.items():
         blocks = checked_blocks(titles[cell], members, baseline)
-        for state, chosen in by_state(blocks).items():
+        states = by_state(blocks, baseline)
+        late = list(states.get(LATE, ()))
+        for state, chosen in states.items():
             present = [name for name in others if any(block.get(name) for block in chosen.values())]
             if not present:  # this cell has none of the strategies that were asked for
                 continue
             same = [name for name in controls(members, baseline) if name in present]
-            tables.append(Table(titles[cell], state, baseline, plan.primary, chosen, present, same))
+            table = Table(titles[cell], state, baseline, plan.primary, chosen, present, same)
+            table.late_seeds = late if state != LATE else []
+            tables.append(table)
     for table in tables:
         table.comparisons = [row for metric in metrics for row in _tested(table, metric, plan)]
+        _add_pressed(table, plan)
     _judge(tables)
+    for rule in rules:
+        cases = [
+            (table, guarded(rule, name, table.blocks, baseline))
+            for table in tables
+            for name in table.strategies
+        ]
+        for (table, _), check in zip(cases, check_all(rule, [case for _, case in cases]), strict=True):
+            table.guardrails.append(check)
     for table in tables:
-        for name in table.strategies:
-            table.guardrails += [check_guardrail(rule, name, table.blocks, baseline) for rule in rules]
         table.notes = notes_on(table, metrics)
     return tables
 
@@ -119,21 +151,50 @@ def _tested(table: Table, metric: str, plan: EvidencePlan) -> list[Comparison]:
     """A metric's row for each strategy that has it, before anything is corrected or called."""
     rows, unjudged = [], table.state if table.state in NO_VERDICT else CALM
     for name in table.strategies:
-        pairs = paired_outcomes(table.blocks, table.baseline, name, metric)
-        if pairs:
-            test = paired_test(*zip(*pairs, strict=True), matters=plan.matters(metric))
-            exploratory = metric != plan.primary
-            rows.append(Comparison(metric, name, test, 1.0, unjudged, len(table.blocks), 1, exploratory))
+        primary = metric == plan.primary
+        found = pairing(table.blocks, table.baseline, name, metric, owed=primary)
+        if found.seeds:
+            word = unjudged
+            if len(found.no_baseline) > NO_BASELINE * (len(found.seeds) + len(found.no_baseline)):
+                word = "no baseline"
+            elif mostly_degraded(table.blocks, name):
+                word = "degraded"
+            caveats = caveats_on(table.blocks, table.baseline, name, found) if primary else ()
+            test = _test(table, found, plan.matters(metric))
+            rows.append(Comparison(metric, name, test, 1.0, word, len(table.blocks), 1, not primary, caveats))
     return rows
 
 
+def _test(table: Table, found: Pairing, matters: float) -> PairedTest:
+    return paired_test(
+        found.baseline, found.strategy, matters=matters, groups=groups(table.blocks, found.seeds)
+    )
+
+
+def _add_pressed(table: Table, plan: EvidencePlan) -> None:
+    """The primary metric over the seeds under pressure, where some are and others are not."""
+    some = pressed(table.blocks)
+    if not 0 < len(some) < len(table.blocks):
+        return
+    table.pressed_seeds = list(some)
+    for name in table.strategies:
+        found = pairing(some, table.baseline, name, plan.primary, owed=True)
+        if found.seeds:
+            table.under_pressure[name] = _test(table, found, plan.matters(plan.primary))
+
+
 def _judge(tables: Sequence[Table]) -> None:
-    """Corrects the p-values within their families and puts the words; tables of `NO_VERDICT` keep their state."""
+    """Corrects the p-values within their families and puts the words; tables of `NO_VERDICT` keep their state.
+
+    How skewed the noise may be is asked of a whole family at once: one comparison alone can hardly tell.
+    """
     families: dict[tuple, list[tuple[Table, int]]] = {}
     for number, table in enumerate(tables):
         if table.state in NO_VERDICT:
             continue
         for index, row in enumerate(table.comparisons):
+            if row.verdict in ("no baseline", "degraded"):
+                continue
             if row.strategy in table.controls:
                 family = (row.metric, number, row.strategy)
             else:
@@ -141,7 +202,9 @@ def _judge(tables: Sequence[Table]) -> None:
             families.setdefault(family, []).append((table, index))
     for members in families.values():
         rows = [table.comparisons[index] for table, index in members]
+        skew = skew_bound([row.test.scores for row in rows])
+        rows = [replace(row, test=replace(row.test, skew=skew)) for row in rows]
         corrected = holm([row.test.p_value for row in rows])
         for (table, index), row, p in zip(members, rows, corrected, strict=True):
-            word = verdict(row.test, p, METRICS[row.metric].better, len(rows))
+            word = verdict(row.test, p, METRICS[row.metric].better)
             table.comparisons[index] = replace(row, p_holm=p, verdict=word, family=len(rows))

@@ -1,19 +1,20 @@
-"""The p99 over the requests of several runs, where each is too short for a p99 of its own."""
+"""The p99 of runs too short for one of their own: over all requests of a strategy, and in pairs block by block."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import mean
 
 import numpy as np
 from scipy.special import stdtrit  # scipy.stats takes half a second to import
 
-from tracking.evidence.outcomes import ENOUGH, Block
+from tracking.evidence.outcomes import ENOUGH, Block, Pairing, lost
 from tracking.evidence.statistics import ALPHA, Interval
 from tracking.metrics.samples import percentile
 from tracking.store.reader import StoredRun
 
 COLUMNS = {"ttft_p99_s": "ttft", "tpot_p99_s": "tpot", "e2e_p99_s": "e2e"}
+FEWEST = 100  # requests of a block that has a p99 to pair, of ENOUGH in all
 
 
 def run_values(runs: Sequence[StoredRun], column: str) -> np.ndarray:
@@ -27,11 +28,6 @@ def p99(values: Sequence[np.ndarray]) -> float:
     together = np.concatenate(values)
     value = percentile(together, 0.99, min_tail=1)
     return np.inf if np.isnan(value) and np.isinf(together).any() else value
-
-
-def pooled_p99(blocks: Sequence[np.ndarray]) -> Interval:
-    """The p99 of all blocks with a 95 % interval that leaves out one block at a time."""
-    return exp(jackknife(blocks, lambda rest: float(np.log(p99(rest)))))
 
 
 def pooled_values(blocks: Sequence[Block], strategy: str, metric: str) -> list[np.ndarray]:
@@ -49,15 +45,46 @@ def _block_values(block: Block, strategy: str, column: str) -> np.ndarray:
     return np.concatenate([values, np.full(round(each * failed), np.inf)])
 
 
-def pooled_ratio(blocks: Sequence[tuple[np.ndarray, np.ndarray]]) -> Interval:
-    """p99 of the strategy / p99 of the baseline; NaN if both fall on requests that did not finish."""
+def p99_pairing(blocks: Mapping[str, Block], baseline: str, strategy: str, metric: str) -> Pairing | None:
+    """The p99 of both in every block: the same requests under both, so that most of its noise is the same.
 
-    def log_ratio(rest: Sequence) -> float:
-        base, other = (p99(some) for some in zip(*rest, strict=True))
-        with np.errstate(invalid="ignore"):
-            return float(np.log(other) - np.log(base))
+    None if there are fewer than `ENOUGH` requests in all, or fewer than `FEWEST` in a block.
+    """
+    found, counted = Pairing(), np.zeros(2)
+    for seed, block in blocks.items():
+        if not (block.get(baseline) and block.get(strategy)):
+            found.absent.append(seed)
+            continue
+        values = []
+        for side, name in enumerate((baseline, strategy)):
+            value, requests = _block_p99(block, name, metric)
+            counted[side] += requests
+            if value is None:
+                return None
+            values.append(value)
+        if np.isinf(values[0]):
+            found.no_baseline += [seed] if np.isfinite(values[1]) else []
+            continue
+        found.seeds.append(seed)
+        found.baseline.append(values[0])
+        found.strategy.append(values[1])
+    return found if counted.min() >= ENOUGH else None
 
-    return exp(jackknife(blocks, log_ratio))
+
+def _block_p99(block: Block, name: str, metric: str) -> tuple[float | None, float]:
+    """A block's p99 and over how many requests it is: that of its runs if they have one, else of their tables."""
+    runs = block[name]
+    own = [run.metrics.get(metric, np.nan) for run in runs]
+    if not any(map(lost, runs)) and np.isfinite(own).all():
+        return mean(own), sum(run.metrics.get("requests", 0.0) for run in runs)
+    values = _block_values(block, name, COLUMNS[metric])
+    return (p99([values]) if len(values) >= FEWEST else None), len(values)
+
+
+def pooled_p99(blocks: Sequence[np.ndarray]) -> Interval:
+    """The p99 of all blocks with a 95 % interval that leaves out one block at a time."""
+    logs = jackknife(blocks, lambda rest: float(np.log(p99(rest))))
+    return Interval(*(float(np.exp(x)) for x in (logs.value, logs.low, logs.high)))
 
 
 def jackknife(blocks: Sequence, statistic: Callable[[Sequence], float]) -> Interval:
@@ -74,10 +101,6 @@ def jackknife(blocks: Sequence, statistic: Callable[[Sequence], float]) -> Inter
         return Interval(value, np.nan, np.nan)
     half = stdtrit(n - 1, 1 - ALPHA / 2) * np.sqrt((n - 1) * np.var(left_out))
     return Interval(value, value - half, value + half)
-
-
-def exp(logs: Interval) -> Interval:
-    return Interval(*(float(np.exp(x)) for x in (logs.value, logs.low, logs.high)))
 
 
 def strategy_p99(blocks: Sequence[Block], strategy: str, metric: str) -> Interval | None:

@@ -1,34 +1,32 @@
 """Paired statistics: an interval, a p-value and one word for two strategies run on the same traces.
 
 A pair is a trace on one machine: both strategies ran it there. Where every value is positive the test
-looks at log-ratios, else at differences; where a run failed, at signed ranks with the failure as the
-worst (`tracking.evidence.ranks`). A strategy is called better or worse only if the 95 % interval
-excludes "equal" and the sign-flip p is at most 5 %. That p is against the smallest difference that
-matters (`margin`) and corrected over the comparisons of its family. A whole interval inside the margin
-reads "equivalent".
+looks at log-ratios, else at differences: Student's t, with noise that may be as skewed as the pairs leave
+possible (`tracking.evidence.skewed`); where a run of the strategy failed, at signs alone with the failure as
+the worst (`tracking.evidence.ranks`). Pairs that are not independent of each other, windows of a recording
+with next to nothing between them, count together, as their mean.
 
-Sign flips of n pairs cannot give a p below 2 / 2^n, so one comparison needs 6 pairs for a verdict, four
-need 8 (`pairs_needed`). With fewer, an interval that excludes "equal" reads "too few runs", not
-"better"; under 5 pairs everything does.
+A strategy is called better or worse only if the 95 % interval excludes "equal" and the p is at most 5 %.
+That p is against the smallest difference that matters (`margin`) and corrected over the comparisons of its
+family. A whole interval inside the margin reads "equivalent". Under 6 pairs everything reads "too few runs".
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
-from scipy.special import ndtr, ndtri, stdtrit  # scipy.stats takes half a second to import
+from scipy.special import stdtrit  # scipy.stats takes half a second to import
 
-from tracking.evidence.ranks import median_interval, signed_ranks
+from tracking.evidence.ranks import median_interval, sign_p
+from tracking.evidence.skewed import critical_t, skew_bound, t_p_value
 
 ALPHA = 0.05
 POWER = 0.80
-MIN_PAIRS = 5  # fewer give no verdict at all
-MIN_BOOTSTRAP_PAIRS = 8  # below: t interval
-RESAMPLES = 9_999
+MIN_PAIRS = 6  # fewer give no verdict at all
 NOISE = 1e-9  # differences of floating-point numbers below it never matter, whatever the metric
 
 Verdict = Literal[
@@ -40,6 +38,8 @@ Verdict = Literal[
     "too few runs",
     "no pressure",
     "late client",
+    "no baseline",
+    "degraded",
 ]
 
 
@@ -62,30 +62,46 @@ class Interval:
 class PairedTest:
     """One strategy against the baseline in one metric; `pairs` traces have both.
 
-    `difference` is strategy minus baseline in the metric's unit; `ratio` is the geometric mean of
-    strategy / baseline, absent unless all values are positive. After failures both are medians
-    (Hodges-Lehmann), and the two means leave the failed runs out. `scores` are what is tested, a value a
-    pair (+-inf where one of the two failed), `effect` is their interval and `margin` what matters of
-    them. `p_value` is not corrected.
+    `scores` are what is tested, log-ratios (`by_ratio`) or differences, one for each pair or for each group
+    of pairs that are not independent (+-inf where one of the two failed), and `margin` is what matters of
+    them. `differences` are strategy minus baseline in the metric's unit. `skew` is how skewed the noise may
+    be. The two means leave failed runs out.
     """
 
     pairs: int
     baseline_mean: float
     mean: float
-    ratio: Interval | None
-    p_value: float
-    effect: Interval
+    by_ratio: bool
     margin: float
+    skew: float
     scores: np.ndarray = field(repr=False, compare=False)
     differences: np.ndarray = field(repr=False, compare=False)
 
     @cached_property
+    def effect(self) -> Interval:
+        """The mean of the scores with its 95 % interval; after failures the median."""
+        return confidence_interval(self.scores, self.skew)
+
+    @cached_property
     def difference(self) -> Interval:
-        return confidence_interval(self.differences)
+        return confidence_interval(self.differences, self.skew)
+
+    @cached_property
+    def ratio(self) -> Interval | None:
+        """Geometric mean of strategy / baseline, the median after failures; None unless all values are positive."""
+        if not self.by_ratio:
+            return None
+        with np.errstate(over="ignore"):
+            return Interval(*map(float, np.exp([self.effect.value, self.effect.low, self.effect.high])))
+
+    @cached_property
+    def p_value(self) -> float:
+        """Two-sided, against "no farther from equal than the margin"; not corrected."""
+        return mean_p(self.scores, self.margin, self.skew)
 
     @property
     def failed(self) -> int:
-        """Pairs in which one of the two failed."""
+        """Scores of pairs in which one of the two failed."""
         return int(np.isinf(self.scores).sum())
 
     @property
@@ -103,22 +119,29 @@ class PairedTest:
         A share of the baseline (0.03 = 3 %) if there is a ratio, else in the metric's unit. NaN after
         failures and for a single pair; inf if these pairs cannot show any.
         """
-        size = detectable(self.scores, self.margin, comparisons)
-        return float(np.expm1(size)) if self.ratio else size
+        size = (
+            detectable(self.scores, self.margin, comparisons, self.skew)
+            if self.pairs >= MIN_PAIRS
+            else np.inf
+        )
+        return float(np.expm1(size)) if self.by_ratio else size
 
 
 def paired_test(
     baseline: Sequence[float],
     strategy: Sequence[float],
-    seed: int = 0,
     *,
     matters: float = 0.0,
     by_ratio: bool | None = None,
+    groups: Sequence[int] | None = None,
+    skew: float | None = None,
 ) -> PairedTest:
     """Compares values of the same traces in the same order; +-inf stands for a run that failed.
 
     `matters` is the smallest difference that matters, as a share of the baseline. `by_ratio` forces
-    ratios (a zero then is a failure) or differences. Raises ValueError on none or unequal lengths.
+    ratios (a zero then is a failure) or differences. Pairs with the same number in `groups` count once, as
+    their mean. `skew` is how skewed the noise may be; None = as these pairs alone leave possible. Raises
+    ValueError on none or unequal lengths.
     """
     a, b = np.asarray(baseline, float), np.asarray(strategy, float)
     if len(a) != len(b) or not len(a):
@@ -127,18 +150,23 @@ def paired_test(
     if by_ratio is None:
         by_ratio = bool((a[np.isfinite(a)] > 0).all() and (b[np.isfinite(b)] > 0).all())
     base = float(a[whole].mean()) if whole.any() else np.nan
-    differences = _scores(a, b, by_ratio=False)
-    scores = _scores(a, b, by_ratio=True) if by_ratio else differences
-    effect, ratio = confidence_interval(scores, seed), None
+    differences = _grouped(_scores(a, b, by_ratio=False), groups)
+    scores = _grouped(_scores(a, b, by_ratio=True), groups) if by_ratio else differences
     if by_ratio:
         margin = max(float(np.log1p(matters)), NOISE)
-        ratio = Interval(*(float(np.exp(x)) for x in (effect.value, effect.low, effect.high)))
     else:
         margin = max(matters * abs(base), NOISE) if whole.any() else NOISE
-    return PairedTest(
-        len(a), base, float(b[whole].mean()) if whole.any() else np.nan, ratio,
-        sign_flip_p(scores, seed, margin), effect, margin, scores, differences,
-    )  # fmt: skip
+    if skew is None:
+        skew = skew_bound([scores])
+    other = float(b[whole].mean()) if whole.any() else np.nan
+    return PairedTest(len(a), base, other, by_ratio, margin, skew, scores, differences)
+
+
+def _grouped(scores: np.ndarray, groups: Sequence[int] | None) -> np.ndarray:
+    if groups is None:
+        return scores
+    of = np.asarray(groups)
+    return np.array([scores[of == group].mean() for group in dict.fromkeys(groups)])
 
 
 def _scores(a: np.ndarray, b: np.ndarray, by_ratio: bool) -> np.ndarray:
@@ -150,61 +178,39 @@ def _scores(a: np.ndarray, b: np.ndarray, by_ratio: bool) -> np.ndarray:
     return np.where((a == b) | np.isnan(scores), 0.0, scores)
 
 
-def confidence_interval(values: np.ndarray, seed: int = 0) -> Interval:
-    """Mean and 95 % interval: BCa bootstrap from 8 values, Student's t below.
-
-    A bootstrap of few values is too narrow (8 normal values: 89 % cover, not 95 %), so its level is
-    raised as Hesterberg (2015, "What teachers should know about the bootstrap") does: to the one at
-    which a normal quantile equals t * sqrt(n / (n - 1)). Infinite values have no mean: the median.
-    """
+def confidence_interval(values: np.ndarray, skew: float = 0.0) -> Interval:
+    """Mean and 95 % interval by Student's t, for noise that may be so skewed. Infinite values have no mean:
+    the median."""
     n = len(values)
     if np.isinf(values).any():
         return Interval(*median_interval(values, ALPHA))
     mean = float(values.mean())
     if n < 2:
         return Interval(mean, np.nan, np.nan)
-    if np.ptp(values) <= 1e-12 * max(1.0, abs(mean)):
+    if _alike(values):
         return Interval(mean, mean, mean)
-    if n < MIN_BOOTSTRAP_PAIRS:
-        half = stdtrit(n - 1, 1 - ALPHA / 2) * values.std(ddof=1) / np.sqrt(n)
-        return Interval(mean, mean - float(half), mean + float(half))
-    from scipy.stats import bootstrap
-
-    quantile = stdtrit(n - 1, 1 - ALPHA / 2) * np.sqrt(n / (n - 1))
-    resampled = bootstrap(
-        (values,), np.mean, confidence_level=1 - 2 * ndtr(-quantile), n_resamples=RESAMPLES,
-        method="BCa", rng=np.random.default_rng(seed),
-    )  # fmt: skip
-    low, high = resampled.confidence_interval
-    return Interval(mean, float(low), float(high))
+    half = critical_t(ALPHA, n, skew) * float(values.std(ddof=1)) / np.sqrt(n)
+    return Interval(mean, mean - half, mean + half)
 
 
-def sign_flip_p(values: np.ndarray, seed: int = 0, margin: float = 0.0) -> float:
-    """Two-sided p of the mean under random signs, against "no farther from zero than `margin`".
-
-    Exact where 2^n <= 9,999 flips, else sampled. Infinite values are tested by their signed ranks.
-    """
-    if len(values) < 2 or not np.any(values):
+def mean_p(values: np.ndarray, margin: float = 0.0, skew: float = 0.0) -> float:
+    """Two-sided p of the mean, against "no farther from zero than `margin`"; infinite values by their signs."""
+    n = len(values)
+    if n < 2 or not np.any(values):
         return 1.0
-    return min(1.0, 2 * min(_one_sided_p(values - margin, seed), _one_sided_p(-values - margin, seed)))
-
-
-def _one_sided_p(values: np.ndarray, seed: int) -> float:
-    """Share of sign flips with a sum as large as that of `values`, those as they are included."""
     if np.isinf(values).any():
-        values = signed_ranks(values)
-    sums = _signs(len(values), seed) @ np.abs(values)
-    return float((sums >= values.sum() - 1e-12 * np.abs(values).sum()).mean())
+        return min(1.0, 2 * min(sign_p(values - margin), sign_p(-values - margin)))
+    beyond = abs(float(values.mean())) - margin
+    if beyond <= 0:
+        return 1.0
+    if _alike(values):
+        return 0.0
+    return t_p_value(beyond * np.sqrt(n) / float(values.std(ddof=1)), n, skew)
 
 
-@lru_cache(maxsize=16)
-def _signs(n: int, seed: int) -> np.ndarray:
-    """All rows of n signs if they are few, else RESAMPLES random ones and, as every sampled p must count
-    what was seen, a row of ones (no sum is larger)."""
-    if 2**n <= RESAMPLES:
-        return 1.0 - 2.0 * (np.arange(2**n)[:, None] >> np.arange(n) & 1)
-    drawn = np.random.default_rng(seed).choice([-1.0, 1.0], (RESAMPLES, n))
-    return np.vstack([drawn, np.ones(n)])
+def _alike(values: np.ndarray) -> bool:
+    """Whether values differ by the rounding of floating-point numbers alone."""
+    return bool(np.ptp(values) <= 1e-12 * max(1.0, abs(float(values.mean()))))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -217,40 +223,28 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def pairs_needed(comparisons: int) -> int:
-    """Fewest pairs with which the smallest p of `comparisons` survives the correction."""
-    return int(np.ceil(1 + np.log2(comparisons / ALPHA)))
-
-
-def detectable(scores: np.ndarray, margin: float, comparisons: int = 1) -> float:
+def detectable(scores: np.ndarray, margin: float, comparisons: int = 1, skew: float = 0.0) -> float:
     """The smallest mean score that is found with 80 % power, given the spread of these.
 
-    Student's t at the level of one of `comparisons` (Bonferroni), added to the margin it is tested
-    against. Where only pairs that all agree reach that level, the shift that makes them agree. NaN
-    without a spread, inf with too few pairs for any verdict.
+    The critical t at the level of one of `comparisons` (Bonferroni), added to the margin it is tested
+    against. NaN after failures, inf with too few scores for a spread.
     """
     n = len(scores)
-    if n < 2 or np.isinf(scores).any():
+    if np.isinf(scores).any():
         return np.nan
-    if n < max(MIN_PAIRS, pairs_needed(comparisons)):
+    if n < 2:
         return np.inf
-    spread, level = float(np.std(scores, ddof=1)), ALPHA / comparisons
-    by_t = (stdtrit(n - 1, 1 - level / 2) + stdtrit(n - 1, POWER)) / np.sqrt(n)
-    all_agree = ndtri(POWER ** (1 / n)) if 4 / 2**n > level else 0.0
-    return margin + spread * float(max(by_t, all_agree))
+    t = critical_t(ALPHA / comparisons, n, skew) + stdtrit(n - 1, POWER)
+    return margin + float(np.std(scores, ddof=1) * t / np.sqrt(n))
 
 
-def verdict(test: PairedTest, corrected_p: float, better: str, comparisons: int) -> Verdict:
+def verdict(test: PairedTest, corrected_p: float, better: str) -> Verdict:
     """The word for one comparison of a family; "different" where the metric has no better side."""
     if test.pairs < MIN_PAIRS:
         return "too few runs"
     if test.equivalent:
         return "equivalent"
-    if not test.excludes_equal:
-        return "no difference shown"
-    if test.pairs < pairs_needed(comparisons):
-        return "too few runs"
-    if corrected_p > ALPHA:
+    if not test.excludes_equal or corrected_p > ALPHA:
         return "no difference shown"
     if better == "none":
         return "different"

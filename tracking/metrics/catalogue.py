@@ -56,15 +56,17 @@ def view_metrics(run: RunView) -> dict[str, float]:
 def run_flags(result: RunResult) -> dict[str, str]:
     """The tags `pressure`, `saturated`, `late_client`, `degraded` and `engine_tested`.
 
-    pressure: "no pressure" if nobody was preempted, else "ok", "unknown" without records. saturated: "true" if a request timed out
+    pressure: "no pressure" if nobody waited for memory or was preempted, else "ok", "unknown" without records. saturated: "true" if a request timed out
     or was never sent, or if the queue had grown until the end: when the last request arrived, a tenth of
     all were waiting for their first token, and more than when half of them had arrived.
     late_client: "true" if more than one request in a hundred was sent over 50 ms after it was due, so that
     the client, not the engine, made the latencies. engine_tested: what the adapter said at the start, "unknown" in records that do not tell.
     """
     start = next((event for event in result.events if event["type"] == "run_start"), {})
-    pressed = any(event["type"] == "preempt" for event in result.events)
     view = RunView(result)
+    pressed = bool(view.all_preemptions) or bool(
+        len(view.steps) and view.steps["hol_blocked"].astype(bool).any()
+    )
     return {
         "pressure": ("ok" if pressed else "no pressure") if result.recorded else "unknown",
         "saturated": str(is_saturated(view.requests)).lower(),

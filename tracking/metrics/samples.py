@@ -9,6 +9,7 @@ from tracking.result import RunResult
 
 MIN_TAIL = 10  # observations a p99 must have beyond it
 BATCHES, MIN_BATCH = 20, 4  # of requests in order of arrival, and the fewest in one
+LARGEST_SHARE = 0.05  # of the requests: "the largest"
 LATE_S = 0.05  # a tenth of the strictest TTFT limit in use (MLPerf's interactive 8B: 500 ms)
 SATURATED_SHARE = 0.10  # of the requests, still waiting for their first token when the last one arrives
 NOT_NUMBERS = frozenset({"request_id", "kind", "status", "error", "warmup", "itl_s", "session"})
@@ -64,6 +65,15 @@ def batch_half_width(values: np.ndarray, batches: int = BATCHES) -> float:
     means = np.array([part.mean() for part in np.array_split(values, batches)])
     t = stdtrit(batches - 1, 0.975)
     return float(t * means.std(ddof=1) / np.sqrt(batches) / values.mean())
+
+
+def are_largest(tokens: np.ndarray, share: float = LARGEST_SHARE) -> np.ndarray:
+    """Which requests are the largest by their tokens, `share` of them and at least one; none if nobody knows."""
+    if not len(tokens) or not np.isfinite(tokens).all():
+        return np.zeros(len(tokens), bool)
+    chosen = np.zeros(len(tokens), bool)
+    chosen[np.argsort(-tokens, kind="stable")[: max(1, round(share * len(tokens)))]] = True
+    return chosen
 
 
 def largest(values: np.ndarray) -> float:

@@ -20,6 +20,8 @@ LOOKS = {
     "too few runs": ("#bdbdbd", "o"),
     "no pressure": ("#bdbdbd", "o"),
     "late client": ("#bdbdbd", "o"),
+    "no baseline": ("#bdbdbd", "o"),
+    "degraded": ("#bdbdbd", "o"),
 }
 FAR_OUT = 1e6  # for an interval that ends at 0 or infinity; off every axis
 NOT_CALLED = ("interval leaves out 1, not significant after correction", "#5a5a5a", "D")

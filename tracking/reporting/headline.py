@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tracking.evidence.blocks import NO_VERDICT
+from tracking.evidence.blocks import NO_VERDICT, saturated_seeds
 from tracking.evidence.guardrails import GuardrailCheck
+from tracking.evidence.outcomes import LARGEST
 from tracking.evidence.paired import Comparison, Table
+from tracking.evidence.pooled import COLUMNS
 from tracking.metrics.catalogue import METRICS
 from tracking.reporting.words import effect, short_name, size, times
 from tracking.strategies import in_order
@@ -19,11 +21,27 @@ ORDER = ("broken", "unsure", "not measured", "held")
 
 
 def headline(table: Table) -> str:
-    """A sentence about one table; the same words that `tracking.evidence` gave, for the primary metric."""
+    """A sentence about one table, after one on overload if there is any; the same words that `tracking.evidence`
+    gave, for the primary metric."""
     if table.state == "no pressure":
-        return "nobody was preempted: these runs say nothing about victims"
+        return "nobody waited for memory or was preempted: these runs say nothing about strategies"
     if table.state == "late client":
         return "the client was late: these runs say nothing about engines"
+    return _overload(table) + _sentence(table)
+
+
+def _overload(table: Table) -> str:
+    """What stands before everything else where the load is more than is served."""
+    full = saturated_seeds(table.blocks)
+    if not full:
+        return ""
+    return (
+        f"Saturated in {len(full)} of {len(table.blocks)} seeds: more came than was served, and latencies grow with the "
+        "length of the run. "
+    )
+
+
+def _sentence(table: Table) -> str:
     rows = [row for name in table.strategies if (row := table.find(table.primary, name))]
     if not rows:
         return f"{short_name(table.primary)} was not measured: no verdict"
@@ -41,7 +59,8 @@ def headline(table: Table) -> str:
             f"{c.strategy} is {_improved(c.metric)} but breaks {_breaks(table, c)}"
             for c in better
             if c not in winners
-        ]
+        ],
+        "better, and break a guardrail",
     )
     worse = [c.strategy for c in rows if c.verdict == "worse"]
     if worse:
@@ -49,6 +68,13 @@ def headline(table: Table) -> str:
     broken = [c.strategy for c in rows if c not in better and c.strategy not in worse and _broken(table, c)]
     if broken:
         clauses.append(f"guardrails broken: {_listed(broken)}")
+    clauses += _listed_each(
+        [f"{c.strategy}: {', '.join(c.caveats)}" for c in rows if c.caveats and c not in winners[:1]]
+    )
+    if table.late_seeds:
+        clauses.append(
+            f"{len(table.late_seeds)} more seeds left out: the client of {table.baseline} was late"
+        )
     return "; ".join(clauses)
 
 
@@ -115,7 +141,8 @@ class _Score:
 
 
 def _winner(table: Table, row: Comparison) -> str:
-    parts = [f"{row.strategy}: {short_name(row.metric)} {effect(row.test, row.metric)}"]
+    heard = f" ({', '.join(row.caveats)})" if row.caveats else ""
+    parts = [f"{row.strategy}: {short_name(row.metric)} {effect(row.test, row.metric)}{heard}"]
     checks = table.guards(row.strategy)
     for status in ("unsure", "not measured"):
         some = [check for check in checks if check.status == status]
@@ -125,11 +152,22 @@ def _winner(table: Table, row: Comparison) -> str:
             parts.append(f"{names} {status}" + (f" ({sizes})" if sizes else ""))
     if any(check.status == "held" for check in checks):
         parts.append("other guardrails held" if len(parts) > 1 else "guardrails held")
+    if is_tail_safe(checks):
+        parts.append("tail-safe")
     return ", ".join(parts)
+
+
+def is_tail_safe(checks: Sequence[GuardrailCheck]) -> bool:
+    """Whether the p99s and the largest requests are guarded, and every limit on them is shown to be kept."""
+    tails = {check.metric: check.status for check in checks if check.metric in (*COLUMNS, *LARGEST)}
+    return bool(LARGEST.keys() & tails) and set(tails.values()) == {"held"}
 
 
 def _nobody(table: Table, rows: Sequence[Comparison]) -> str:
     name = short_name(table.primary)
+    withheld = [row for row in rows if row.verdict in ("no baseline", "degraded")]
+    if len(withheld) == len(rows):
+        return f"no verdict: {_listed([f'{row.strategy} ({row.verdict})' for row in withheld])}"
     if all(row.verdict == "too few runs" for row in rows):
         pairs = max(row.test.pairs for row in rows)
         return f"too few runs to say what is better than {table.baseline} in {name} ({pairs} pairs)"
@@ -170,6 +208,6 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
-def _listed_each(clauses: Sequence[str]) -> list[str]:
+def _listed_each(clauses: Sequence[str], what: str = "see the notes") -> list[str]:
     more = len(clauses) - NAMED
-    return [*clauses[:NAMED], *([f"{more} more are better and break a guardrail"] if more > 0 else [])]
+    return [*clauses[:NAMED], *([f"{more} more: {what}"] if more > 0 else [])]

@@ -17,7 +17,7 @@ from tracking.reporting.headline import headline
 from tracking.store.reader import StoredSweep
 
 COLUMNS = (
-    "workload", "state", "what", "strategy", "metric", "verdict", "exploratory", "control", "pairs", "blocks",
+    "workload", "state", "what", "strategy", "metric", "verdict", "exploratory", "control", "pairs", "blocks", "caveats", "skew",
     "failed", "ratio", "ratio_low", "ratio_high", "difference", "difference_low", "difference_high", "p",
     "p_holm", "family", "smallest_shown", "baseline_mean", "mean", "limit", "how",
 )  # fmt: skip
@@ -58,6 +58,10 @@ def _table(table: Table, classes: bool) -> dict[str, Any]:
         "seeds": table.seeds,
         "headline": headline(table),
         "comparisons": [_comparison(table, row) for row in table.comparisons],
+        "under_pressure": {
+            "seeds": table.pressed_seeds,
+            "effects": {name: test.ratio or test.difference for name, test in table.under_pressure.items()},
+        },
         "guardrails": [_guardrail(check) for check in table.guardrails],
         "classes": paid,
         "notes": table.notes,
@@ -74,6 +78,8 @@ def _comparison(table: Table, row: Comparison) -> dict[str, Any]:
         "control": row.strategy in table.controls,
         "pairs": test.pairs,
         "blocks": row.blocks,
+        "caveats": "; ".join(row.caveats),
+        "skew": test.skew,
         "failed": test.failed,
         "ratio": test.ratio,
         "difference": test.difference,

@@ -22,7 +22,7 @@ VERDICT_COLUMN = HEADER.index("verdict")
 GUARDRAIL_HEADER = ("guardrail", "strategy", "status", "limit", "ratio [95 %]", "from")
 COLOURS = {
     "better": "green", "worse": "red", "different": "blue", "equivalent": "dim", "no difference shown": "dim",
-    "too few runs": "yellow", "no pressure": "dim", "late client": "dim",
+    "too few runs": "yellow", "no pressure": "dim", "late client": "dim", "no baseline": "yellow", "degraded": "yellow",
     "held": "green", "broken": "red", "unsure": "yellow", "not measured": "dim",
 }  # fmt: skip
 CALLED = ("better", "worse", "different")
@@ -31,7 +31,7 @@ LISTED = 20  # seeds in a title
 STATE_NAMES = {
     "ok": "",
     "saturated": " (saturated)",
-    "no pressure": " (no pressure: nobody was preempted)",
+    "no pressure": " (no pressure: nobody waited for memory or was preempted)",
     "late client": " (late client: requests were sent too late)",
 }
 

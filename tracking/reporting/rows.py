@@ -25,10 +25,19 @@ def first_screen(table: Table, classes: Sequence[ClassResult] = ()) -> Group:
     """Readable at 80 columns. `classes` come from `tracking.evidence.classes.who_pays`."""
     parts: list = [Text(headline(table), style="bold"), Text(_about(table), style="dim"), ""]
     parts += [strategy_rows(table), Text(_explained(table), style="dim")]
+    if table.under_pressure:
+        parts.append(Text(under_pressure(table)))
     if classes:
         parts += ["", Text(_paid(classes)), "", class_rows(classes)]
     parts += [Text(f"note: {note}", style="yellow") for note in table.notes]
     return Group(*parts, "")
+
+
+def under_pressure(table: Table) -> str:
+    """The primary metric over the seeds under pressure alone; the verdict is of all."""
+    effects = [f"{name} {effect(test, table.primary)}" for name, test in table.under_pressure.items()]
+    seeds = f"{len(table.pressed_seeds)} of {len(table.blocks)} seeds"
+    return f"under pressure alone ({seeds}, no verdict): {'; '.join(effects)}"
 
 
 def opening(tables: Sequence[Table]) -> Group:
@@ -85,7 +94,9 @@ def _paid(classes: Sequence[ClassResult]) -> str:
     missed = any(result.missed is not None and any(result.missed) for result in classes)
     more = ", and deadlines missed (baseline, then strategy)" if missed else "; no deadline was missed"
     known = any(result.missed is not None for result in classes)
-    return "who pays: mean E2E of each class [95 %]" + (more if known else "")
+    return "who pays: mean E2E of each class, and of the largest 5 % by tokens [95 %]" + (
+        more if known else ""
+    )
 
 
 def _grid() -> RichTable:
@@ -96,8 +107,8 @@ def _grid() -> RichTable:
 
 def _cells(table: Table, row: Comparison) -> tuple[Text, str, str, str]:
     word = coloured(row.verdict)
-    if row.verdict == "better" and any(check.status == "broken" for check in table.guards(row.strategy)):
-        word = Text("better, but", style="yellow")  # what it breaks stands beside its name
+    if row.verdict == "better" and any(check.status != "held" for check in table.guards(row.strategy)):
+        word = Text("better, but", style="yellow")  # what it breaks, or may, stands beside its name
     pairs = f"{row.test.pairs}/{row.blocks}"
     if row.test.failed:
         pairs += f", {row.test.failed} failed"

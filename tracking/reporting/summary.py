@@ -78,7 +78,7 @@ def summary_section(
 
 
 def pressed_tables(tables: Sequence[Table]) -> list[Table]:
-    """Those in which somebody was preempted."""
+    """Those that have verdicts."""
     return [table for table in tables if table.state not in NO_VERDICT]
 
 
@@ -87,7 +87,7 @@ def classes_parts(table: Table, name: str) -> list:
     classes = who_pays(table)
     if not classes:
         return []
-    caption = f"Who pays: mean E2E of each class of requests, as a ratio to {table.baseline}."
+    caption = f"Who pays: mean E2E of each class of requests and of the largest 5 %, as a ratio to {table.baseline}."
     parts: list = [
         Picture(name, classes_figure(classes, table.baseline, f"{table.title}: who pays"), caption)
     ]
@@ -121,7 +121,7 @@ def answers_grid(tables: Sequence[Table], folded: bool = False) -> Grid:
         for strategy in table.strategies:
             row = table.find(table.primary, strategy)
             word = row.verdict if row else "not measured"
-            broken = any(check.status == "broken" for check in table.guards(strategy))
+            broken = any(check.status != "held" for check in table.guards(strategy))
             label = strategy + (" (A/A)" if strategy in table.controls else "")
             cells = ["better, but" if word == "better" and broken else word]
             cells += [_effect(table, metric, strategy) for metric in (table.primary, *metrics)]

@@ -8,7 +8,8 @@ from tracking.evidence.statistics import Interval, PairedTest
 from tracking.metrics.catalogue import METRICS
 
 NAMES = {"throughput_tok_s": "throughput", "throughput_req_s": "requests/s", "completion_rate": "completion",
-         "slo_attainment": "within SLO", "goodput_req_s": "goodput"}  # fmt: skip
+         "slo_attainment": "within SLO", "e2e_largest_s": "E2E of largest 5 %", "ttft_largest_s": "TTFT of largest 5 %",
+         "goodput_req_s": "goodput"}  # fmt: skip
 STATISTICS = {"mean": "mean", "rmst": "mean", "p50": "p50", "p90": "p90", "p99": "p99"}
 MINUS = "\N{MINUS SIGN}"
 TIMES = "\N{MULTIPLICATION SIGN}"

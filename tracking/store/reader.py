@@ -13,7 +13,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from pyarrow.parquet import read_schema
 
-from tracking.metrics.samples import measured_requests
+from tracking.metrics.samples import are_largest, measured_requests
 from tracking.metrics.stored import from_store
 from tracking.result import RunResult
 from tracking.store.address import short
@@ -28,6 +28,7 @@ NOT_OF_THE_CELL = (
     "engine.python", "engine.start_timeout_s",
 )  # fmt: skip
 KNOWN_AFTER_A_RUN = ("engine", "engine_version")  # tags of a cell that a run which failed does not have
+KEPT = ["kind", "status", "ttft", "tpot", "e2e", "deadline_s"]  # of the request table
 NOT_THE_STRATEGY = "EngineStartError"  # begins the error of a run whose engine did not start
 
 Cell = tuple[tuple[str, str], ...]
@@ -85,14 +86,17 @@ class StoredRun:
 
     @cached_property
     def latencies(self) -> pd.DataFrame:
-        """`kind`, `status`, `ttft`, `tpot`, `e2e` and `deadline_s` (NaN if none) of the measured requests.
+        """Of the measured requests `kind`, `status`, `ttft`, `tpot`, `e2e`, `deadline_s` (NaN if none), `tokens`
+        (prompt and true output together, NaN if nobody knows) and `largest` (whether one of the largest 5 %).
 
         Read without the rest of the records if they are not here yet, and kept: it is small.
         """
         here = self.load_requests is None or "result" in self.__dict__
         requests = self.result.requests if here else self.load_requests()
         table = measured_requests(RunResult("finished", requests)).astype({"kind": "category"})
-        return table.reindex(columns=["kind", "status", "ttft", "tpot", "e2e", "deadline_s"])
+        table = table.reindex(columns=[*KEPT, "prompt_tokens", "true_output_tokens"])
+        tokens = table["prompt_tokens"] + table["true_output_tokens"]
+        return table[KEPT].assign(tokens=tokens, largest=are_largest(tokens.to_numpy(float)))
 
     def release(self) -> None:
         """Forgets `result`: all the records of a long sweep do not fit into memory at once."""
@@ -113,10 +117,12 @@ class StoredRun:
         return float(self.tags.get("rate", 0.0))
 
     @property
-    def preempted(self) -> bool | None:
-        """Whether anybody was preempted; None if nobody recorded it."""
+    def pressed(self) -> bool | None:
+        """Whether anybody waited for memory or was preempted; None if nobody recorded it."""
         pressure = self.tags.get("pressure")
-        return None if pressure == "unknown" else pressure != "no pressure"
+        if pressure == "unknown":
+            return None
+        return pressure != "no pressure" or self.metrics.get("hol_blocked_s", 0.0) > 0
 
     @property
     def saturated(self) -> bool:

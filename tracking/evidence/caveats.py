@@ -1,0 +1,59 @@
+"""What must be said in the same breath as a strategy's verdict: pairs left out, and runs that were not alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from tracking.evidence.outcomes import Block, Pairing, fell_behind
+
+MOSTLY = 0.5  # of a strategy's runs degraded: what was measured is the engine's own choice
+
+
+def caveats_on(blocks: Mapping[str, Block], baseline: str, strategy: str, found: Pairing) -> tuple[str, ...]:
+    """Short phrases, the most important first; none where every seed gave a pair of equals."""
+    both = [block for block in blocks.values() if block.get(baseline) and block.get(strategy)]
+    runs = [run for block in both for run in block[strategy] if not run.failed]
+    behind = sum(any(fell_behind(block[baseline], run) for run in block[strategy]) for block in both)
+    degraded = sum(run.degraded for run in runs)
+    again = {name: _tried_again(both, name) for name in (strategy, baseline)}
+    phrases = {
+        f"{len(found.seeds)} of {len(blocks)} pairs" + _why(found, baseline): len(found.seeds) < len(blocks),
+        f"late client or fewer requests measured in {behind}, counted as failed": behind,
+        f"degraded in {degraded} of {len(runs)} runs": degraded,
+        f"{again[strategy]} of {len(runs)} runs crashed before they went well": again[strategy],
+        f"{again[baseline]} of the baseline's crashed before they went well": again[baseline],
+        "another host than the baseline's": _apart(both, baseline, strategy, "host"),
+        "another sweep than the baseline's": _apart(both, baseline, strategy, "bidkv.sweep"),
+        "another commit than the baseline's": _apart(both, baseline, strategy, "git_commit"),
+        "runs of several commits": len({run.tags.get("git_commit") for run in runs}) > 1,
+    }
+    return tuple(phrase for phrase, holds in phrases.items() if holds)
+
+
+def mostly_degraded(blocks: Mapping[str, Block], strategy: str) -> bool:
+    """Whether in most runs the engine chose in the strategy's place."""
+    runs = [run for block in blocks.values() for run in block.get(strategy, ()) if not run.failed]
+    return bool(runs) and sum(run.degraded for run in runs) > MOSTLY * len(runs)
+
+
+def _why(found: Pairing, baseline: str) -> str:
+    reasons = []
+    if found.no_baseline:
+        reasons.append(f"{baseline} has no result in {len(found.no_baseline)}")
+    if found.absent:
+        reasons.append(f"not run in {len(found.absent)}")
+    return f" ({', '.join(reasons)})" if reasons else ""
+
+
+def _tried_again(blocks: Sequence[Block], name: str) -> int:
+    runs = [run for block in blocks for run in block[name] if not run.failed]
+    return sum(int(run.tags.get("attempt", 1)) > 1 for run in runs)
+
+
+def _apart(blocks: Sequence[Block], baseline: str, strategy: str, tag: str) -> bool:
+    """Whether in any block no run of the two agrees in a tag that both have."""
+    for block in blocks:
+        mine, theirs = ({run.tags.get(tag) for run in block[name]} - {None} for name in (strategy, baseline))
+        if mine and theirs and not mine & theirs:
+            return True
+    return False
