@@ -12,7 +12,9 @@ for version; do
   [ -d "$folder" ] || scripts/make_version_env.sh "$version" >"$log" 2>&1 || { cat "$log"; exit 1; }
   python=$("$folder/bin/python" -c 'import platform; print(platform.python_version())')
   "$folder/bin/python" -m pytest -q -p no:cacheprovider tests/sim/test_sim_conservation.py tests/sim/test_sim_runs.py \
-    tests/adapters/vllm/test_layout.py tests/adapters/vllm/test_scheduler.py tests/adapters/vllm/test_vllm_facts.py tests/fuzz >"$log" 2>&1 || { failed=1; cat "$log"; }
+    tests/sim/test_sim_scheduling.py \
+    tests/adapters/vllm/test_layout.py tests/adapters/vllm/test_scheduler.py tests/adapters/vllm/test_server_kinds.py \
+    tests/adapters/vllm/test_vllm_facts.py tests/fuzz >"$log" 2>&1 || { failed=1; cat "$log"; }
   echo "vllm $version, Python $python: $(grep -E '^[0-9]+ (passed|failed|skipped|error)' "$log" || echo 'no tests ran')"
 done
 exit $failed

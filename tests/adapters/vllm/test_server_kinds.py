@@ -68,7 +68,7 @@ def test_a_switch_in_mid_run_keeps_the_order_of_joining(
 
 def test_requests_whose_grammars_compile_are_served_as_they_came(model: Path) -> None:
     bench = ServerBench(model, "backfill", seats=4, budget=512)
-    grammar = SimpleNamespace(grammar=None)
+    grammar = SimpleNamespace(grammar=None, reasoning_end_token_index=None)
     for number in range(60):
         request = bench.request(str(number), 64, 10)
         request.status = RequestStatus.WAITING_FOR_STRUCTURED_OUTPUT_GRAMMAR
