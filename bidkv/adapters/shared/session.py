@@ -146,6 +146,14 @@ class Session:
             self._admission_error(error)
             return True
 
+    def reserve(self, running: Sequence[RequestState]) -> float:
+        """KV tokens that the policy wants left free by whoever starts; none if it failed."""
+        try:
+            return float(self.strategy.admission.reserve(running, self.pool))
+        except Exception as error:  # a third party's code; the engine must go on
+            self._admission_error(error)
+            return -math.inf
+
     def _admission_error(self, error: Exception) -> None:
         self.admission_failed = True
         self.log.strategy_error(error)

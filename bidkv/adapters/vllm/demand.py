@@ -7,6 +7,7 @@ from typing import Any
 
 from vllm.v1.request import RequestStatus
 
+from bidkv.adapters.vllm.hits import Hits
 from bidkv.adapters.vllm.looks import Looks
 
 
@@ -25,12 +26,10 @@ class Demand:
         self._ends_prefill = (
             "prefill_end" in inspect.signature(coordinator.get_num_blocks_to_allocate).parameters
         )
-        self._find, coordinator.find_longest_cache_hit = coordinator.find_longest_cache_hit, self._found
-        self._hits: tuple[Any, int, Any] | None = None  # of the lookup that vLLM repeats right away
-        self._latest: tuple[str, Any] | None = None  # whom `exact` was asked about last, and the hits
         self.scheduled = 0  # tokens in this step so far, where vLLM reserves for no more than a chunk
         groups = coordinator.single_type_managers
         self._chain_of = self._chain(groups) if len(groups) == 1 else None
+        self._hits = Hits(manager, self._chain_of)
 
     def watermark(self, request: Any) -> int:
         """Blocks that vLLM keeps free of this admission."""
@@ -45,10 +44,7 @@ class Demand:
         """With them: one lookup, which vLLM then need not do again."""
         if not self.looks_up(request):
             return self.most(request)
-        blocks, tokens, *_ = result = self._find(request.block_hashes, request.num_tokens - 1)
-        self._hits = (request.block_hashes, request.num_tokens - 1, result)
-        self._latest = (request.request_id, blocks)
-        return self._blocks(request, blocks, tokens)
+        return self._blocks(request, *self._hits.of(request))
 
     def guess(self, request: Any) -> int:
         """With hits that are in use, found by halves: the beginning of a prefix is cached if its end is."""
@@ -97,29 +93,20 @@ class Demand:
         if not self.looks_up(request):
             return 0
         pool = self._manager.block_pool
-        if self._latest is None or self._latest[0] != request.request_id:
-            self.exact(request)
-        hits = self._latest[1]
+        hits, _ = self._hits.of(request)
         idle = [block for group in hits for block in group if not block.is_null and not block.ref_cnt]
         pool.touch(idle)
         pool.free_blocks(reversed(idle))
         return len(idle)
 
-    def _found(self, block_hashes: Any, max_cache_hit_length: int, *args: Any, **kwargs: Any) -> Any:
-        """vLLM's lookup; what `exact` was told a moment ago is not looked up again."""
-        known, self._hits = self._hits, None
-        if known and known[0] is block_hashes and known[1] == max_cache_hit_length and not (args or kwargs):
-            return known[2]
-        return self._find(block_hashes, max_cache_hit_length, *args, **kwargs)
-
     def begin(self) -> None:
         """A step begins."""
         self.scheduled = 0
-        self.forget()
+        self.changed()
 
-    def forget(self) -> None:
-        """Blocks changed: the latest lookup holds no more."""
-        self._hits = self._latest = None
+    def changed(self) -> None:
+        """Blocks were given or freed."""
+        self._hits.changed()
 
     def _blocks(self, request: Any, hits: Any, computed: int) -> int:
         """What starting needs: all tokens where vLLM reserves for them, else the first chunk."""

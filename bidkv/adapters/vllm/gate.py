@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from time import perf_counter
 from typing import Any
 
 from vllm.v1.request import RequestStatus
@@ -19,10 +20,11 @@ STARTABLE = frozenset({RequestStatus.WAITING, RequestStatus.PREEMPTED})
 
 
 class Gate:
-    """Answers for one scheduler. `state_of` gives a request's `RequestState` as of now."""
+    """Answers for one scheduler. `states_of` gives requests' `RequestState`s as of now."""
 
     GUESS_STEPS = 16  # as long as what was guessed of a request that may pass is believed
     BLOCKS = 256  # lookups a step in the prefix cache for those who may pass; then nobody else is looked at
+    LOOK_S = 0.002  # nor after so many seconds
 
     def __init__(
         self,
@@ -31,10 +33,12 @@ class Gate:
         demand: Demand,
         looks: Looks,
         session: Session,
-        state_of: Callable[[Any], RequestState],
+        states_of: Callable[[Sequence[Any]], list[RequestState]],
     ):
         self._scheduler, self._blocks, self._demand, self.looked = scheduler, blocks, demand, looks
-        self._session, self._state_of = session, state_of
+        self._session, self._states_of = session, states_of
+        self.look_s = self.LOOK_S
+        self._look_until = 0.0  # 0: nobody was looked at in this step
         self._step = 0
         self._decodes = 0  # steps in a row in which no prompt was computed
         self._prompts: bool | None = None  # whether this step computes one; None = not asked yet
@@ -42,6 +46,9 @@ class Gate:
             None  # how many ran, and what passers held, when that was asked
         )
         self._states: list[RequestState] = []  # of who runs, as of this step
+        self._room_at: tuple[int, int, int] | None = None  # the step, how many ran, what was free
+        self._room_left = math.inf
+        self._unasked = False  # the policy has more to say than `_room_left`
         self._verdict = ("", 0, False)
         self._need: tuple[str, int] = ("", 0)  # of the first in line, when it was asked about last
         self._held: tuple[str, float] | None = (
@@ -53,7 +60,7 @@ class Gate:
         """A step begins."""
         self._step += 1
         self.looked.reset()
-        self._prompts, self._states = None, []
+        self._prompts, self._states, self._look_until = None, [], 0.0
         self._demand.begin()
         self._session.pool.step += 1
 
@@ -62,7 +69,10 @@ class Gate:
         self._decodes = 0 if prompt_tokens else self._decodes + 1
 
     def may_pass(self) -> bool:
-        """Whether who passes the first in line adds no step with a prompt to this one, or not too soon."""
+        """Whether who passes the first in line adds no step with a prompt to this one, or not too soon; and not
+        where there is no room for anybody."""
+        if self._room(self._blocks.free()) < 0:
+            return False
         running = self._scheduler.running
         if not running or self._session.strategy.admission.passes_alone(self._decodes):
             return True
@@ -113,14 +123,15 @@ class Gate:
 
     def may_go_ahead(self, ticket: Ticket[Any], first: Ticket[Any]) -> bool:
         """Whether one behind a first that does not fit may be offered in its place."""
-        request, admission = ticket.item, self._session.strategy.admission
-        if admission.reclaims and request.num_preemptions:
+        request, free = ticket.item, self._blocks.free()
+        if request.num_preemptions and self._session.strategy.admission.reclaims:
             return False
         needed = self._guess(request, ticket)
         return (
             needed is not None
-            and needed + self._demand.watermark(request) <= self._blocks.free()
-            and self._open(request, needed, self._blocks.free())
+            and needed <= free
+            and needed + self._demand.watermark(request) <= free
+            and self._open(request, needed, free)
         )
 
     def refused(self, ticket: Ticket[Any] | None) -> None:
@@ -141,26 +152,42 @@ class Gate:
             0.0, since - request.arrival_time
         )
 
-    def _open(self, request: Any, needed: int, free: int) -> bool:
+    def _open(self, request: Any, needed: float, free: int) -> bool:
         """The policy's word. Always yes, when nothing runs."""
-        session, running = self._session, self._scheduler.running
-        if not (running and session.orders_waiting and session.strategy.admission.gates):
-            return True
-        admission, size = session.strategy.admission, self._blocks.block_size
-        if needed + int(admission.headroom * self._blocks.total) > free:
+        if not needed <= self._room(free):
             return False
-        if not admission.asks:
+        if not self._unasked:
             return True
+        session, size = self._session, self._blocks.block_size
         session.pool.free_tokens, session.pool.needed_tokens = free * size, needed * size
-        return session.admits(self._state_of(request), self._running_states())
+        if session.strategy.admission.only_reserves:  # the same for all who are looked at
+            self._room_left = min(
+                self._room_left, (free * size - session.reserve(self._running_states())) / size
+            )
+            self._unasked = False
+            return needed <= self._room_left
+        return session.admits(self._states_of([request])[0], self._running_states())
+
+    def _room(self, free: int) -> float:
+        """Blocks that who starts may take, as far as the policy has been asked. Of a state in which nobody started and
+        nothing was given away since, it is asked once."""
+        running = self._scheduler.running
+        at = (self._step, len(running), free)
+        if at != self._room_at:
+            self._room_at, session = at, self._session
+            admission = session.strategy.admission
+            rules = bool(running) and session.orders_waiting and admission.gates
+            self._room_left = free - int(admission.headroom * self._blocks.total) if rules else math.inf
+            self._unasked = rules and admission.asks
+        return self._room_left
 
     def _running_states(self) -> list[RequestState]:
         running = self._scheduler.running
         known = len(self._states)
         if known < len(running):
-            self._states += map(self._state_of, running[known:])
+            self._states += self._states_of(running[known:])
         elif known > len(running):  # never while requests are admitted; but a policy must not see who is gone
-            self._states = list(map(self._state_of, running))
+            self._states = self._states_of(running)
         self.looked.running += len(running)
         return self._states
 
@@ -169,6 +196,11 @@ class Gate:
         if ticket.note is not None and self._step < ticket.note[0]:
             return ticket.note[1]
         if self.looked.blocks >= self.BLOCKS:
+            return None
+        now = perf_counter()
+        if not self._look_until:
+            self._look_until = now + self.look_s
+        elif now > self._look_until:
             return None
         self.looked.candidates += 1
         needed = self._demand.guess(request)

@@ -40,7 +40,7 @@ from bidkv.adapters.vllm.mark import Mark
 from bidkv.adapters.vllm.metrics import make_meter
 from bidkv.adapters.vllm.queues import AdmissionQueue
 from bidkv.adapters.vllm.reclaim import Reclaim
-from bidkv.adapters.vllm.states import Snapshot
+from bidkv.adapters.vllm.states import Snapshot, light_states
 from bidkv.adapters.vllm.steps import occupancy
 from bidkv.request import RequestState
 from bidkv.strategies.base import eligible_victims
@@ -102,7 +102,7 @@ class BidKVSchedulerMixin:
             self._bidkv_demand,
             looks,
             self._bidkv_session,
-            self._bidkv_light_state,
+            lambda requests: light_states(requests, self._bidkv_accounts),
         )
         if self._bidkv_host is not None:
             self._bidkv_gate.unknown = self._bidkv_host.unknown
@@ -224,20 +224,27 @@ class BidKVSchedulerMixin:
             not self.scheduler_reserve_full_isl
         )  # then what is left of the budget says what a start takes
 
-        def allocate(request: Request, *args: Any, **kwargs: Any) -> Any:
+        # Arguments are named here, since passing on any number of them costs as much as the rest.
+        def allocate(
+            request: Request, num_new_tokens: int, *, num_lookahead_tokens: int = 0, **more: Any
+        ) -> Any:
             if request.status is not running:
-                return self._bidkv_let_in(stock, request, *args, **kwargs)
+                more["num_lookahead_tokens"] = num_lookahead_tokens
+                return self._bidkv_let_in(stock, request, num_new_tokens, **more)
             if reclaim.victims:
                 victim = reclaim.next(request)
                 if victim is not None:
                     self._bidkv_give_back(victim)
                     return None
-            blocks = stock(request, *args, **kwargs)
+            if more:
+                blocks = stock(request, num_new_tokens, num_lookahead_tokens=num_lookahead_tokens, **more)
+            else:
+                blocks = stock(request, num_new_tokens, num_lookahead_tokens=num_lookahead_tokens)
             if blocks is None:
                 self._bidkv_withdraw()
-                self._bidkv_choose(request, args[0] if args else kwargs["num_new_tokens"])
+                self._bidkv_choose(request, num_new_tokens)
             elif counts:
-                demand.scheduled += args[0] if args else kwargs["num_new_tokens"]
+                demand.scheduled += num_new_tokens
             return blocks
 
         return allocate
@@ -252,11 +259,12 @@ class BidKVSchedulerMixin:
             if passes and self._bidkv_session.strategy.admission.reclaims:
                 self._bidkv_demand.keep(line.passed.item)
             blocks = allocate(request, new_tokens, **call)
-            self._bidkv_demand.forget()
+            self._bidkv_demand.changed()
             if blocks is not None:
                 self._bidkv_demand.scheduled += new_tokens
-                if self._bidkv_blocks.shared is not None:
-                    self._bidkv_blocks.shared.joined(request.request_id)
+                hits = call.get("new_computed_blocks")
+                if self._bidkv_blocks.shared is not None and hits is not None:
+                    self._bidkv_blocks.shared.joined(request.request_id, len(hits.blocks[0]))
                 return blocks
         if passes:
             self._bidkv_gate.refused(ticket)
@@ -290,6 +298,7 @@ class BidKVSchedulerMixin:
             gate, policy = self._bidkv_gate, session.strategy.admission
             need, now = gate.need_of(head.name), self._bidkv_clock()
             reclaim.plan(head, need, policy, now, gate.ready, self._bidkv_can_be_freed)
+            self._bidkv_demand.changed()  # those that run are given theirs first
 
     def _bidkv_give_back(self, victim: Request) -> None:
         self._bidkv_withdraw()
@@ -429,14 +438,6 @@ class BidKVSchedulerMixin:
         state.private_tokens = max(0, computed - (total - private) * self._bidkv_blocks.block_size)
         return state
 
-    def _bidkv_light_state(self, request: Request) -> RequestState:
-        """The request's `RequestState` without who owns its blocks, which takes a walk over them."""
-        state = self._bidkv_account(request).state
-        state.computed_tokens = request.num_computed_tokens
-        state.output_tokens = request.num_output_tokens
-        state.preemptions = request.num_preemptions
-        return state
-
     # -- settings ------------------------------------------------------------------------------
 
     def _bidkv_facts(self) -> dict[str, Any]:
@@ -487,7 +488,7 @@ class BidKVSchedulerMixin:
 
     def _bidkv_admission_key(self, request: Request) -> tuple[float, ...]:
         """Whoever has no key waits at the end until the next step, which falls back to FCFS."""
-        key = self._bidkv_session.admission_key(self._bidkv_light_state(request))
+        key = self._bidkv_session.admission_key(light_states([request], self._bidkv_accounts)[0])
         return (math.inf,) if key is None else key
 
     # -- what a step did -----------------------------------------------------------------------

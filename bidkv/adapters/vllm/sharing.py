@@ -5,17 +5,28 @@ from __future__ import annotations
 from typing import Any
 
 
+class Run:
+    """Blocks in a row that the same requests hold, all of them in the same places of their tables."""
+
+    __slots__ = ("blocks", "holders", "start")
+
+    def __init__(self, start: int, blocks: list[Any], holders: set[str]):
+        self.start, self.blocks, self.holders = start, blocks, holders
+
+
 class SharedBlocks:
     """The ledger of one KV cache group with full attention and a prefix cache.
 
     A block becomes shared when an admission hits it, and nobody else's again when all but one of its
-    holders were freed; nothing else changes who holds what. `counts` has the requests that share any.
+    holders were freed; nothing else changes who holds what. `counts` has the requests that share any. It is kept
+    in runs: a request that joins thousands of blocks of a common prompt joins a few of these.
     """
 
     def __init__(self, manager: Any, group: Any):
         self.counts: dict[str, int] = {}
         self._tables = group.req_to_blocks
-        self._holders: dict[int, set[str]] = {}  # of each shared block
+        self._runs: dict[int, Run] = {}  # of each shared block
+        self._held: dict[str, list[Run]] = {}  # by request
         free = manager.free
 
         def free_and_forget(request: Any) -> Any:
@@ -34,22 +45,32 @@ class SharedBlocks:
 
             manager.pop_blocks_for_free = pop_and_forget
 
-    def joined(self, request_id: str) -> None:
-        """A request was given its first blocks, some of them from the prefix cache."""
-        owner = ""
-        for place, block in enumerate(self._tables.get(request_id, ())):
-            if block.ref_cnt < 2 or block.is_null:
-                continue
-            holders = self._holders.get(block.block_id)
-            if holders is None:
+    @property
+    def tracked(self) -> int:
+        """Entries of any kind, for checks that nothing is kept."""
+        return len(self.counts) + len(self._runs) + len(self._held)
+
+    def joined(self, request_id: str, hits: int) -> None:
+        """A request was given its first blocks, of which the first `hits` are from the prefix cache."""
+        table = self._tables.get(request_id, ())
+        place, end, owner = 0, min(hits, len(table)), ""
+        while place < end:
+            block = table[place]
+            run = self._runs.get(block.block_id)
+            if run is None and block.ref_cnt > 1 and not block.is_null:
                 owner = self._owner(block, place, request_id, owner)
-                if not owner:  # a copy in flight holds it, and no request does
-                    continue
-                holders = self._holders[block.block_id] = {owner}
-                self.counts[owner] = self.counts.get(owner, 0) + 1
-            if request_id not in holders:
-                holders.add(request_id)
-                self.counts[request_id] = self.counts.get(request_id, 0) + 1
+                run = self._start_run(owner, table, place, end) if owner else None
+            if run is None:  # it was idle, or a copy in flight holds it and no request does
+                place += 1
+                continue
+            if run.start < place:
+                run = self._split(run, place - run.start)
+            same = _common(run.blocks, table, place, end)
+            if same < len(run.blocks):
+                self._split(run, same)
+            if request_id not in run.holders:
+                self._hold(run, request_id)
+            place += same
 
     def _owner(self, block: Any, place: int, but: str, likely: str) -> str:
         """Who else has the block; in the same place, since a hash stands for all tokens up to its end."""
@@ -59,17 +80,50 @@ class SharedBlocks:
                 return name
         return ""
 
+    def _start_run(self, owner: str, table: Any, start: int, end: int) -> Run:
+        """From a block that only `owner` had, as far as that goes on."""
+        theirs, place = self._tables[owner], start + 1
+        end = min(end, len(theirs))
+        while place < end and theirs[place] is table[place] and table[place].block_id not in self._runs:
+            place += 1
+        run = Run(start, list(table[start:place]), set())
+        self._runs.update((block.block_id, run) for block in run.blocks)
+        self._hold(run, owner)
+        return run
+
+    def _hold(self, run: Run, name: str) -> None:
+        run.holders.add(name)
+        self._held.setdefault(name, []).append(run)
+        self.counts[name] = self.counts.get(name, 0) + len(run.blocks)
+
+    def _split(self, run: Run, length: int) -> Run:
+        """Cuts the run after so many blocks; returns the rest, which is a run of its own."""
+        rest = Run(run.start + length, run.blocks[length:], set(run.holders))
+        del run.blocks[length:]
+        self._runs.update((block.block_id, rest) for block in rest.blocks)
+        for name in rest.holders:
+            self._held[name].append(rest)
+        return rest
+
     def _leaves(self, request_id: str) -> None:
-        if not self.counts.pop(request_id, 0):
-            return
-        for block in self._tables.get(request_id, ()):
-            holders = self._holders.get(block.block_id)
-            if holders is None or request_id not in holders:
+        self.counts.pop(request_id, None)
+        for run in self._held.pop(request_id, ()):
+            run.holders.remove(request_id)
+            if len(run.holders) > 1:
                 continue
-            holders.remove(request_id)
-            if len(holders) == 1:
-                (last,) = holders
-                del self._holders[block.block_id]
-                self.counts[last] -= 1
-                if not self.counts[last]:
-                    del self.counts[last]
+            for block in run.blocks:
+                del self._runs[block.block_id]
+            (last,) = run.holders
+            self._held[last].remove(run)
+            self.counts[last] -= len(run.blocks)
+            if not self.counts[last]:
+                del self.counts[last], self._held[last]
+
+
+def _common(blocks: list[Any], table: Any, place: int, end: int) -> int:
+    """How many of `blocks` are in the table from `place` on, before `end`."""
+    length = min(len(blocks), end - place)
+    # Comparing lists is quick where they are the same objects; else it ends at the first that is not.
+    if blocks[:length] == table[place : place + length]:
+        return length
+    return next(n for n in range(length) if blocks[n] is not table[place + n])

@@ -11,6 +11,16 @@ from bidkv.adapters.vllm.blocks import KVBlocks
 from bidkv.request import RequestState
 
 
+def light_states(requests: Sequence[Any], accounts: Mapping[str, RequestAccount]) -> list[RequestState]:
+    """The states of vLLM's requests as of now, without who owns their blocks."""
+    states = [accounts[request.request_id].state for request in requests]
+    for request, state in zip(requests, states, strict=True):
+        state.computed_tokens = request.num_computed_tokens
+        state.output_tokens = request.num_output_tokens
+        state.preemptions = request.num_preemptions
+    return states
+
+
 class Snapshot:
     """`states` of vLLM's running requests as of now, in their order, and what stays when they change.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -37,6 +38,7 @@ class VirtualSchedulerMixin(BidKVSchedulerMixin):
         self._bidkv_clock = clock
         super().__init__(*args, **kwargs)
         self._bidkv_randomized_ids = False
+        self._bidkv_gate.look_s = math.inf  # what is decided does not depend on the machine
         self._sim_found_blocks = 0
         self._sim_find, self.kv_cache_manager.get_computed_blocks = (
             self.kv_cache_manager.get_computed_blocks,

@@ -189,7 +189,7 @@ def test_the_ledger_of_shared_blocks_agrees_with_counting_anew(
     machine.run()
     assert seen["shared"] > 100 and seen["private"] > 100
     ledger = machine.scheduler._bidkv_blocks.shared
-    assert not ledger.counts and not ledger._holders
+    assert ledger.tracked == 0
 
 
 def test_a_preemption_walks_no_blocks_and_writes_nothing_while_the_step_waits(
