@@ -122,16 +122,16 @@ def test_seeds_with_a_late_client_of_the_baseline_stand_apart_and_calm_ones_stay
     for run in runs:
         if int(run.seed) < 8:
             run.tags["pressure"] = "no pressure"
-        elif int(run.seed) < 16 and run.strategy == "other":
+        elif int(run.seed) < 22 and run.strategy == BASE:
             run.tags["saturated"] = "true"
-        elif 16 <= int(run.seed) < 18 and run.strategy == BASE:
+        if 16 <= int(run.seed) < 18 and run.strategy == BASE:
             run.tags["late_client"] = "true"
     plan = EvidencePlan(primary="e2e_mean_s")
     tables = {table.state: table for table in compare(sweep_of(runs), BASE, ["e2e_mean_s"], plan=plan)}
     assert {state: len(table.seeds) for state, table in tables.items()} == {"saturated": 22, "late client": 2}
     full = tables["saturated"]
-    assert any("saturated in 8 of 22 seeds" in note for note in full.notes)
-    assert headline(full).startswith("Saturated in 8 of 22 seeds: ")
+    assert any("saturated in 12 of 22 seeds" in note for note in full.notes)
+    assert headline(full).startswith("Saturated in 12 of 22 seeds: ")
     assert "2 more seeds left out: the client of preempt-evict was late" in headline(full)
     assert full.comparisons[0].verdict == "worse" and full.under_pressure["other"].pairs == 14
     assert tables["late client"].comparisons[0].verdict == "late client"

@@ -10,6 +10,7 @@ from tracking.store.reader import Cell, StoredRun, StoredSweep
 
 CALM, LATE = "no pressure", "late client"
 NO_VERDICT = (CALM, LATE)  # states of blocks that cannot tell strategies apart
+MOSTLY_SATURATED = 0.5
 ONE_TRACE = "="  # joins the seeds that have the same trace, in the name of their block
 
 
@@ -96,19 +97,20 @@ def by_state(blocks: Mapping[str, Block], baseline: str) -> dict[str, dict[str, 
     Blocks in which the client of the baseline was late say nothing about engines and stand apart; where only
     a strategy's was, that is the strategy's failure. The others stay together, calm or not: a strategy that
     slows what is not under pressure must answer for it. They are "no pressure" if no block has any,
-    "saturated" if the queue of a run grew to the end, else "ok".
+    "saturated" if half of them are for the baseline (a single short run may look like it by chance), else "ok".
     """
     late = {s: b for s, b in blocks.items() if any(run.late_client for run in b.get(baseline, ()))}
     timely = {seed: block for seed, block in blocks.items() if seed not in late}
     state = CALM
     if pressed(timely):
-        state = "saturated" if saturated_seeds(timely) else "ok"
+        full = len(saturated_seeds(timely, baseline))
+        state = "saturated" if full >= MOSTLY_SATURATED * len(timely) else "ok"
     return {name: some for name, some in ((state, timely), (LATE, late)) if some}
 
 
-def saturated_seeds(blocks: Mapping[str, Block]) -> list[str]:
-    """The blocks in which the queue of any run grew to the end."""
-    return [seed for seed, block in blocks.items() if any(run.saturated for run in runs_of(block))]
+def saturated_seeds(blocks: Mapping[str, Block], baseline: str) -> list[str]:
+    """The blocks that are more than the baseline serves. It depends on no strategy: they all have the same load."""
+    return [seed for seed, block in blocks.items() if any(run.saturated for run in block.get(baseline, ()))]
 
 
 def pressed(blocks: Mapping[str, Block]) -> dict[str, Block]:

@@ -24,8 +24,8 @@ LARGEST = "largest 5 %"  # by prompt and output tokens, whatever their class
 class ClassResult:
     """One class under one strategy, against the baseline: mean E2E, and the share of missed deadlines.
 
-    E2E counts a request up to the request timeout, and a failed one as that. The two shares (baseline's,
-    strategy's) are None where requests have no deadline.
+    E2E counts a request up to the request timeout, and a failed one as that. The shares are the baseline's and
+    the strategy's: `missed` deadlines (None where requests have none), and requests that were never served.
     """
 
     kind: str
@@ -33,6 +33,7 @@ class ClassResult:
     pairs: int
     ratio: Interval
     missed: tuple[float, float] | None
+    unserved: tuple[float, float] = (0.0, 0.0)
 
 
 def who_pays(table: Table) -> list[ClassResult]:
@@ -61,23 +62,26 @@ def _by_class(table: Table) -> list[ClassResult]:
 
 def _class_result(blocks: Sequence[Block], baseline: str, strategy: str, kind: str) -> ClassResult | None:
     both = [block for block in blocks if block.get(baseline) and block.get(strategy)]
-    times, shares = [], []
+    times, shares, unserved = [], [], []
     for block in both:
         sides = [[_of_class(run, kind) for run in block[name]] for name in (baseline, strategy)]
         if all(value is not None for side in sides for value in side):
-            times.append([mean(seconds for seconds, _ in side) for side in sides])
-            shares.append([mean(missed for _, missed in side) for side in sides])
+            times.append([mean(one[0] for one in side) for side in sides])
+            shares.append([mean(one[1] for one in side) for side in sides])
+            unserved.append([mean(one[2] for one in side) for side in sides])
     if not times:
         return None
     ratio = paired_test(*zip(*times, strict=True), by_ratio=True).ratio
     missed = tuple(map(float, np.mean(shares, axis=0)))
-    return ClassResult(kind, strategy, len(times), ratio, None if np.isnan(missed).any() else missed)
+    lost = tuple(map(float, np.mean(unserved, axis=0)))
+    return ClassResult(kind, strategy, len(times), ratio, None if np.isnan(missed).any() else missed, lost)
 
 
-def _of_class(run: StoredRun, kind: str) -> tuple[float, float] | None:
-    """Mean E2E of a class in a run, in seconds, and its share of missed deadlines (NaN if it has none)."""
+def _of_class(run: StoredRun, kind: str) -> tuple[float, float, float] | None:
+    """Mean E2E of a class in a run, in seconds, and its shares of missed deadlines (NaN if it has none) and of
+    requests that were not served."""
     if run.failed:
-        return np.inf, 1.0
+        return np.inf, 1.0, 1.0
     table = run.latencies
     requests = table[table["largest"] if kind == LARGEST else table["kind"] == kind]
     if not len(requests):
@@ -86,7 +90,7 @@ def _of_class(run: StoredRun, kind: str) -> tuple[float, float] | None:
     limit = float(run.params.get("run.request_timeout_s", np.inf))
     deadline = requests["deadline_s"].fillna(_configured_deadline(run, kind)).to_numpy(float)
     missed = np.nan if np.isnan(deadline).any() else float((e2e > deadline).mean())
-    return float(np.minimum(e2e, limit).mean()), missed
+    return float(np.minimum(e2e, limit).mean()), missed, float(np.isinf(e2e).mean())
 
 
 def _configured_deadline(run: StoredRun, kind: str) -> float:

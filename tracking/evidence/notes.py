@@ -23,7 +23,7 @@ def notes_on(table: Table, metrics: Sequence[str]) -> list[str]:
         *_on_traces(blocks),
         *_on_seeds(table, blocks),
         *_on_windows(blocks),
-        *_on_saturation(blocks),
+        *_on_saturation(table),
         *sorted({note for run in table.runs if (note := guessed(run.tags))}),
         *(note for name in (table.baseline, *table.strategies) for note in _on_runs(name, blocks)),
         *_on_metrics(table, metrics),
@@ -77,14 +77,22 @@ def _on_windows(blocks: Mapping[str, Block]) -> list[str]:
     return []
 
 
-def _on_saturation(blocks: Mapping[str, Block]) -> list[str]:
-    full = saturated_seeds(blocks)
-    if not full:
-        return []
-    return [
-        f"saturated in {len(full)} of {len(blocks)} seeds: the queue of a run grew until its last arrival, so "
-        "its latencies depend on how long the run was"
-    ]
+def _on_saturation(table: Table) -> list[str]:
+    """Overload is the baseline's: what a strategy alone makes of the load is said of it by name."""
+    full = saturated_seeds(table.blocks, table.baseline)
+    notes = []
+    if full:
+        notes.append(
+            f"saturated in {len(full)} of {len(table.blocks)} seeds: more came than {table.baseline} served, so that "
+            "latencies depend on how long the run was"
+        )
+    for name in table.strategies:
+        alone = [seed for seed in saturated_seeds(table.blocks, name) if seed not in full]
+        if alone:
+            notes.append(
+                f"{name}: its queue grew to the end in {len(alone)} seeds in which {table.baseline}'s did not"
+            )
+    return notes
 
 
 def _on_runs(name: str, blocks: Mapping[str, Block]) -> list[str]:

@@ -57,8 +57,7 @@ def run_flags(result: RunResult) -> dict[str, str]:
     """The tags `pressure`, `saturated`, `late_client`, `degraded` and `engine_tested`.
 
     pressure: "no pressure" if nobody waited for memory or was preempted, else "ok", "unknown" without records. saturated: "true" if a request timed out
-    or was never sent, or if the queue had grown until the end: when the last request arrived, a tenth of
-    all were waiting for their first token, and more than when half of them had arrived.
+    or was never sent, or if more and more requests were in the engine (`tracking.metrics.samples.is_saturated`).
     late_client: "true" if more than one request in a hundred was sent over 50 ms after it was due, so that
     the client, not the engine, made the latencies. engine_tested: what the adapter said at the start, "unknown" in records that do not tell.
     """

@@ -11,7 +11,11 @@ MIN_TAIL = 10  # observations a p99 must have beyond it
 BATCHES, MIN_BATCH = 20, 4  # of requests in order of arrival, and the fewest in one
 LARGEST_SHARE = 0.05  # of the requests: "the largest"
 LATE_S = 0.05  # a tenth of the strictest TTFT limit in use (MLPerf's interactive 8B: 500 ms)
-SATURATED_SHARE = 0.10  # of the requests, still waiting for their first token when the last one arrives
+STRETCHES, TRENDS = (
+    5,
+    10,
+)  # one fifth of the arrivals fills the engine; the rest is looked at in ten stretches
+RISES, GROWS = 0.6, 0.04  # tau of a queue that grows, and by how much at least: a share of what arrives
 NOT_NUMBERS = frozenset({"request_id", "kind", "status", "error", "warmup", "itl_s", "session"})
 
 
@@ -103,15 +107,24 @@ def is_late(send_lag: np.ndarray) -> bool:
 
 
 def is_saturated(requests: pd.DataFrame) -> bool:
-    """Of `measured_requests`: whether the queue had grown until the end, or a request was not served."""
+    """Of `measured_requests`: whether a request was not served, or more and more were in the engine.
+
+    A trend test over the last four fifths of the arrivals, in stretches: how many requests had arrived and not
+    finished must rise from stretch to stretch (Kendall's tau), and by so many of those that arrive that the
+    rest is not the beginning of a run. What is served within a rate goes up and down, however long the run.
+    """
     if not len(requests):
         return False
     if requests["status"].isin(["timeout", "unsent"]).any():
         return True
-    arrivals, first = requests["scheduled_t"], requests["first_token_t"].fillna(np.inf)
-
-    def waiting(at: float) -> int:
-        return int(((arrivals <= at) & (first > at)).sum())
-
-    at_last, at_half = waiting(arrivals.max()), waiting(arrivals.median())
-    return at_last >= SATURATED_SHARE * len(requests) and at_last > at_half
+    arrivals = np.sort(requests["scheduled_t"].to_numpy(float))
+    finished = np.sort(requests["finish_t"].fillna(np.inf).to_numpy(float))
+    inside = np.arange(1, len(arrivals) + 1) - np.searchsorted(finished, arrivals, side="right")
+    inside = inside[len(inside) // STRETCHES :]
+    if len(inside) < MIN_BATCH * TRENDS:
+        return False
+    means = np.array([part.mean() for part in np.array_split(inside, TRENDS)])
+    first, second = np.triu_indices(TRENDS, 1)
+    tau = float(np.sign(means[second] - means[first]).mean())
+    growth = float(np.polyfit(np.arange(TRENDS), means, 1)[0]) * TRENDS / len(inside)
+    return tau >= RISES and growth >= GROWS

@@ -32,13 +32,25 @@ def headline(table: Table) -> str:
 
 def _overload(table: Table) -> str:
     """What stands before everything else where the load is more than is served."""
-    full = saturated_seeds(table.blocks)
-    if not full:
+    if table.state != "saturated":
         return ""
+    full = saturated_seeds(table.blocks, table.baseline)
     return (
-        f"Saturated in {len(full)} of {len(table.blocks)} seeds: more came than was served, and latencies grow with the "
-        "length of the run. "
+        f"Saturated in {len(full)} of {len(table.blocks)} seeds: more came than {table.baseline} serves, and latencies "
+        f"grow with the length of the run{_served(table)}. "
     )
+
+
+def _served(table: Table) -> str:
+    """What counts in overload instead: who is served in time, and who is not at all."""
+    parts = []
+    for metric, words in (("slo_attainment", "within the SLO"), ("failed_share", "not served")):
+        rows = [row for name in table.strategies if (row := table.find(metric, name))]
+        if rows:
+            shares = [f"{table.baseline} {rows[0].test.baseline_mean:.0%}"]
+            shares += [f"{row.strategy} {row.test.mean:.0%}" for row in rows[:NAMED]]
+            parts.append(f"{words}: {', '.join(shares)}")
+    return f"; {'; '.join(parts)}" if parts else ""
 
 
 def _sentence(table: Table) -> str:

@@ -111,6 +111,8 @@ def _class(result: ClassResult) -> dict[str, Any]:
         "ratio": result.ratio,
         "missed_baseline": result.missed[0] if result.missed else None,
         "missed": result.missed[1] if result.missed else None,
+        "unserved_baseline": result.unserved[0],
+        "unserved": result.unserved[1],
     }
 
 

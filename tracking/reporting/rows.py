@@ -154,4 +154,6 @@ def _class_cell(result: ClassResult | None, missed: bool) -> str:
     text = change(result.ratio)
     if missed and result.missed is not None:
         text += f"\n{result.missed[0]:.1%}, {result.missed[1]:.1%}"
+    if any(result.unserved):
+        text += f"\nnot served {result.unserved[0]:.1%}, {result.unserved[1]:.1%}"
     return text

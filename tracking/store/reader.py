@@ -126,6 +126,10 @@ class StoredRun:
 
     @property
     def saturated(self) -> bool:
+        """Whether more came than is served: by the known capacity, else by what the run's queue did."""
+        capacity = self.params.get("workload.capacity", "None")
+        if capacity != "None" and float(capacity) > 0 and self.rate > 0:
+            return self.rate > float(capacity)
         return self.tags.get("saturated") == "true"
 
     @property
