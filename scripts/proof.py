@@ -25,7 +25,9 @@ def parts(traces: Path) -> dict[str, tuple[str, ...]]:
     mooncake = traces / "mooncake_conversation_trace.jsonl"
     return {
         "mixed": (sim, "workload=h100_mixed"),
-        "azure": (sim, FOUR, "workload=azure_conv", f"workload.source.path={azure}"),
+        "azure": (
+            sim, FOUR, "workload=azure_conv", f"workload.source.path={azure}", "workload.num_requests=1600",
+        ),  # twelve windows, all that the file holds
         "sessions": (
             sim, FOUR, "workload=sessions", "workload.load=medium,high", "workload.num_requests=null",
             "workload.warmup_requests=0", *WHOLE,
