@@ -12,6 +12,8 @@ from pathlib import Path
 from hydra.errors import CompactHydraException
 from omegaconf.errors import OmegaConfBaseException
 
+from tracking.nearest import plain, refuse_words
+
 BAD_INPUT = 2
 BAD_INPUT_ERRORS = (
     CompactHydraException, OmegaConfBaseException, ValueError,
@@ -36,7 +38,7 @@ def exit_on_bad_input() -> Iterator[None]:
     try:
         yield
     except BAD_INPUT_ERRORS as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
+        print(f"error: {plain(error, CONF) or one_line(error)}", file=sys.stderr)
         sys.exit(BAD_INPUT)
 
 
@@ -56,6 +58,7 @@ def run_command(main: Callable[[], None]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and we print one line instead of its several
     os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"  # a bar for every small file
     with exit_on_bad_input():
+        refuse_words(sys.argv[1:], CONF)
         main()
 
 

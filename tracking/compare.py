@@ -23,6 +23,7 @@ from tracking.reporting.machine import as_csv, as_json
 from tracking.reporting.render import rich_tables
 from tracking.reporting.rows import first_screen, opening
 from tracking.store.reader import RunReader, StoredSweep
+from tracking.typed import refuse_unknown, typed
 
 WIDTH = 80  # columns, when the output is not a terminal
 DETAIL_WIDTH = 180
@@ -77,6 +78,7 @@ def words_of(tables: Sequence[Table]) -> set[str]:
 def main(config: DictConfig) -> None:
     """Prints the comparison and leaves with the exit code that `fail_if` asks for."""
     with exit_on_bad_input():  # here too: Hydra would print a line of its own first
+        refuse_unknown(typed(), CompareConfig)
         settings: CompareConfig = OmegaConf.to_object(config)
         sweep, tables = compare_from_store(settings)
     if settings.format == "json":

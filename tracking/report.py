@@ -39,6 +39,7 @@ from tracking.reporting.sections import (
 from tracking.reporting.summary import FEW, summary_section
 from tracking.store.address import page_of, short
 from tracking.store.reader import RunReader, StoredRun, StoredSweep, cell_titles
+from tracking.typed import refuse_unknown, typed
 
 LARGE = 3  # workloads and loads; a page with more has its figures as PNG, and some for the hardest load only
 
@@ -121,6 +122,7 @@ def _chosen_run(runs: list[StoredRun], config: ReportConfig, baseline: str) -> S
 def main(config: DictConfig) -> None:
     """Writes the page and logs it to the sweep's parent run, under `report/`, with the verdict in words."""
     with exit_on_bad_input():  # here too: Hydra would print a line of its own first
+        refuse_unknown(typed(), ReportConfig)
         settings: ReportConfig = OmegaConf.to_object(config)
         reader = RunReader(settings.tracking.uri, settings.tracking.experiment)
         sweep = reader.sweeps(settings.sweep)

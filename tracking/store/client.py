@@ -12,6 +12,8 @@ from urllib.parse import unquote, urlsplit
 
 import requests
 from mlflow.exceptions import MlflowException
+from mlflow.store.tracking import DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.tracking import MlflowClient
 from sqlalchemy.exc import OperationalError
 
@@ -19,6 +21,7 @@ from tracking.store.config import TrackingConfig
 
 ANSWER_TIMEOUT_S = 10.0  # MLflow itself would try for minutes
 SQLITE = "sqlite:///"
+HALF_MADE = "already exists"  # SQLite's word where MLflow goes on making tables of which some are there
 
 
 def sqlite_file(uri: str) -> Path | None:
@@ -71,13 +74,31 @@ def open_client(uri: str) -> MlflowClient:
     """Raises ConnectionError if no server answers at `uri` or somebody else holds the database, ValueError if
     MLflow cannot use it."""
     _knock(uri)
+    file = sqlite_file(uri)
     try:
-        with _alone(sqlite_file(uri)):
+        with _alone(file):
+            if file is not None and not file.exists():
+                _make_tables(file)
             return MlflowClient(uri)
     except MlflowException as error:
         raise refused(uri, error) from None
     except OperationalError as error:
+        if file is not None and HALF_MADE in str(error.orig):
+            raise ValueError(
+                f"tracking.uri={uri!r}: MLflow was killed while it made the tables of this store, which holds nothing "
+                f"yet: delete {file} and run again"
+            ) from None
         raise ConnectionError(f"tracking.uri={uri!r}: {error.orig}") from None
+
+
+def _make_tables(file: Path) -> None:
+    """Makes a new SQLite store beside its place, and puts it there when all tables are made: MLflow takes
+    seconds for them, and what is killed in between could never be opened again. Only inside `_alone`."""
+    draft = file.with_name(f".{file.name}.new")
+    for left in (draft, draft.with_name(f"{draft.name}-journal")):  # of one that was killed
+        left.unlink(missing_ok=True)
+    SqlAlchemyStore(f"{SQLITE}{draft}", DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH).engine.dispose()
+    os.replace(draft, file)
 
 
 @contextmanager

@@ -22,6 +22,10 @@ class TrackingConfig:
     def __post_init__(self) -> None:
         for key in ("uri", "experiment", "spool"):
             require(bool(getattr(self, key).strip()), f"tracking.{key}", getattr(self, key), "not empty")
+        require(
+            not self.uri.startswith("sqlite:") or self.uri.startswith("sqlite:///"),
+            "tracking.uri", self.uri, "sqlite:///FILE, with a fourth slash for a path from the root",
+        )  # fmt: skip
         require(self.patience_s >= 0, "tracking.patience_s", self.patience_s, ">= 0")
         check_address("tracking.uri", self.uri)
         check_address("tracking.artifact_root", self.artifact_root or "")
