@@ -1,4 +1,4 @@
-"""How many requests a run needs until its mean is tight (`run.until=precision`), before traces are frozen.
+"""How many requests a run needs until its mean, and its p99 if asked, are tight (`run.until=precision`), before traces are frozen.
 
 All strategies and seeds of a cell get the same number, or they could not be compared: it is found on stock
 vLLM, with twice as many requests each time until the interval of its mean E2E is narrow enough.
@@ -8,21 +8,35 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from math import nan
 from typing import Any
 
 from ray_jobs.drive.config import BenchConfig
 from ray_jobs.drive.pilot import Run, Say, engine_facts, find
 from ray_jobs.drive.plan import digest, frozen, load_name
-from tracking.metrics.topics.latency import e2e_mean_half_width
+from ray_jobs.engines.job import RunConfig
+from tracking.metrics.topics.latency import e2e_mean_half_width, e2e_p99_half_width
 from tracking.metrics.view import RunView
 
 
 @dataclass(frozen=True)
 class Length:
-    """`requests` a run; `half_width` of the 95 % interval of stock's mean E2E with so many, as a share of the mean."""
+    """`requests` a run; half-widths of the 95 % intervals of stock's mean and p99 E2E with so many, as shares of
+    them (the second NaN if a run is too short for a p99)."""
 
     requests: int
     half_width: float
+    p99_half_width: float = nan
+
+    def suffices(self, limits: RunConfig) -> bool:
+        """Whether both are as narrow as was asked for."""
+        tail = limits.p99_precision is None or self.p99_half_width <= limits.p99_precision
+        return self.half_width <= limits.precision and tail
+
+    def text(self, limits: RunConfig) -> str:
+        """ "mean E2E within 4.0%", with the p99 if that was asked for."""
+        tail = f", p99 within {self.p99_half_width:.1%}" if limits.p99_precision is not None else ""
+        return f"mean E2E within {self.half_width:.1%}{tail.replace('nan%', 'no known width')}"
 
 
 def resolve_lengths(jobs: Sequence[BenchConfig], say: Say) -> list[BenchConfig]:
@@ -31,17 +45,21 @@ def resolve_lengths(jobs: Sequence[BenchConfig], say: Say) -> list[BenchConfig]:
     if not open_jobs:
         return list(jobs)
     found = find(
-        open_jobs, say, key_of=key_of, read=lambda values: Length(values["requests"], values["half_width"]),
+        open_jobs, say, key_of=key_of, read=lambda values: Length(values["requests"], values["half_width"], values.get("p99_half_width", nan)),
         check=lambda job: frozen(sized(job, job.run.min_requests)), search=search,
     )  # fmt: skip
     for job in {key_of(job): job for job in open_jobs}.values():
-        length, wanted = found[key_of(job)], job.run.precision
+        length = found[key_of(job)]
         say(
             f"{job.workload.name} {load_name(job)}: {length.requests} of at most {job.workload.num_requests} requests "
-            f"give stock's mean E2E within {length.half_width:.1%}"
-            + ("" if length.half_width <= wanted else f", not {wanted:.1%}: the limit comes first")
+            f"give stock's {length.text(job.run)}" + ("" if length.suffices(job.run) else _missed(job.run))
         )
     return [sized(job, found[key_of(job)].requests) if job.run.until == "precision" else job for job in jobs]
+
+
+def _missed(limits: RunConfig) -> str:
+    tail = f" and {limits.p99_precision:.1%}" if limits.p99_precision is not None else ""
+    return f", not {limits.precision:.1%}{tail}: the limit comes first"
 
 
 async def search(job: BenchConfig, run: Run, say: Say) -> Length:
@@ -49,12 +67,11 @@ async def search(job: BenchConfig, run: Run, say: Say) -> Length:
     requests, most = job.run.min_requests, job.workload.num_requests
     while True:
         result = await run(frozen(sized(job, requests)), job.run)
-        half_width = e2e_mean_half_width(RunView(result))
-        say(
-            f"{job.workload.name} {load_name(job)}: mean E2E within {half_width:.1%} with {requests} requests"
-        )
-        if half_width <= job.run.precision or requests == most or result.status != "finished":
-            return Length(requests, half_width)
+        view = RunView(result)
+        length = Length(requests, e2e_mean_half_width(view), e2e_p99_half_width(view))
+        say(f"{job.workload.name} {load_name(job)}: {length.text(job.run)} with {requests} requests")
+        if length.suffices(job.run) or requests == most or result.status != "finished":
+            return length
         requests = min(2 * requests, most)
 
 

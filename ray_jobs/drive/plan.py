@@ -114,7 +114,12 @@ def plan_blocks(jobs: Sequence[BenchConfig]) -> list[list[PlannedRun]]:
         for key in ("admission_params", "kill_switch", "files"):  # as in runs planned before there were any
             if not getattr(job.strategy, key):
                 del settings["strategy"][key]
-        for key in ("until", "precision", "min_requests"):  # how the number of requests was found
+        for key in (
+            "until",
+            "precision",
+            "p99_precision",
+            "min_requests",
+        ):  # how the number of requests was found
             del settings["run"][key]
         if job.engine.adapter:
             del settings["engine"]["adapter"]

@@ -50,6 +50,12 @@ def test_requests_double_until_the_mean_is_tight(found):
     assert tighter.requests > calm.requests
 
 
+def test_a_p99_that_is_asked_for_takes_more_requests(found):
+    mean, _ = found("workload.rate=20", "run.precision=0.2")
+    tail, _ = found("workload.rate=20", "run.precision=0.2", "run.p99_precision=0.3")
+    assert tail.requests >= 1000 > mean.requests and tail.p99_half_width <= 0.3
+
+
 def test_a_queue_that_grows_runs_into_the_limit(found):
     flooded, sizes = found("workload.rate=5000", "run.precision=0.05", "workload.num_requests=700")
     assert sizes == [100, 200, 400, 700] and flooded.requests == 700 and flooded.half_width > 0.05
@@ -78,6 +84,7 @@ def test_all_strategies_and_seeds_get_the_same_length(tmp_path):
     [
         ("run.until=soon", "run.until='soon': must be one of requests, precision"),
         ("run.precision=0", "run.precision"),
+        ("run.p99_precision=0", "run.p99_precision=0"),
         ("run.min_requests=4000", "run.min_requests=4000: must be.*at most workload.num_requests=3200"),
         ("workload.warmup_requests=100", "run.min_requests=100: must be above workload.warmup_requests=100"),
     ],

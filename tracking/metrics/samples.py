@@ -80,6 +80,24 @@ def are_largest(tokens: np.ndarray, share: float = LARGEST_SHARE) -> np.ndarray:
     return chosen
 
 
+def p99_half_width(values: np.ndarray, batches: int = BATCHES) -> float:
+    """Half-width of the 95 % interval of the p99 of a series, as a share of it; NaN without a p99 or its ends.
+
+    How often the p99 is exceeded varies from stretch to stretch (batch means, as above); the quantiles of the
+    two ends of that share are the ends of the interval.
+    """
+    values = np.asarray(values, float)
+    middle = percentile(values, 0.99)
+    if not np.isfinite(middle) or not middle > 0 or len(values) < MIN_BATCH * batches:
+        return np.nan
+    from scipy.special import stdtrit  # what only computes metrics needs no scipy
+
+    shares = np.array([(part > middle).mean() for part in np.array_split(values, batches)])
+    half = float(stdtrit(batches - 1, 0.975) * shares.std(ddof=1) / np.sqrt(batches))
+    low, high = (percentile(values, min(1.0, max(0.0, 0.99 + by)), min_tail=0) for by in (-half, half))
+    return (high - low) / 2 / middle if np.isfinite(high) else np.nan
+
+
 def largest(values: np.ndarray) -> float:
     return float(np.max(values)) if len(values) else np.nan
 

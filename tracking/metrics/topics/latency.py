@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from tracking.metrics.metric import CLIENT, metric
-from tracking.metrics.samples import average, batch_half_width, percentile
+from tracking.metrics.samples import average, batch_half_width, p99_half_width, percentile
 from tracking.metrics.view import RunView
 
 
@@ -111,6 +111,12 @@ def e2e_mean_s(run: RunView) -> float:
 def e2e_mean_half_width(run: RunView) -> float:
     """half-width of the 95 % interval of the E2E mean within this run, as a share of it (20 batch means)"""
     return batch_half_width(run.bounded(run.e2e)[np.argsort(run.column("scheduled_t"), kind="stable")])
+
+
+@metric("share", "none", CLIENT, "E2E p99, half-width")
+def e2e_p99_half_width(run: RunView) -> float:
+    """half-width of the 95 % interval of the E2E p99 within this run, as a share of it (20 stretches)"""
+    return p99_half_width(run.bounded(run.e2e)[np.argsort(run.column("scheduled_t"), kind="stable")])
 
 
 @metric("s", "lower", CLIENT, "E2E mean, completed")
