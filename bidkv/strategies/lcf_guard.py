@@ -1,4 +1,4 @@
-"""Least computed first that leaves a request alone once it was preempted often."""
+"""Least computed first that leaves a request alone once it was preempted often, as long as there is another."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from bidkv.strategies.lcf import LeastComputedFirst
 
 
 class GuardedLeastComputedFirst(LeastComputedFirst):
-    """As `lcf`, but skips requests preempted `max_preemptions` times unless nobody else is left."""
+    """As `lcf`, but skips requests preempted `max_preemptions` times unless nobody else is left.
+
+    No bound: where all that run have been preempted so often, one of them is again.
+    """
 
     name = "lcf-guard"
     source = "vLLM RFC 54644 (starvation guard)"
