@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -49,6 +50,7 @@ class WaitingLine(Generic[Item]):
         self._order: list[tuple[Any, ...]] = []  # (…, number, ticket)
         self._places: dict[str, tuple[Any, ...]] = {}
         self._overdue: list[tuple[int, Ticket[Item]]] = []  # of those who stand here
+        self._turns: deque[str] = deque()  # who is still to be asked again before all of them are once more
         self._offered: Ticket[Item] | None = None
         self._taken: Ticket[Item] | None = None
         self.passed: Ticket[Item] | None = None  # the first one, when another was offered in its place
@@ -110,12 +112,33 @@ class WaitingLine(Generic[Item]):
             if name in self._places:
                 self._remove(name)
 
-    def resort(self) -> None:
-        """Asks for every key again."""
-        tickets = [place[-1] for place in self._order]
-        self._order = sorted(map(self._place_of, tickets))
-        self._places = {place[-1].name: place for place in self._order}
+    def resort(self, most: int | None = None) -> int:
+        """Asks for keys again and puts in order whom it asked: everybody, or `most` of them, in turn, and those who
+        may be next. How many were asked."""
+        if most is None or len(self._order) <= most + 1 + self._rules.backfill:
+            tickets = [place[-1] for place in self._order]
+            self._order = sorted(map(self._place_of, tickets))
+            self._places = {place[-1].name: place for place in self._order}
+        else:
+            tickets = self._due(most)
+            for ticket in tickets:
+                place = self._place_of(ticket)
+                if place != self._places[ticket.name]:
+                    self._remove_from_order(self._places[ticket.name])
+                    insort(self._order, place)
+                    self._places[ticket.name] = place
         self._offered = None
+        return len(tickets)
+
+    def _due(self, most: int) -> list[Ticket[Item]]:
+        """Whose turn it is to be asked again."""
+        turns = self._turns
+        if not turns:
+            turns.extend(self._places)
+        names = dict.fromkeys(place[-1].name for place in self._order[: 1 + self._rules.backfill])
+        for _ in range(min(most, len(turns))):
+            names[turns.popleft()] = None
+        return [self._places[name][-1] for name in names if name in self._places]
 
     def __contains__(self, name: str) -> bool:
         return name in self._places
@@ -133,12 +156,15 @@ class WaitingLine(Generic[Item]):
 
     def _remove(self, name: str) -> None:
         place = self._places.pop(name)
-        index = 0 if self._order[0] is place else bisect_left(self._order, place)
-        ticket = self._order.pop(index)[-1]
+        ticket = self._remove_from_order(place)
         if self._overdue:
             self._overdue = [entry for entry in self._overdue if entry[1] is not ticket]
         if self._offered is ticket:
             self._offered = None
+
+    def _remove_from_order(self, place: tuple[Any, ...]) -> Ticket[Item]:
+        index = 0 if self._order[0] is place else bisect_left(self._order, place)
+        return self._order.pop(index)[-1]
 
     def _reached(self, ticket: Ticket[Item]) -> None:
         if ticket.name in self._places:

@@ -46,19 +46,30 @@ class Demand:
             return self.most(request)
         return self._blocks(request, *self._hits.of(request))
 
-    def guess(self, request: Any) -> int:
-        """With hits that are in use, found by halves: the beginning of a prefix is cached if its end is."""
-        if not self.looks_up(request) or self._chain_of is None:
+    def guess(self, request: Any, most: int | None = None) -> int:
+        """With hits that are in use, found by halves: the beginning of a prefix is cached if its end is. `most` is
+        `most(request)` where that is known."""
+        most = self.most(request) if most is None else most
+        if not self.looks_up(request):
+            return most
+        if self._chain_of is None:
             return self.exact(request)
         group, size = self._chain_of
         hashes, get = request.block_hashes, self._manager.block_pool.get_cached_block
         low, high = 0, min(len(hashes), (request.num_tokens - 1) // size)
+        if high and not _in_use(get(hashes[0], [group])):
+            self._looks.blocks += (high + 1).bit_length() - 1  # as many as halving would have looked up
+            return most
         while low < high:
             middle = (low + high + 1) // 2
             self._looks.blocks += 1
-            found = get(hashes[middle - 1], [group])
-            low, high = (middle, high) if found and found[0].ref_cnt > 0 else (low, middle - 1)
-        return self.most(request) - low
+            low, high = (middle, high) if _in_use(get(hashes[middle - 1], [group])) else (low, middle - 1)
+        return most - low
+
+    @property
+    def most_lasts(self) -> bool:
+        """Whether `most` of one that waits stays the same as long as its tokens do."""
+        return self._scheduler.scheduler_reserve_full_isl and not self._scheduler.num_lookahead_tokens
 
     def looks_up(self, request: Any) -> bool:
         """Whether vLLM looks in the prefix cache for it."""
@@ -152,3 +163,7 @@ class Demand:
         if plain and getattr(self._scheduler, "hash_block_size", group.block_size) == group.block_size:
             return group.kv_cache_group_id, group.block_size
         return None
+
+
+def _in_use(found: Any) -> bool:
+    return bool(found) and found[0].ref_cnt > 0

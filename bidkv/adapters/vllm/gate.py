@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 from vllm.v1.request import RequestStatus
 
@@ -16,6 +16,16 @@ from bidkv.adapters.vllm.demand import Demand
 from bidkv.adapters.vllm.looks import Looks
 from bidkv.request import RequestState
 
+
+class Guess(NamedTuple):
+    """What a ticket remembers of one that may pass: the blocks it takes, and its `most` at so many tokens."""
+
+    until: int  # a step
+    needed: float
+    tokens: int = -1
+    most: int | None = None
+
+
 STARTABLE = frozenset({RequestStatus.WAITING, RequestStatus.PREEMPTED})
 
 
@@ -24,7 +34,7 @@ class Gate:
 
     GUESS_STEPS = 16  # as long as what was guessed of a request that may pass is believed
     BLOCKS = 256  # lookups a step in the prefix cache for those who may pass; then nobody else is looked at
-    LOOK_S = 0.002  # nor after so many seconds
+    LOOK_S = 0.002  # nor when looking has taken so many seconds of a step
 
     def __init__(
         self,
@@ -38,7 +48,7 @@ class Gate:
         self._scheduler, self._blocks, self._demand, self.looked = scheduler, blocks, demand, looks
         self._session, self._states_of = session, states_of
         self.look_s = self.LOOK_S
-        self._look_until = 0.0  # 0: nobody was looked at in this step
+        self._looked_s = 0.0  # in this step
         self._step = 0
         self._decodes = 0  # steps in a row in which no prompt was computed
         self._prompts: bool | None = None  # whether this step computes one; None = not asked yet
@@ -60,7 +70,7 @@ class Gate:
         """A step begins."""
         self._step += 1
         self.looked.reset()
-        self._prompts, self._states, self._look_until = None, [], 0.0
+        self._prompts, self._states, self._looked_s = None, [], 0.0
         self._demand.begin()
         self._session.pool.step += 1
 
@@ -123,13 +133,21 @@ class Gate:
 
     def may_go_ahead(self, ticket: Ticket[Any], first: Ticket[Any]) -> bool:
         """Whether one behind a first that does not fit may be offered in its place."""
-        request, free = ticket.item, self._blocks.free()
+        request = ticket.item
         if request.num_preemptions and self._session.strategy.admission.reclaims:
             return False
-        needed = self._guess(request, ticket)
+        note = ticket.note
+        if note is not None and self._step < note.until:
+            needed = note.needed
+        else:
+            known = self._guess(request, ticket)
+            if known is None:
+                return False
+            needed = known
+        free = self._blocks.free()
         return (
-            needed is not None
-            and needed <= free
+            needed <= free
+            and needed <= self._room(free)
             and needed + self._demand.watermark(request) <= free
             and self._open(request, needed, free)
         )
@@ -137,7 +155,7 @@ class Gate:
     def refused(self, ticket: Ticket[Any] | None) -> None:
         """vLLM found no room for one that was offered: it is not offered again soon."""
         if ticket is not None:
-            ticket.note = (self._step + self.GUESS_STEPS, math.inf)
+            ticket.note = Guess(self._step + self.GUESS_STEPS, math.inf)
 
     def open_to(self, request: Any, needed: int | None = None) -> bool:
         """Whether the policy lets the first in line start, for which there is room. Not held back for ever."""
@@ -192,17 +210,18 @@ class Gate:
         return self._states
 
     def _guess(self, request: Any, ticket: Ticket[Any]) -> float | None:
-        """Blocks it takes; None where that is not known and no more may be looked up in this step."""
-        if ticket.note is not None and self._step < ticket.note[0]:
-            return ticket.note[1]
-        if self.looked.blocks >= self.BLOCKS:
+        """Blocks it takes; None where no more may be looked up in this step."""
+        if self.looked.blocks >= self.BLOCKS or self._looked_s > self.look_s:
             return None
-        now = perf_counter()
-        if not self._look_until:
-            self._look_until = now + self.look_s
-        elif now > self._look_until:
-            return None
+        start = perf_counter()
         self.looked.candidates += 1
-        needed = self._demand.guess(request)
-        ticket.note = (self._step + self.GUESS_STEPS, needed)
+        note, tokens = ticket.note, request.num_tokens
+        lasts = self._demand.most_lasts and not request.num_computed_tokens
+        if lasts and note is not None and note.tokens == tokens:
+            most = note.most
+        else:
+            most = self._demand.most(request)
+        needed = self._demand.guess(request, most)
+        ticket.note = Guess(self._step + self.GUESS_STEPS, needed, tokens if lasts else -1, most)
+        self._looked_s += perf_counter() - start
         return needed

@@ -54,6 +54,7 @@ class BidKVSchedulerMixin:
     """
 
     _bidkv_engine = "vllm"
+    _bidkv_resorts = 32  # of those who wait have their key asked for again in a step, beside who may be next
     _bidkv_clock: Callable[[], float] = staticmethod(time.time)
     _bidkv_run_log = RunLog
     _bidkv_step_log = StepLog
@@ -80,6 +81,7 @@ class BidKVSchedulerMixin:
         self._bidkv_pending: dict[str, Any] | None = None  # event of a preemption that did not happen yet
         self._bidkv_refused = False  # a waiting request did not fit in this step
         self._bidkv_preempted = 0  # in this step
+        self._bidkv_resorted = 0  # keys asked for again in it
 
         self._bidkv_blocks.keep_count()
         self.kv_cache_manager.allocate_slots = self._bidkv_allocator(self.kv_cache_manager.allocate_slots)
@@ -126,10 +128,11 @@ class BidKVSchedulerMixin:
     def schedule(self, *args: Any, **kwargs: Any) -> Any:
         session = self._bidkv_session
         session.poll()
+        self._bidkv_resorted = 0
         if session.admission_failed:
             self._bidkv_order_waiting()
         elif self._bidkv_line is not None and session.strategy.admission.resorts:
-            self._bidkv_line.resort()
+            self._bidkv_resorted = self._bidkv_line.resort(self._bidkv_resorts)
         session.log.counters["steps"] += 1
         self._bidkv_refused, self._bidkv_preempted = False, 0
         self._bidkv_gate.begin()

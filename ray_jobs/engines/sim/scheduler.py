@@ -58,7 +58,7 @@ class VirtualSchedulerMixin(BidKVSchedulerMixin):
             lookups=looked.blocks,
             states=len(self.running) if looked.running else 0,
             summed=looked.running,
-            keys=waiting if orders and self._bidkv_session.strategy.admission.resorts else 0,
+            keys=self._bidkv_resorted,
         )
 
     def _sim_counted_find(self, request: Any, *args: Any, **kwargs: Any) -> Any:
