@@ -13,4 +13,8 @@ class UnknownNameError(BidKVError, ValueError):
     """A strategy, victim or admission name that no registry entry has."""
 
     def __init__(self, kind: str, name: str, allowed: list[str]):
-        super().__init__(f"{kind}: unknown {name!r}; allowed: {', '.join(sorted(allowed))}")
+        from difflib import get_close_matches  # here: it takes a fifth of the time of `import bidkv`
+
+        near = get_close_matches(name, allowed, n=1)
+        meant = f" (did you mean {near[0]}?)" if near else ""
+        super().__init__(f"{kind}: unknown {name!r}; allowed: {', '.join(sorted(allowed))}{meant}")

@@ -30,6 +30,7 @@ from ray_jobs.engines.sim.shape import ModelShape
 from tracking.cli import CONF, exit_on_bad_input, run_command
 from tracking.errors import require
 from tracking.store.config import TrackingConfig
+from tracking.typed import refuse_unknown, typed
 
 FOLDER = CONF / "calibration"
 
@@ -133,6 +134,7 @@ def report(calibration: Calibration, trained: StepErrors, held: StepErrors, shap
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="calibrate")
 def main(config: DictConfig) -> None:
     with exit_on_bad_input():
+        refuse_unknown(typed(), CalibrateConfig)
         settings: CalibrateConfig = OmegaConf.to_object(config)
         calibration, trained, held = calibrate(settings)
         path = Path(settings.out) if settings.out else FOLDER / f"{settings.name}.yaml"

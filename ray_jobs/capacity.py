@@ -15,7 +15,9 @@ from rich.table import Table
 
 from ray_jobs.drive.capacity import Capacity, find_capacities, key_of
 from ray_jobs.drive.config import BenchConfig
+from ray_jobs.drive.no_effect import idle_capacity_keys
 from tracking.cli import CONF, exit_on_bad_input, run_command
+from tracking.typed import refuse_idle, refuse_unknown, typed
 
 ConfigStore.instance().store(name="bench_schema", node=BenchConfig)
 
@@ -43,6 +45,9 @@ def main(config: DictConfig) -> None:
     console = Console()
     with exit_on_bad_input():
         job: BenchConfig = OmegaConf.to_object(config)
+        keys = typed()
+        refuse_unknown(keys, BenchConfig)
+        refuse_idle(keys, idle_capacity_keys(job))
         found = find_capacities([job], lambda text: console.print(text, highlight=False, soft_wrap=True))
     key = key_of(job)
     capacity = found[key]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import hydra
@@ -10,7 +11,9 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from ray_jobs.workload.config import WorkloadConfig
 from ray_jobs.workload.freeze import freeze_trace
+from ray_jobs.workload.no_effect import idle_workload_keys
 from tracking.cli import CONF, exit_on_bad_input, run_command
+from tracking.typed import Idle, refuse_idle, refuse_unknown, typed
 
 
 @dataclass
@@ -24,6 +27,13 @@ class FreezeConfig:
     out: str = MISSING
 
 
+def idle_keys(workload: WorkloadConfig) -> Iterator[Idle]:
+    """Those of the workload, and the seed of one that has its requests already."""
+    yield from idle_workload_keys(workload)
+    if workload.source.kind == "frozen":
+        yield Idle("seed", "a frozen trace has its requests already")
+
+
 ConfigStore.instance().store(name="freeze_schema", node=FreezeConfig)
 
 
@@ -31,6 +41,9 @@ ConfigStore.instance().store(name="freeze_schema", node=FreezeConfig)
 def main(config: DictConfig) -> None:
     with exit_on_bad_input():
         job: FreezeConfig = OmegaConf.to_object(config)
+        keys = typed()
+        refuse_unknown(keys, FreezeConfig)
+        refuse_idle(keys, idle_keys(job.workload))
         trace = freeze_trace(job.workload, job.seed, job.vocab_size, job.max_model_len)
         trace.save(job.out)
     print(f"{job.out}: {len(trace.requests)} requests, hash {trace.hash}")

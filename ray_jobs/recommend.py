@@ -16,7 +16,9 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from ray_jobs.advise.config import RecommendConfig
+from ray_jobs.advise.no_effect import idle_recommend_keys
 from tracking.cli import CONF, exit_on_bad_input, interrupt_on_sigterm, run_command
+from tracking.typed import refuse_idle, refuse_unknown, typed
 
 INTERRUPTED = 130
 
@@ -27,6 +29,9 @@ ConfigStore.instance().store(name="recommend_schema", node=RecommendConfig)
 def main(config: DictConfig) -> None:
     with exit_on_bad_input():
         settings: RecommendConfig = OmegaConf.to_object(config)
+        keys = typed()
+        refuse_unknown(keys, RecommendConfig)
+        refuse_idle(keys, idle_recommend_keys(settings))
         recommend(settings, Console(stderr=True))
 
 

@@ -19,9 +19,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from ray_jobs.drive.config import BenchConfig
+from ray_jobs.drive.no_effect import refuse_no_effect
 from ray_jobs.drive.search import objective_of
 from tracking.cli import CONF, exit_on_bad_input
 from tracking.imports import large_imports
+from tracking.nearest import refuse_words
 
 INTERRUPTED = 130
 BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
@@ -37,6 +39,8 @@ def main(config: DictConfig) -> BenchConfig | float | list[float] | None:
     settings = HydraConfig.get()
     if settings.mode == RunMode.MULTIRUN and settings.sweeper._target_ == BASIC_SWEEPER:
         return job  # ray_jobs.drive.callback.SweepCallback collects it
+    with exit_on_bad_input():
+        refuse_no_effect([(job, settings.overrides.task)], optimised=settings.mode == RunMode.MULTIRUN)
     with large_imports():  # Ray: not before there is something to run
         from ray_jobs.drive.launch import run_sweep
 
@@ -62,6 +66,7 @@ def cli() -> None:
 
                 try_policy.cli(sys.argv[2:])
             else:
+                refuse_words(sys.argv[1:], CONF)
                 main()
     except KeyboardInterrupt:
         print("interrupted; the same command goes on where this stopped", file=sys.stderr)

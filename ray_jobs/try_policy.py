@@ -18,6 +18,7 @@ from bidkv import AdmissionPolicy, Strategy, VictimPolicy
 from bidkv.policy_file import absolute, is_reference, load_policy
 from ray_jobs.drive.config import BenchConfig
 from ray_jobs.drive.launch import run_sweep
+from ray_jobs.drive.no_effect import refuse_no_effect
 from ray_jobs.rehearsal import rehearse
 from tracking.cli import CONF, exit_on_bad_input
 from tracking.errors import require
@@ -50,6 +51,7 @@ def planned(arguments: Sequence[str]) -> list[BenchConfig]:
     require(engine == SIMULATOR, "engine", engine, f"{SIMULATOR} here; bidkv-bench runs the others")
     cls = load_policy(absolute(reference))
     jobs = composed(cls, absolute(reference), own["baseline"], rest)
+    refuse_no_effect([(job, [word for word in rest if not word.startswith("strategy.")]) for job in jobs])
     rehearse(jobs[1].strategy, absolute(reference).rpartition(":")[0])
     return [replace(job, seed=seed) for seed in range(int(seeds)) for job in jobs]
 

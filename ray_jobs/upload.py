@@ -13,6 +13,7 @@ from tracking.cli import CONF, exit_on_bad_input, run_command
 from tracking.imports import large_imports
 from tracking.store.address import short
 from tracking.store.spool import waiting_spools
+from tracking.typed import refuse_unknown, typed
 
 
 @dataclass
@@ -29,6 +30,7 @@ ConfigStore.instance().store(name="upload_schema", node=UploadConfig)
 def main(config: DictConfig) -> None:
     """Exits with 1 if a store did not take all."""
     with exit_on_bad_input():
+        refuse_unknown(typed(), UploadConfig)
         settings: UploadConfig = OmegaConf.to_object(config)
     spools = waiting_spools(settings.spool)
     if not spools:

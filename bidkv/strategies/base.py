@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -184,7 +185,11 @@ class Strategy:
         try:
             return policy(**params)
         except TypeError as error:
-            raise BidValidationError(f"strategy {self.name!r}: bad {what} {dict(params)}: {error}") from error
+            known = [name for name in inspect.signature(policy).parameters if name not in ("args", "kwargs")]
+            there = f"; {policy.name} has {', '.join(known)}" if known else f"; {policy.name} has none"
+            raise BidValidationError(
+                f"strategy {self.name!r}: bad {what} {dict(params)}: {error}{there}"
+            ) from error
 
     @property
     def oracle(self) -> bool:

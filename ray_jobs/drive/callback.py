@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from ray_jobs.drive.config import BenchConfig
+from ray_jobs.drive.no_effect import refuse_no_effect
 from ray_jobs.drive.search import found_lines, objectives
 from ray_jobs.drive.secrets import refuse_secrets
 from tracking.cli import exit_on_bad_input
@@ -24,6 +25,7 @@ class SweepCallback(Callback):
 
     def __init__(self) -> None:
         self.jobs: list[BenchConfig] = []
+        self.overrides: list[list[str]] = []  # what each was made of
         self.console = Console()
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
@@ -38,6 +40,7 @@ class SweepCallback(Callback):
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         if isinstance(job_return._return_value, BenchConfig):
             self.jobs.append(job_return._return_value)
+            self.overrides.append(list(job_return.overrides))
             self._show(f"planned {len(self.jobs)} runs")
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
@@ -46,6 +49,8 @@ class SweepCallback(Callback):
             for line in found_lines(Path(config.hydra.sweep.dir), objectives(config.objective)):
                 self.console.print(line, highlight=False, markup=False, soft_wrap=True)
             return
+        with exit_on_bad_input():
+            refuse_no_effect(list(zip(self.jobs, self.overrides, strict=True)))
         with large_imports():  # Ray: not before every run is configured
             from ray_jobs.drive.launch import run_sweep
 

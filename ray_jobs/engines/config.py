@@ -16,7 +16,7 @@ from tracking.secrets import check_names
 DTYPES = ("auto", "half", "float16", "bfloat16", "float", "float32")
 MOST_SEQS = 65_536  # beyond it vLLM's own buffers do not fit any machine
 PASS_ENV = "engine.pass_env=[{}]"  # how an engine is given a secret
-NOT_AN_ENGINE = {"config", "job"}  # the other modules of this package
+NOT_AN_ENGINE = {"config", "job", "no_effect"}  # the other modules of this package
 
 
 def engine_kinds() -> list[str]:

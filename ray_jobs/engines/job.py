@@ -46,9 +46,10 @@ class StrategyConfig:
             ("victim", self.victim, registry.list_victims()),
         ):
             if not is_reference(value):
-                require(value in allowed, f"strategy.{half}", value, "one of " + ", ".join(allowed))
+                require_one_of(f"strategy.{half}", value, allowed)
                 continue
             setattr(self, half, absolute(value))
+        self._leave_out_defaults(registry)
         registry.pair(self.admission, self.victim, admission_params=self.admission_params, **self.params)
         self.files = {
             half: digest(name)
@@ -66,6 +67,16 @@ class StrategyConfig:
             require(bool(self.label.strip()), "strategy.label", self.label, "not empty, or null")
         if self.label is None:
             self.label = self._derived_label(registry)
+
+    def _leave_out_defaults(self, registry: Any) -> None:
+        """What `conf/strategy` declares of the named strategy's halves, which may have been replaced by others."""
+        if self.name not in registry.list_strategies():
+            return
+        named = registry.get(self.name)
+        for key, policy in (("params", named.victim), ("admission_params", named.admission)):
+            declared = defaults(policy)
+            own = {k: v for k, v in getattr(self, key).items() if k not in declared or declared[k] != v}
+            setattr(self, key, own)
 
     def _derived_label(self, registry: Any) -> str:
         """The strategy's name, with whatever differs from what the name stands for."""
@@ -86,8 +97,14 @@ class StrategyConfig:
 
 def changed(policy: Any, params: dict[str, Any], prefix: str) -> list[str]:
     """`prefix` + key=value of the parameters that differ from the policy's defaults."""
-    defaults = {key: p.default for key, p in inspect.signature(type(policy)).parameters.items()}
-    return [f"{prefix}{key}={value}" for key, value in sorted(params.items()) if defaults.get(key) != value]
+    known = defaults(policy)
+    return [f"{prefix}{key}={value}" for key, value in sorted(params.items()) if known.get(key) != value]
+
+
+def defaults(policy: Any) -> dict[str, Any]:
+    """The parameters of a policy's class, with what each is if nothing is said."""
+    parameters = inspect.signature(type(policy)).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
 
 
 @dataclass

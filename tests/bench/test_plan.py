@@ -16,7 +16,7 @@ CONF = str(Path(__file__).parents[2] / "conf")
 
 def job(*overrides):
     with initialize_config_dir(CONF, version_base="1.3"):
-        config = compose("config", ["workload=mixed", "workload.num_requests=20", *overrides])
+        config = compose("config", ["workload=mixed", "workload.num_requests=20", "workload.warmup_requests=16", *overrides])
     return OmegaConf.to_object(config)
 
 
@@ -71,7 +71,7 @@ def test_equal_runs_are_refused_unless_labelled():
         (["strategy=bidkv"], "bidkv"),
         (["strategy=bidkv", "strategy.admission=fcfs"], "bidkv[admission=fcfs]"),
         (["strategy=lcf", "strategy.victim=largest"], "lcf[victim=largest]"),
-        (["strategy=bidkv", "+strategy.params.completion_weight=2.0"], "bidkv[completion_weight=2.0]"),
+        (["strategy=bidkv", "strategy.params.completion_weight=2.0"], "bidkv[completion_weight=2.0]"),
         (["strategy=bidkv", "strategy.label=mine"], "mine"),
     ],
 )

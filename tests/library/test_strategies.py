@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 from collections import Counter
 from pathlib import Path
 
@@ -296,3 +297,18 @@ def test_every_conf_names_a_registered_strategy() -> None:
         path.stem for path in CONF.glob("*.yaml") if not path.stem.startswith("stock-")
     }  # an engine's own knobs
     assert named == set(create_default_registry().list_strategies())
+
+
+@pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_configuration_declares_the_parameters_of_both_halves_with_their_defaults(path: Path) -> None:
+    config = yaml.safe_load(path.read_text())
+    pair = create_default_registry().pair(config["admission"], config["victim"])
+    for key, policy in (("params", pair.victim), ("admission_params", pair.admission)):
+        # The seed is the run's, and an oracle does not start from a guess.
+        parameters = inspect.signature(type(policy)).parameters.values()
+        own = {
+            p.name: p.default for p in parameters if p.kind == p.POSITIONAL_OR_KEYWORD and p.name != "seed"
+        }
+        if policy.oracle:
+            own.pop("prior", None)
+        assert config.get(key, {}) == own, key

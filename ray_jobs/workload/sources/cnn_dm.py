@@ -9,6 +9,7 @@ from ray_jobs.workload.sources.shared.base import Draft
 from ray_jobs.workload.sources.shared.text import text_drafts
 
 OF_THE_FILE = True
+HAS_TEXT = True
 
 
 def drafts(config: WorkloadConfig, seed: int, vocab_size: int) -> list[Draft]:

@@ -1,0 +1,56 @@
+"""Keys that change nothing of what `bidkv-recommend` finds, given the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ray_jobs.advise.config import RecommendConfig
+from ray_jobs.engines.no_effect import OWN_MODEL, idle_job_keys
+from ray_jobs.workload.no_effect import idle_workload_keys
+from ray_jobs.workload.sources import has_sessions
+from tracking.typed import Idle
+
+
+def idle_recommend_keys(config: RecommendConfig) -> Iterator[Idle]:
+    """Each with why, and with what has the effect that was probably meant."""
+    yield from _searched(config)
+    yield from idle_workload_keys(config.workload)
+    real = config.confirm == "real"
+    if not real or config.engine.model == "from-shape":
+        yield Idle(
+            "engine.model", f"the search simulates; {OWN_MODEL}; model= names it in the printed command"
+        )
+    if not real:
+        looks_for_capacity = config.workload.load_share is not None and config.workload.capacity is None
+        for key in ("tracking", "search.real_requests", "search.real_timeout_s", "run.attempts"):
+            yield Idle(key, "only confirm=real runs an engine and stores that")
+        if not looks_for_capacity:
+            for key in ("cluster", "capacity"):
+                yield Idle(
+                    key,
+                    "no engine is started: confirm=real starts one, workload.load=95% looks for a capacity",
+                )
+    for key in ("until", "precision", "p99_precision", "min_requests"):
+        yield Idle(f"run.{key}", "search.requests and search.confirm_requests say how long a run is")
+    yield Idle("repeat", "traces are told apart by seed")
+    # The engine that is simulated is not the one of a real run, but what the search is told of it counts.
+    for idle in idle_job_keys(config):
+        if not idle.key.startswith("engine.sim"):
+            yield idle
+
+
+def _searched(config: RecommendConfig) -> Iterator[Idle]:
+    search, sessions = config.search, has_sessions(config.workload.source.kind)
+    lengths = ("requests", "confirm_requests", "rate_requests")
+    if sessions:
+        for key in lengths:
+            yield Idle(f"search.{key}", "sessions are run as they are: set workload.sessions.count")
+    elif all(getattr(search, key) is not None for key in lengths):
+        for key in ("num_requests", "warmup_requests"):
+            yield Idle(
+                f"workload.{key}",
+                "search.requests and search.confirm_requests say how long a run is; null leaves it to this",
+            )
+    if not search.rate_seeds or config.workload.arrivals.kind == "closed_loop":
+        for key in ("slo_share", "search.rate_requests", "search.precision"):
+            yield Idle(key, "no highest rate is looked for")

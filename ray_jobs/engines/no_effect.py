@@ -1,0 +1,93 @@
+"""Keys of an engine, a strategy or a run that change nothing of what is run, given the rest of the job."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bidkv import create_default_registry
+from ray_jobs.engines.config import EngineConfig
+from ray_jobs.engines.job import JobConfig, StrategyConfig, defaults
+from ray_jobs.engines.shared.models import FROM_SHAPE, TINY
+from tracking.typed import Idle
+
+OWN_MODEL = (
+    "the model is engine.sim.model_shape: model_shape@engine.sim.model_shape=qwen2.5-7b (a file of conf/model_shape), "
+    "or =from_config with engine.sim.model_shape.path=…/config.json for a model of yours"
+)
+
+
+def idle_job_keys(job: JobConfig) -> Iterator[Idle]:
+    """Each with why, and with what has the effect that was probably meant."""
+    strategy = job.strategy
+    if strategy.kill_switch:
+        for key in ("admission", "victim", "params", "admission_params"):
+            yield Idle(
+                f"strategy.{key}",
+                f"strategy={strategy.name} leaves all to the engine; strategy=backfill does not",
+            )
+    else:
+        yield from _left_out(strategy)
+    if job.run.until != "precision":
+        for key in ("precision", "p99_precision", "min_requests"):
+            yield Idle(f"run.{key}", "it is for run.until=precision")
+    yield from idle_engine_keys(job.engine)
+
+
+def _left_out(strategy: StrategyConfig) -> Iterator[Idle]:
+    """A parameter as the named strategy has it is left out, also where the half that is put in its place has another."""
+    registry = create_default_registry()
+    if strategy.name not in registry.list_strategies():
+        return
+    named, used = registry.get(strategy.name), registry.pair(strategy.admission, strategy.victim)
+    for key, half in (("params", "victim"), ("admission_params", "admission")):
+        declared, own = (defaults(getattr(pair, half)) for pair in (named, used))
+        for name, value in declared.items():
+            if name not in getattr(strategy, key) and (name not in own or own[name] != value):
+                because = (
+                    f"{value} is left out as strategy={strategy.name} has it, but strategy.{half} is another"
+                )
+                yield Idle(f"strategy.{key}.{name}", because)
+
+
+def idle_engine_keys(engine: EngineConfig) -> Iterator[Idle]:
+    """Those of `engine` alone."""
+    simulated = engine.kind == "vllm_sim"
+    if engine.model != TINY or simulated:
+        yield Idle(
+            "engine.tiny",
+            f"it is the shape of engine.model={TINY}; here {OWN_MODEL if simulated else 'is another'}",
+        )
+    if simulated:
+        yield from _simulated(engine)
+        return
+    if engine.model != FROM_SHAPE:
+        yield Idle("engine.sim", f"engine.kind={engine.kind} runs for real; engine=vllm_sim simulates")
+        return
+    for key in (
+        "calibration",
+        "scheduling",
+        "async_scheduling",
+        "reserved_bytes",
+        "shortcuts",
+        "check",
+        "wall_timeout_s",
+    ):
+        yield Idle(f"engine.sim.{key}", f"engine.kind={engine.kind} runs for real; engine=vllm_sim simulates")
+
+
+def _simulated(engine: EngineConfig) -> Iterator[Idle]:
+    yield Idle("engine.model", f"a simulation loads none; {OWN_MODEL}")
+    yield Idle("engine.dtype", "a simulation has engine.sim.model_shape.dtype")
+    for key in ("load_format", "enforce_eager", "seed"):
+        yield Idle(f"engine.{key}", "a simulation has no weights and no kernels")
+    if engine.num_blocks is not None:
+        for key in ("gpu_memory_utilization", "sim.reserved_bytes", "sim.hardware.memory"):
+            yield Idle(
+                f"engine.{key}",
+                f"engine.num_blocks={engine.num_blocks} says how much memory there is; null asks the device",
+            )
+    if engine.sim.model_shape.tensor_parallel == 1:
+        for key in ("hardware.link_bandwidth", "calibration.link_efficiency"):
+            yield Idle(
+                f"engine.sim.{key}", "one device has no others: engine.sim.model_shape.tensor_parallel=2"
+            )
