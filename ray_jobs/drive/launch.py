@@ -11,7 +11,8 @@ from rich.console import Console
 from ray_jobs.drive.capacity import resolve_loads
 from ray_jobs.drive.config import BenchConfig
 from ray_jobs.drive.lengths import resolve_lengths
-from ray_jobs.drive.plan import plan_blocks, window_lines
+from ray_jobs.drive.plan import plan_blocks, sweep_hash, window_lines
+from ray_jobs.drive.seeds import claim_seeds
 from tracking.cli import exit_on_bad_input
 from tracking.imports import large_imports
 
@@ -34,6 +35,7 @@ def run_sweep(jobs: Sequence[BenchConfig], baseline: str | None = None) -> Sweep
         say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
         jobs = resolve_lengths(resolve_loads(jobs, say), say)
         blocks = plan_blocks(jobs)
+        claim_seeds(jobs, sweep_hash(blocks))
         for line in window_lines(blocks):
             say(line)
     with large_imports():  # MLflow and figures: not before all is planned

@@ -23,6 +23,7 @@ NOT_PART_OF_A_RUN = (
     "objective",
     "objective_seeds",
     "experiment",
+    "proof",
 )
 
 
@@ -53,6 +54,8 @@ class PlannedRun:
             "attempt": str(attempt),
             "git_commit": commit,
         }
+        if job.proof is not None:
+            tags["proof"] = job.proof
         if "rows" in self.trace.meta:
             tags["rows"] = Rows(*self.trace.meta["rows"]).text
         trace = TraceFacts(
@@ -71,6 +74,11 @@ class PlannedRun:
         job = self.job
         repeat = f" repeat={job.repeat}" if job.repeat else ""
         return f"{job.strategy.label} seed={job.seed}{repeat} {job.workload.name} {load_name(job)}"
+
+
+def sweep_hash(blocks: Iterable[Sequence[PlannedRun]]) -> str:
+    """What tells a sweep from others: an interrupted one is found again by it."""
+    return digest([run.config_hash for block in blocks for run in block])
 
 
 def sweep_name(runs: Sequence[PlannedRun]) -> str:

@@ -20,7 +20,7 @@ from ray_jobs.drive.beside import start_here
 from ray_jobs.drive.cluster import connect, engines_that_fit
 from ray_jobs.drive.handle import EngineHandle
 from ray_jobs.drive.kinds import DeviceKinds
-from ray_jobs.drive.plan import PlannedRun, digest, load_name, sweep_name
+from ray_jobs.drive.plan import PlannedRun, load_name, sweep_hash, sweep_name
 from ray_jobs.drive.pool import EnginePool
 from ray_jobs.drive.progress import SweepProgress
 from ray_jobs.drive.recording import ENGINES_EACH, Recorder, now_ms
@@ -120,7 +120,7 @@ class Sweep:
         return self.outcome
 
     def _hash(self) -> str:
-        return digest([run.config_hash for run in self.runs])
+        return sweep_hash(self.blocks)
 
     def _name(self) -> str:
         return sweep_name(self.runs)

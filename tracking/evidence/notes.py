@@ -28,6 +28,7 @@ def notes_on(table: Table, metrics: Sequence[str]) -> list[str]:
         *(note for name in (table.baseline, *table.strategies) for note in _on_runs(name, blocks)),
         *_on_metrics(table, metrics),
         *_on_commits(table),
+        *_on_proof(table),
     ]
 
 
@@ -129,3 +130,13 @@ def _on_metrics(table: Table, metrics: Sequence[str]) -> list[str]:
 def _on_commits(table: Table) -> list[str]:
     commits = sorted({run.tags["git_commit"][:8] for run in table.runs if "git_commit" in run.tags})
     return [f"runs of {len(commits)} commits: {', '.join(commits)}"] if len(commits) > 1 else []
+
+
+def _on_proof(table: Table) -> list[str]:
+    """Whether the seeds were new to the policies (`ray_jobs.drive.seeds`)."""
+    commits = sorted({run.tags.get("proof", "") for run in table.runs})
+    if commits == [""]:
+        return []
+    if "" in commits:
+        return ["some of these runs are no proof: their seeds may have been used before"]
+    return [f"a proof: seeds that were not used before, policies as in {', '.join(c[:12] for c in commits)}"]

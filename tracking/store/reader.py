@@ -23,7 +23,7 @@ RESULT_FILES = ("requests.parquet", "steps.parquet", "events.jsonl", "run.json")
 
 # What may differ between runs of one cell: the strategy, the seed, and where and when it ran.
 NOT_OF_THE_CELL = (
-    "strategy.", "cluster.", "tracking.", "capacity.", "seed", "repeat", "objective", "figures", "experiment",
+    "strategy.", "cluster.", "proof", "tracking.", "capacity.", "seed", "repeat", "objective", "figures", "experiment",
     "run.attempts", "run.log_schedule", "run.until", "run.precision", "run.p99_precision",
     "run.min_requests",
     "engine.python", "engine.start_timeout_s",
