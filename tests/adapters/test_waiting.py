@@ -272,3 +272,21 @@ def test_the_price_of_a_token_is_learnt_from_steps_with_many_prompt_tokens() -> 
         if tokens < Pace.MANY:
             assert pool.compute_s_per_token == before
     assert pool.compute_s_per_token == pytest.approx(before + Pace.PROMPT_WEIGHT * (1e-4 - before))
+
+
+@given(st.integers(0, 10**6), st.integers(0, 4))
+def test_asking_a_few_keys_at_a_time_comes_to_the_same_order(seed: int, backfill: int) -> None:
+    random_ = random.Random(seed)
+    names = [f"r{number:02}" for number in range(random_.randint(1, 40))]
+    keys = {name: random_.randint(0, 9) for name in names}
+    waiting = Line(keys, backfill=backfill)
+    for name in names:
+        waiting.join(name)
+    keys.update({name: random_.randint(0, 9) for name in names})
+    gone = random_.choice(names)
+    asked = waiting.resort(3)
+    waiting.leave([gone])
+    for _ in range(2 * len(names) // 3 + 2):  # in turn: at worst the second round begins anew
+        asked = max(asked, waiting.resort(3))
+    assert asked <= 3 + 1 + backfill
+    assert list(waiting) == sorted(set(names) - {gone}, key=lambda name: (keys[name], name))
