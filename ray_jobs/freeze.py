@@ -11,6 +11,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from ray_jobs.workload.config import WorkloadConfig
 from ray_jobs.workload.freeze import freeze_trace
+from ray_jobs.workload.left_out import left_out_line
 from ray_jobs.workload.no_effect import idle_workload_keys
 from tracking.cli import CONF, exit_on_bad_input, run_command
 from tracking.typed import Idle, refuse_idle, refuse_unknown, typed
@@ -46,6 +47,9 @@ def main(config: DictConfig) -> None:
         refuse_idle(keys, idle_keys(job.workload))
         trace = freeze_trace(job.workload, job.seed, job.vocab_size, job.max_model_len)
         trace.save(job.out)
+    line = left_out_line(trace)
+    if line:
+        print(line)
     print(f"{job.out}: {len(trace.requests)} requests, hash {trace.hash}")
 
 

@@ -11,7 +11,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, InterpolationResolutionError
 
 from tracking.errors import nearest
 
@@ -40,11 +40,25 @@ def plain(error: BaseException, conf: Path) -> str | None:
             near = nearest(name, cause.options)
             meant = f"; did you mean {group}={near}?" if near else ""
             return f"could not find {group}/{name}; there are {', '.join(cause.options)}{meant}"
+        if isinstance(cause, InterpolationResolutionError):
+            own = _resolvers_own(cause)
+            if own:
+                return own
         match = NOT_IN_DEFAULTS.search(str(cause))
         if match:
             group = match[1] or match[2]
             return f"{group}: there is nothing to choose; {_place_of(group, conf)}"
         cause = cause.__cause__
+    return None
+
+
+def _resolvers_own(error: BaseException) -> str | None:
+    """What a resolver of this project raised, of which OmegaConf makes an error of its own."""
+    found: BaseException | None = error
+    while found is not None:
+        if type(found) is ValueError:
+            return str(found)
+        found = found.__cause__ or found.__context__
     return None
 
 

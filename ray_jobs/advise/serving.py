@@ -11,7 +11,7 @@ from ray_jobs.engines.config import EngineConfig
 from ray_jobs.engines.job import StrategyConfig
 
 SERVER = ("python", "-m", "bidkv.adapters.vllm.serve")
-ORIGIN = re.compile(r"config\.json of ([\w.-]+/[\w.-]+)")
+ORIGIN = re.compile(r"config\.json of (/.+|[\w.-]+/[\w.-]+)")
 
 
 def serving_command(engine: EngineConfig, strategy: StrategyConfig, model: str | None) -> str:

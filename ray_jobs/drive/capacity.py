@@ -12,7 +12,7 @@ from typing import Any
 from ray_jobs.drive.capacity_search import Bisection, Probe, evenly_mixed, measure, saturated, spread
 from ray_jobs.drive.config import BenchConfig, CapacityConfig
 from ray_jobs.drive.pilot import Run, Say, engine_facts, find
-from ray_jobs.drive.plan import digest
+from ray_jobs.drive.plan import digest, leave_out_path
 from ray_jobs.workload.freeze import freeze_trace
 from ray_jobs.workload.sources import has_file
 from ray_jobs.workload.trace import Trace
@@ -119,11 +119,14 @@ def probe_trace(job: BenchConfig) -> Trace:
 def key_of(job: BenchConfig) -> str:
     """Hash of all that a capacity depends on: the requests, the engine, its version, how it is looked for."""
     workload = asdict(job.workload)
+    if job.workload.source.kind != "csv":  # as in those found before there were any
+        del workload["source"]["columns"]
     mix = {key: value for key, value in workload.items() if key not in NOT_OF_THE_MIX}
     if has_file(job.workload.source.kind):
         mix["num_requests"] = job.workload.num_requests
     search = {key: value for key, value in asdict(limits_of(job)).items() if key != "folder"}
     engine, version, machine = engine_facts(job)
+    leave_out_path(engine)
     return digest([mix, engine, version, search, machine])
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from ray_jobs.drive.capacity import resolve_loads
 from ray_jobs.drive.config import BenchConfig
 from ray_jobs.drive.lengths import resolve_lengths
-from ray_jobs.drive.plan import plan_blocks, sweep_hash, window_lines
+from ray_jobs.drive.plan import left_out_lines, plan_blocks, sweep_hash, window_lines
 from ray_jobs.drive.seeds import claim_seeds
 from tracking.cli import exit_on_bad_input
 from tracking.imports import large_imports
@@ -36,7 +36,7 @@ def run_sweep(jobs: Sequence[BenchConfig], baseline: str | None = None) -> Sweep
         jobs = resolve_lengths(resolve_loads(jobs, say), say)
         blocks = plan_blocks(jobs)
         claim_seeds(jobs, sweep_hash(blocks))
-        for line in window_lines(blocks):
+        for line in (*left_out_lines(blocks), *window_lines(blocks)):
             say(line)
     with large_imports():  # MLflow and figures: not before all is planned
         from ray_jobs.drive.carry_out import carry_out

@@ -10,6 +10,7 @@ from typing import Any
 
 from ray_jobs.drive.config import BenchConfig
 from ray_jobs.workload.freeze import Parsed, freeze_trace
+from ray_jobs.workload.left_out import left_out_line
 from ray_jobs.workload.trace import Trace
 from ray_jobs.workload.windows import Rows, check_windows, smallest_gap
 from tracking.errors import require
@@ -129,6 +130,9 @@ def plan_blocks(jobs: Sequence[BenchConfig]) -> list[list[PlannedRun]]:
             "min_requests",
         ):  # how the number of requests was found
             del settings["run"][key]
+        if job.workload.source.kind != "csv":
+            del settings["workload"]["source"]["columns"]
+        leave_out_path(settings["engine"])
         if job.engine.adapter:
             del settings["engine"]["adapter"]
         alike = {k: v for k, v in settings.items() if k != "strategy"}
@@ -159,6 +163,20 @@ def by_cell(blocks: Iterable[Sequence[PlannedRun]]) -> list[list[PlannedRun]]:
     for run in (run for block in blocks for run in block):
         cells.setdefault(run.cell, []).append(run)
     return list(cells.values())
+
+
+def leave_out_path(engine: dict[str, Any]) -> None:
+    """Where a model's config.json lies is no fact of a run, and most shapes have none."""
+    shape = (engine["sim"] or {}).get("model_shape")
+    if shape:
+        del shape["path"]
+        if not shape["config"]:
+            del shape["config"]
+
+
+def left_out_lines(blocks: Iterable[Sequence[PlannedRun]]) -> list[str]:
+    """What of each file was left out or cut, a line each; traces of which the same is true say it once."""
+    return list(dict.fromkeys(line for block in blocks if (line := left_out_line(block[0].trace))))
 
 
 def window_lines(blocks: Iterable[Sequence[PlannedRun]]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from omegaconf import MISSING
 
@@ -94,6 +95,8 @@ class WorkloadConfig:
     def __post_init__(self) -> None:
         for name in self.loads:
             require(0 < self.loads[name] < math.inf, f"workload.loads.{name}", self.loads[name], "> 0")
+        if self.source.kind == "csv" == self.name:
+            self.name = Path(self.source.path).stem  # several logs are told apart
         self._set_rate()
         if self.arrivals.kind == "replay":
             require(

@@ -80,6 +80,7 @@ def freeze_trace(
             truncated=sum(new is not old for new, old in zip(fitted, drafts, strict=True)),
             dropped=dropped,
         )
+        | (source.facts(workload) if hasattr(source, "facts") else {})
         | ({"rows": [rows.begin, rows.end, rows.total]} if rows else {}),
     )
 

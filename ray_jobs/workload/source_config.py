@@ -40,6 +40,18 @@ class ComponentConfig:
 
 
 @dataclass
+class ColumnsConfig:
+    """The names of a CSV file's columns; null = one of the usual names, see `sources/csv.py`. The last three may be absent."""
+
+    arrival: str | None = None
+    prompt: str | None = None
+    output: str | None = None
+    session: str | None = None
+    kind: str | None = None  # a class of requests, for results by class
+    declared: str | None = None  # max_tokens of the request
+
+
+@dataclass
 class SourceConfig:
     """Where prompts and output lengths come from: a mixture of distributions, or a file."""
 
@@ -47,6 +59,7 @@ class SourceConfig:
     components: dict[str, ComponentConfig] = field(default_factory=dict)  # mixture only, by name
     conversation: ConversationConfig | None = None  # sessions only
     path: str | None = None  # of kinds that read a file
+    columns: ColumnsConfig = field(default_factory=ColumnsConfig)  # csv only
     pick: str = "random"  # of a file: head, window (neighbours that no other seed has), random (a sample)
     tokenizer: str | None = (
         None  # text files: a tokenizer.json or its folder; null estimates, see sources/shared/text.py

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from omegaconf import MISSING
 
+import ray_jobs.engines.sim.model_config  # noqa: F401 (registers the resolver of conf/model_shape/from_config.yaml)
 from tracking.errors import require
 
 DTYPE_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
@@ -38,6 +40,12 @@ class ModelShape:
     dtype: str = "bfloat16"
     tensor_parallel: int = 1
     source: str = ""  # where the numbers come from
+    path: str | None = (
+        None  # the config.json that all of it was read from, on the driver's machine; null = declared
+    )
+    config: dict[str, Any] = field(
+        default_factory=dict
+    )  # what that file says; a node of a cluster has no such file
 
     def __post_init__(self) -> None:
         key = "engine.sim.model_shape"
@@ -116,6 +124,15 @@ class ModelShape:
 
     def write_config(self, folder: Path, max_model_len: int) -> Path:
         """Writes the `config.json` that vLLM makes its configuration from; no weights, no tokenizer."""
+        longest = max(self.max_position, max_model_len)
+        config = dict(self.config) or self._made_config()
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.json").write_text(
+            json.dumps(config | {"max_position_embeddings": longest}, indent=1)
+        )
+        return folder
+
+    def _made_config(self) -> dict[str, Any]:
         config = {
             "architectures": [self.architecture],
             "model_type": self.model_type,
@@ -126,13 +143,10 @@ class ModelShape:
             "num_key_value_heads": self.kv_heads,
             "head_dim": self.head_dim,
             "vocab_size": self.vocab_size,
-            "max_position_embeddings": max(self.max_position, max_model_len),
             "tie_word_embeddings": self.tied_embeddings,
             "hidden_act": "silu",
             "torch_dtype": self.dtype,
         }
         if self.experts:
             config |= {"num_experts": self.experts, "num_experts_per_tok": self.experts_per_token}
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.json").write_text(json.dumps(config, indent=1))
-        return folder
+        return config

@@ -6,7 +6,8 @@ picked, scaled or cut, as a list of `Draft`. It may say
 - `HAS_FILE = False`: it reads no `workload.source.path`;
 - `HAS_TEXT = True`: it has texts, for which there may be a tokenizer;
 - `OF_THE_FILE = True`: its drafts depend on `config.name`, `config.source` and `vocab_size` alone, so one sweep
-  reads them once.
+  reads them once;
+- `facts(config)`: what a trace of its file is told of it, as a mapping.
 
 A source that hands out a whole trace defines `trace(config, vocab_size, max_model_len)` instead, and one of
 conversations `sessions(config, seed, vocab_size)`: an iterator over sessions, each a list of `TurnDraft`, of which
