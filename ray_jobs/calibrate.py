@@ -79,7 +79,7 @@ def calibrate(config: CalibrateConfig) -> tuple[Calibration, StepErrors, StepErr
         "fitted_steps": _rounded(trained),
         "held_out_steps": _rounded(held),
         "note": config.note,
-    }
+    } | fitted.origin
     return replace(fitted, name=config.name, fitted=True, origin=origin), trained, held
 
 
@@ -122,6 +122,12 @@ def report(calibration: Calibration, trained: StepErrors, held: StepErrors, shap
             table.add_row(name, f"{value * 1e6:.1f} µs")
         elif name != "link_efficiency" or shape.tensor_parallel > 1:
             table.add_row(name, f"{value:.3f}" + ("  above 1: the peak is only nominal" if value > 1 else ""))
+    told = calibration.origin["not_told"]
+    table.add_row("not told by these steps", ", ".join(told) or "nothing")
+    reach = ", ".join(
+        f"{value:.0f} {name.replace('_', ' ')}" for name, value in calibration.origin["reach"].items()
+    )
+    table.add_row("fitted up to", reach)
     unit = "step" if held.window == 1 else f"{held.window} steps"
     for name, errors in (("fitted steps", trained), ("held-out steps", held)):
         table.add_row(

@@ -16,7 +16,7 @@ import tempfile
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
-from statistics import mean
+from statistics import geometric_mean, mean
 
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -34,10 +34,12 @@ from ray_jobs.engines.shared.requests_table import requests_table  # noqa: E402
 from ray_jobs.engines.sim.build import build_parts  # noqa: E402
 from ray_jobs.engines.sim.simulate import simulate  # noqa: E402
 from tracking.cli import CONF  # noqa: E402
+from tracking.evidence.baseline import default_baseline  # noqa: E402
 from tracking.metrics.catalogue import compute_metrics  # noqa: E402
 from tracking.result import RunResult  # noqa: E402
 
 METRICS = ("throughput_tok_s", "e2e_mean_s", "ttft_mean_s", "tpot_mean_s", "preemptions")
+EFFECT, E2E_BAR = "e2e_mean_s", 0.10
 LIMITS = (
     "block_size", "num_blocks", "max_num_seqs", "max_model_len", "max_num_batched_tokens", "prefix_caching",
     "vocab_size",
@@ -58,6 +60,9 @@ def main() -> None:
     args = parser.parse_args()
     table = Table("run", "fitted", *METRICS, title="predicted / measured (measured)", title_justify="left")
     groups: dict[str, list[list[float]]] = defaultdict(list)
+    runs: dict[tuple[str, int], dict[str, tuple[float, float]]] = defaultdict(
+        dict
+    )  # mean E2E, measured and predicted
     with tempfile.TemporaryDirectory() as scratch:
         for folder in args.folders:
             real = stored_job(folder, args.set)
@@ -74,6 +79,7 @@ def main() -> None:
                 ", fitted" if seen else ""
             )
             groups[group].append(ratios)
+            runs[group, real.seed][real.strategy.label] = (measured[EFFECT], predicted[EFFECT])
             table.add_row(
                 f"{real.strategy.label}, {group}, seed {real.seed}", "yes" if seen else "",
                 *(f"{r:.3f} ({measured[m]:.4g})" for r, m in zip(ratios, METRICS, strict=True)),
@@ -85,6 +91,31 @@ def main() -> None:
             f"{m} {mean(column) - 1:+.1%}" for m, column in zip(METRICS, zip(*rows, strict=True), strict=True)
         )
         console.print(f"{group}: mean error of {len(rows)} runs: {means}")
+        within = mean(abs(row[METRICS.index(EFFECT)] - 1) <= E2E_BAR for row in rows)
+        console.print(f"{group}: mean E2E within {E2E_BAR:.0%} in {within:.0%} of the runs")
+        for line in effects({seed: found for (of, seed), found in runs.items() if of == group}):
+            console.print(f"{group}: {line}")
+
+
+def effects(seeds: dict[int, dict[str, tuple[float, float]]]) -> list[str]:
+    """What policies do to mean E2E, which is what a simulation is for: measured and predicted ratios to the engine's
+    own choices, geometric means over the seeds that have both, with the farthest of a single seed."""
+    lines = []
+    names = list(dict.fromkeys(name for found in seeds.values() for name in found))
+    base = default_baseline(names)
+    for name in (other for other in names if other != base):
+        pairs = [
+            [found[name][side] / found[base][side] for side in (0, 1)]
+            for found in seeds.values() if name in found and base in found
+        ]  # fmt: skip
+        if pairs:
+            measured, predicted = (geometric_mean(side) for side in zip(*pairs, strict=True))
+            farthest = max(abs(predicted / measured - 1) for measured, predicted in pairs)
+            lines.append(
+                f"effect of {name} on mean E2E: measured {measured:.3f}, predicted {predicted:.3f} "
+                f"({predicted / measured - 1:+.1%}; a single seed of {len(pairs)} is off by up to {farthest:.1%})"
+            )
+    return lines
 
 
 def stored_job(folder: Path, changes: list[str]) -> BenchConfig:

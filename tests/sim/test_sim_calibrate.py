@@ -59,6 +59,20 @@ def test_known_factors_are_found_again():
     assert held.steps == pytest.approx(500 * 0.75, rel=0.05)
 
 
+def test_factors_keep_to_what_kernels_reach_and_what_the_steps_do_not_tell_is_named():
+    truth = replace(TRUTH, compute_efficiency=0.97)
+    log = step_log(7, 1500, 0.03, truth)
+    log.loc[:, ["decode_reqs", "decode_tokens"]] = 4
+    log["context_tokens"] = log["prefill_context"] + 400
+    seconds = StepTimeModel(shape("llama-3.1-8b"), hardware("h100-sxm"), truth).seconds_of(log)
+    log["dur"] = seconds * np.random.default_rng(8).lognormal(0, 0.05, len(log))
+    log["t"] = np.concatenate([[0.0], np.cumsum(log["dur"])[:-1]])
+    fitted, *_ = fit([log], shape("llama-3.1-8b"), hardware("h100-sxm"), Calibration(), hold_out=0.25)
+    assert fitted.compute_efficiency <= 0.85 and fitted.attention_compute_efficiency <= 0.75
+    assert {"compute_efficiency", "attention_bandwidth_efficiency"} <= set(fitted.origin["not_told"])
+    assert fitted.origin["reach"]["decode_reqs"] == 4
+
+
 def test_stalls_do_not_spoil_the_fit():
     log = step_log(1, 1500, 0.03)
     log.loc[log.index % 300 == 0, "dur"] += 3.0

@@ -199,6 +199,29 @@ def test_a_known_capacity_decides(capacity, state):
     assert table_of(pairs(8, params={"workload.capacity": capacity})).state == state
 
 
+# Simulated beyond what was fitted
+
+
+def test_a_cell_whose_steps_are_larger_than_any_fitted_says_so():
+    origin, steps = (
+        "engine.sim.calibration.origin.reach.",
+        {"step_decode_reqs_max": 256.0, "step_context_tokens_max": 9e4},
+    )
+    params = {
+        "engine.sim.calibration.fitted": "True",
+        f"{origin}prefill_tokens": "2048",
+        f"{origin}prefill_context": "0",
+    }
+    known = params | {f"{origin}decode_reqs": "32", f"{origin}context_tokens": "100000"}
+    notes = table_of(pairs(8, params=known, metrics=steps)).notes
+    assert (
+        "simulated beyond what was fitted in 16 of 16 runs: up to 256 requests decoding in a step, fitted to 32"
+        in notes
+    )
+    assert not any("tokens of context" in note for note in notes)
+    assert any("is not known" in note for note in table_of(pairs(8, params=params)).notes)
+
+
 # The largest pay
 
 

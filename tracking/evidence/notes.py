@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tracking.evidence.blocks import NO_VERDICT, ONE_TRACE, runs_of, saturated_seeds
 from tracking.evidence.neighbours import groups
 from tracking.evidence.outcomes import Block, failed_share
-from tracking.evidence.simulated import guessed
+from tracking.evidence.simulated import beyond_fit, guessed
 from tracking.evidence.statistics import MIN_PAIRS
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ def notes_on(table: Table, metrics: Sequence[str]) -> list[str]:
         *_on_windows(blocks),
         *_on_saturation(table),
         *sorted({note for run in table.runs if (note := guessed(run.tags))}),
+        *beyond_fit(table.runs),
         *(note for name in (table.baseline, *table.strategies) for note in _on_runs(name, blocks)),
         *_on_metrics(table, metrics),
         *_on_commits(table),

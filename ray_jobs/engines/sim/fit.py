@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,16 @@ MIN_STEPS = 100
 SEGMENTS = 20  # of each log; held-out ones are spread over it
 OVERLAP_WINDOW = 16  # steps that are timed together where one is scheduled while another runs
 STALL = 10.0  # a step this many times longer than predicted counts as that long, no longer
-EFFICIENCY_RANGE, NOMINAL_RANGE, OVERHEAD_RANGE = (1e-5, 1.0), (1e-5, 100.0), (1e-9, 1.0)
+# What kernels reach of a data sheet's peaks: matrix products at the power limit, memory as STREAM reads it, attention
+# as FlashAttention-3 does on an H100 (Shah et al. 2024: 740 of 989 TFLOP/s). Few steps would else trade one for another.
+PHYSICAL = {
+    "compute_efficiency": (0.1, 0.85), "bandwidth_efficiency": (0.1, 0.95),
+    "attention_compute_efficiency": (0.05, 0.75), "attention_bandwidth_efficiency": (0.1, 0.95),
+    "link_efficiency": (0.05, 0.95),
+}  # fmt: skip
+NOMINAL_RANGE, OVERHEAD_RANGE = (1e-5, 100.0), (1e-9, 1.0)
+UNSURE = 0.25  # standard error of a factor, as a share of it, from which on the steps do not tell it
+REACH = ("prefill_tokens", "decode_reqs", "context_tokens", "prefill_context")  # of the steps fitted to
 PRIOR_WEIGHT = 0.1  # of the starting point, per factor of e; decides only what the steps do not
 NEEDED = (*BATCH_COLUMNS, "step", "t", "dur")
 
@@ -78,6 +88,9 @@ def fit(
 ) -> tuple[Calibration, StepErrors, StepErrors]:
     """The calibration, its errors on the steps it was fitted to, and on those held out.
 
+    Its `origin` says how far the fitted steps reach (the largest of each sum of a batch), and which factors
+    they do not tell: at a physical bound, or with a standard error beyond `UNSURE`.
+
     A robust fit of relative errors finds the shape; then all times are scaled so that the sum of seconds is
     right, stalls included up to `STALL` times. Raises ValueError on too few steps.
     """
@@ -98,8 +111,8 @@ def fit(
     def predict(x: np.ndarray) -> np.ndarray:
         return _by_window(train, StepTimeModel(shape, hardware, calibration(x)).seconds_of(train))
 
-    efficiencies = NOMINAL_RANGE if hardware.nominal else EFFICIENCY_RANGE
-    low, high = np.log([efficiencies if n in EFFICIENCIES else OVERHEAD_RANGE for n in names]).T
+    ranges = dict.fromkeys(EFFICIENCIES, NOMINAL_RANGE) if hardware.nominal else PHYSICAL
+    low, high = np.log([ranges.get(n, OVERHEAD_RANGE) for n in names]).T
     best = None
     for overhead, launches in product(
         (1.0, 0.1, 10.0), (1e-6, 1e-2)
@@ -117,9 +130,25 @@ def fit(
     predicted = predict(best.x)
     factor = np.minimum(measured, STALL * predicted).sum() / predicted.sum()
     shift = np.array([-np.log(factor) if n in EFFICIENCIES else np.log(factor) for n in names])
-    fitted = calibration(np.clip(best.x + shift, low, high))
+    x = np.clip(best.x + shift, low, high)
+    origin = {
+        "reach": {name: float(train[name].max()) for name in REACH},
+        "not_told": [n for n, unsure in zip(names, _not_told(best, x, low, high), strict=True) if unsure],
+    }
+    fitted = replace(calibration(x), origin=origin)
     model = StepTimeModel(shape, hardware, fitted)
     return fitted, errors(model, train), errors(model, held)
+
+
+def _not_told(found: Any, x: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Which factors the steps alone do not tell: the prior's rows, the last ones, are left out."""
+    count = len(x)
+    rows = found.jac[:-count]
+    variance = 2 * found.cost / max(1, len(rows) - count)
+    errors = np.sqrt(variance * np.diag(np.linalg.pinv(rows.T @ rows)))
+    flat = np.abs(rows).max(axis=0) < 1e-9  # no step depends on it at all
+    bound = (x - low < 1e-3) | (high - x < 1e-3)
+    return (errors > UNSURE) | flat | bound
 
 
 def _joined(logs: Sequence[pd.DataFrame]) -> pd.DataFrame:

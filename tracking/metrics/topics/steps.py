@@ -41,3 +41,31 @@ def schedule_delay_share(run: RunView) -> float:
     if "schedule_delay_s" not in run.steps or not len(run.steps):
         return np.nan
     return run.steps["schedule_delay_s"].sum() / run.steps["dur"].sum()
+
+
+def _largest_of(run: RunView, column: str) -> float:
+    return largest(run.steps[column].to_numpy(float)) if column in run.steps else np.nan
+
+
+@metric("requests", "none", STEPS, "largest step: decodes")
+def step_decode_reqs_max(run: RunView) -> float:
+    """most requests that decoded in one step"""
+    return _largest_of(run, "decode_reqs")
+
+
+@metric("tokens", "none", STEPS, "largest step: context")
+def step_context_tokens_max(run: RunView) -> float:
+    """most tokens of context that one step read"""
+    return _largest_of(run, "context_tokens")
+
+
+@metric("tokens", "none", STEPS, "largest step: prefill")
+def step_prefill_tokens_max(run: RunView) -> float:
+    """most prompt tokens that one step computed"""
+    return _largest_of(run, "prefill_tokens")
+
+
+@metric("tokens", "none", STEPS, "largest step: context of prefills")
+def step_prefill_context_max(run: RunView) -> float:
+    """most tokens that prefills of one step attended to beside their own"""
+    return _largest_of(run, "prefill_context")
