@@ -16,12 +16,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from scipy.signal import lfilter
 
 from ray_jobs.workload.windows import rows_of
+from tracking.evidence.config import GuardrailRule
+from tracking.evidence.guardrails import Guarded, check_all
 from tracking.evidence.neighbours import chained
+from tracking.evidence.outcomes import Pairing
 from tracking.evidence.skewed import skew_bound
 from tracking.evidence.statistics import holm, paired_test, verdict
 
+STATES = ("held", "unsure", "broken")
 CELLS, MARGIN, NOISE = 27, 0.005, 0.02
 Noise = Callable[[np.random.Generator, tuple[int, int]], np.ndarray]
 
@@ -109,11 +114,38 @@ def file_noise(path: Path, count: int) -> tuple[Noise, list[int], int]:
 def correlated_file(random: np.random.Generator, rows: int, length: float) -> np.ndarray:
     """Errors along a file, correlated over `length` requests, with mean 0 and variance 1."""
     keep = np.exp(-1 / length)
-    from scipy.signal import lfilter
-
     steps = random.standard_normal(rows) * np.sqrt(1 - keep**2)
     steps[0] = random.standard_normal()
     return lfilter([1.0], [1.0, -keep], steps)
+
+
+def tail_states(
+    ratio: float, blocks: int, requests: int, cells: int, sweeps: int, random: np.random.Generator
+) -> tuple[dict[str, float], float]:
+    """Shares of the states of a p99 guardrail of 10 %, and how often the interval covers `ratio`.
+
+    Requests wait in bursts that both strategies share; then each strategy adds 20 % of its own to each request.
+    """
+    rule = GuardrailRule(metric="e2e_p99_s", max_ratio=1.10)
+    counts, covered, seeds = dict.fromkeys(STATES, 0), 0, [str(number) for number in range(blocks)]
+    for _ in range(sweeps):
+        cases = []
+        for _ in range(cells):
+            steps = random.standard_normal((blocks, requests))
+            waited = lfilter([np.sqrt(1 - 0.95**2)], [1, -0.95], steps, axis=1)
+            shared = 0.8 * waited + 0.4 * random.standard_normal((blocks, requests))
+            base, other = (
+                np.quantile(np.exp(shared + 0.2 * random.standard_normal(shared.shape)), 0.99, axis=1)
+                for _ in range(2)
+            )
+            found = Pairing(seeds, base.tolist(), (ratio * other).tolist())
+            test = paired_test(found.baseline, found.strategy, by_ratio=True)
+            cases.append(Guarded("other", found, test, requests=requests))
+        for check in check_all(rule, cases):
+            counts[check.status] += 1
+            covered += check.ratio.low <= ratio <= check.ratio.high
+    total = sweeps * cells
+    return {state: count / total for state, count in counts.items()}, covered / total
 
 
 def main() -> None:
@@ -153,6 +185,16 @@ def main() -> None:
             f"nine windows of 2,000, errors correlated over {length}: covers {covered[True] / given.sweeps:.1%} as "
             f"blocks of neighbours, {covered[False] / given.sweeps:.1%} if each stood alone"
         )
+    for cells in (1, 27):
+        for blocks, requests in ((8, 260), (12, 500), (12, 1000), (12, 2000)):
+            for ratio in (1.0, 1.25):
+                sweeps = max(1, given.sweeps // 5 // cells)
+                states, covered = tail_states(ratio, blocks, requests, cells, sweeps, random)
+                text = ", ".join(f"{state} {share:.0%}" for state, share in states.items())
+                print(
+                    f"p99 guardrail of 10 %, {blocks} x {requests}, {cells} cells, p99 {ratio:g} times: {text}; covers "
+                    f"{covered:.1%}", flush=True,
+                )  # fmt: skip
     for pairs, cells in ((8, 1), (8, 4), (8, 27), (12, 27)):
         print(
             f"power for 5 % at 2 % noise, {pairs} pairs, {cells} cells: {power(pairs, cells, given.sweeps, random):.1%}"

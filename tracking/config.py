@@ -19,7 +19,9 @@ COMPARED = (
     "nominal_tax", "executed_tax", "jain_slowdown", "hol_blocked_s",
 )  # fmt: skip
 FORMATS = ("text", "json", "csv")
-FAILURES = ("worse", "broken", "unsure", "too few runs", "no difference shown")
+FAILURES = (
+    "worse", "broken", "unsure", "not measured", "too few runs", "no difference shown", "no baseline", "degraded",
+)  # fmt: skip
 
 
 @dataclass

@@ -78,7 +78,7 @@ def measure(task: Task, folder: str) -> Measured:
         return Measured(error=f"{type(error).__name__}: {error}", cpu_s=time.process_time() - begun)
     result.request_timeout_s = job.run.request_timeout_s
     metrics = compute_metrics(result, task.slo) | cost(result, task.devices)
-    return Measured(metrics, result.requests[list(KEPT)], trace.hash, time.process_time() - begun)
+    return Measured(metrics, result.requests[list(KEPT)], trace.shape, time.process_time() - begun)
 
 
 def cost(result: RunResult, devices: int) -> dict[str, float]:
