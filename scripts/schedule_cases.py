@@ -60,9 +60,9 @@ CASES = (
     Case("blocked by memory, 5,000 waiting", 60_001, 5_000, 512, 0, _SAME, True, 16_384, 256, 60),
     Case("the same, 50,000, caching off", 60_001, 50_000, 512, 0, _SAME, False, 16_384, 256, 60),
     Case("blocked by memory, 100k shared", 60_001, 100, 512, 100_000, _SAME, True, 16_384, 64, 60),
-    Case("blocked by growth, 5,000 waiting", 25_001, 5_000, 512, 0, _SAME, True, 16_384, 256, 400),
-    Case("the same, caching off", 25_001, 5_000, 512, 0, _SAME, False, 16_384, 256, 400),
-    Case("blocked by growth, 512 running", 52_001, 5_000, 1024, 0, _SAME, False, 16_384, 512, 900),
+    Case("blocked by growth, 5,000 waiting", 25_001, 5_000, 512, 0, _SAME, True, 16_384, 256, 340),
+    Case("the same, caching off", 25_001, 5_000, 512, 0, _SAME, False, 16_384, 256, 340),
+    Case("blocked by growth, 512 running", 52_001, 5_000, 1024, 0, _SAME, False, 16_384, 512, 640),
 )
 
 
