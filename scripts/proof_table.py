@@ -4,9 +4,10 @@
 
 Reads every FOLDER/*/outputs/mlflow.db, corrects the verdicts of each strategy over all of its cells, and prints, for
 each strategy, the geometric means of its ratios to the baseline over the cells in which the baseline preempts, how
-many verdicts are "better" and "worse", and the most preemptions that one request had in any run. --cells: a line
-a cell as well. --without: a cell that stands there another time, in full, by the beginning of its title. A strategy
-is a family of its own: the bars of conf/experiment/proof_sim.yaml are asked of one each.
+many verdicts are "better" and "worse", in how many cells it is tail-safe, and the most preemptions that one request
+had in any run. --cells: a line a cell as well. --without: a cell that stands there another time, in full, by the
+beginning of its title. A strategy is a family of its own: the bars of conf/experiment/proof_sim.yaml are asked of one
+each.
 """
 
 from __future__ import annotations
@@ -23,9 +24,16 @@ from tracking.cli import CONF
 from tracking.evidence.config import EvidencePlan, GuardrailRule
 from tracking.evidence.paired import Table, compare
 from tracking.plots.style import look, new_figure, plain_log, strategy_styles
+from tracking.reporting.headline import is_tail_safe
+from tracking.reporting.summary import guards_text
 from tracking.store.reader import RunReader, StoredSweep
 
-METRICS = ("e2e_rmst_s", "e2e_mean_s", "e2e_p99_s", "ttft_p99_s", "throughput_tok_s", "executed_tax")
+METRICS = (
+    "e2e_rmst_s", "e2e_mean_s", "e2e_p99_s", "ttft_p99_s", "e2e_largest_s", "ttft_largest_s", "throughput_tok_s",
+    "executed_tax",
+)  # fmt: skip
+SHOWN = ("e2e_p99_s", "ttft_p99_s", "e2e_largest_s", "ttft_largest_s", "throughput_tok_s")
+TITLES = "p99 E2E | p99 TTFT | largest 5 %: E2E | TTFT | throughput"
 
 
 def read(folder: Path) -> StoredSweep:
@@ -64,12 +72,13 @@ def cell_lines(table: Table) -> list[str]:
     for name in table.strategies:
         row = table.find("e2e_rmst_s", name)
         shown = row.test.ratio
-        numbers = [ratio(table, name, metric) for metric in ("e2e_p99_s", "ttft_p99_s", "throughput_tok_s")]
+        numbers = [ratio(table, name, metric) for metric in SHOWN]
         lines.append(
             f"| {table.title} ({table.state}, {row.test.pairs} pairs) | {name} | {shown.value:.3f} "
             f"[{shown.low:.3f}, {shown.high:.3f}] | {row.verdict} | "
             + " | ".join(f"{number:.2f}" for number in numbers)
-            + f" | {tax(table, table.baseline):.1%} → {tax(table, name):.1%} | {most_preempted(table, name):.0f} |"
+            + f" | {tax(table, table.baseline):.1%} → {tax(table, name):.1%} | {most_preempted(table, name):.0f} | "
+            f"{guards_text(table, name)} |"
         )
     return lines
 
@@ -86,10 +95,9 @@ def summary(tables: list[Table], name: str) -> str:
 
     return (
         f"| {name} | {len(rows)} | "
-        + " | ".join(
-            typical(metric) for metric in ("e2e_rmst_s", "e2e_p99_s", "ttft_p99_s", "throughput_tok_s")
-        )
-        + f" | {words.count('better')} | {words.count('worse')} | "
+        + " | ".join(typical(metric) for metric in ("e2e_rmst_s", *SHOWN))
+        + f" | {words.count('better')} | "
+        f"{sum(is_tail_safe(table.guards(name)) for table in rows)} | {words.count('worse')} | "
         f"{max(most_preempted(table, name) for table in rows):.0f} |"
     )
 
@@ -140,20 +148,16 @@ def main() -> None:
     ]
     cells = {table.title for table in pressured}
     print(f"{len(sweep.runs)} runs, {len(sweep.unfinished)} without a result, {len(cells)} pressured cells\n")
-    print(
-        "| strategy | cells | mean E2E | p99 E2E | p99 TTFT | throughput | better | worse | most preemptions |"
-    )
-    print("|---|---:|---:|---:|---:|---:|---:|---:|---:|")
+    print(f"| strategy | cells | mean E2E | {TITLES} | better | tail-safe | worse | most preemptions |")
+    print("|---|" + "---:|" * (len(SHOWN) + 6))
     for name in sorted({name for table in pressured for name in table.strategies}):
         print(summary(pressured, name))
     if given.figure:
         drawn = [name for name in names if sum(name in table.strategies for table in pressured) > 1]
         draw(pressured, drawn, given.baseline, given.figure)
     if given.cells:
-        print(
-            "\n| cell | strategy | mean E2E | verdict | p99 E2E | p99 TTFT | throughput | executed tax | most |"
-        )
-        print("|---|---|---|---|---:|---:|---:|---|---:|")
+        print(f"\n| cell | strategy | mean E2E | verdict | {TITLES} | executed tax | most | guardrails |")
+        print("|---|---|---|---|" + "---:|" * len(SHOWN) + "---|---:|---|")
         for table in sorted(pressured, key=lambda table: table.title):
             print("\n".join(cell_lines(table)))
 

@@ -327,7 +327,7 @@ def test_a_sentence_over_several_loads_counts_where_each_strategy_is_better():
 
     text = overall(loads(3))
     assert re.match(
-        r"other: better in 2 of 3 loads, guardrails not broken, mean E2E −\d\.\d %.*, worse in 1; ", text
+        r"other: better in 2 of 3 loads, guardrails held, mean E2E −\d\.\d %.*, worse in 1; ", text
     ), text
     assert "faster but with a guardrail broken: costly (3)" in text
     assert overall(loads(1)) is None

@@ -108,7 +108,7 @@ def overall(tables: Sequence[Table]) -> str | None:
     if best:
         first = best[0]
         clauses = [
-            f"{first.strategy}: better in {len(first.clean)} of {where}, guardrails not broken, {metric} {first.span}"
+            f"{first.strategy}: better in {len(first.clean)} of {where}, {first.kept}, {metric} {first.span}"
             + (f", worse in {first.worse}" if first.worse else ", worse in none")
         ]
     if best[1:]:
@@ -128,6 +128,7 @@ class _Score:
 
     strategy: str
     clean: list[Comparison]
+    held: int  # of `clean`, those whose guardrails are all shown to be kept
     broken: int
     worse: int
 
@@ -138,12 +139,25 @@ class _Score:
             (t, row) for t in tables if (row := t.find(t.primary, strategy)) and strategy not in t.controls
         ]
         better = [(table, row) for table, row in found if row.verdict == "better"]
-        clean = [row for table, row in better if not _broken(table, row)]
+        kept = [(table, row) for table, row in better if not _broken(table, row)]
+        held = sum(all(c.status == "held" for c in table.guards(strategy)) for table, _ in kept)
         worse = sum(row.verdict == "worse" for _, row in found)
-        return cls(strategy, clean, len(better) - len(clean), worse) if found else None
+        clean = [row for _, row in kept]
+        return cls(strategy, clean, held, len(better) - len(clean), worse) if found else None
 
     def rank(self) -> tuple[int, int, float]:
         return -len(self.clean), self.worse, sum(map(_gain, self.clean))
+
+    @property
+    def kept(self) -> str:
+        """What is known of its guardrails where it is better, and in how many loads there is more to hear."""
+        heard = sum(bool(row.caveats) for row in self.clean)
+        text = (
+            "guardrails held"
+            if self.held == len(self.clean)
+            else f"guardrails not broken (held in {self.held})"
+        )
+        return text + (f", with reservations in {heard}" if heard else "")
 
     @property
     def span(self) -> str:

@@ -14,6 +14,7 @@ from tracking.plots.regimes import FEWEST
 from tracking.reporting.figures import classes_figure, frontier_figure, regime_figure, sweep_figure
 from tracking.reporting.headline import ORDER, headline, overall
 from tracking.reporting.page import Grid, Note, Picture, Section
+from tracking.reporting.rows import under_pressure
 from tracking.reporting.words import change, effect, short_name, times
 from tracking.store.reader import Cell, StoredRun, StoredSweep
 
@@ -38,6 +39,9 @@ def summary_section(
     few = len(tables) <= FEW
     if few:
         parts += [Note(f"{table.title}: {headline(table)}.", lead=sentence is None) for table in tables]
+        parts += [
+            Note(f"{table.title}, {under_pressure(table)}.") for table in tables if table.under_pressure
+        ]
     parts += _unfinished(sweep)
     if pressed:
         caption = (
