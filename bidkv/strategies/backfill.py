@@ -36,7 +36,7 @@ class Backfill(AdmissionPolicy):
         depth: int = 32,
         max_overtaken: int = 40,
         headroom: float = 0.01,
-        growth: float = 0.08,
+        growth: float = 0.05,
         alone_after: int = 32,
         alone_after_s: float = 0.4,
         reclaims: bool = True,
