@@ -195,7 +195,7 @@ def main() -> None:
                     f"p99 guardrail of 10 %, {blocks} x {requests}, {cells} cells, p99 {ratio:g} times: {text}; covers "
                     f"{covered:.1%}", flush=True,
                 )  # fmt: skip
-    for pairs, cells in ((8, 1), (8, 4), (8, 27), (12, 27)):
+    for pairs, cells in ((8, 1), (8, 4), (8, 27), (10, 27), (12, 27)):
         print(
             f"power for 5 % at 2 % noise, {pairs} pairs, {cells} cells: {power(pairs, cells, given.sweeps, random):.1%}"
         )
