@@ -37,7 +37,7 @@ def claim_seeds(jobs: Sequence[BenchConfig], sweep_hash: str, register: Path = R
         by_workload.setdefault(job.workload.name, set()).add(job.seed)
     with open(register, "r+", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        entries = yaml.safe_load(file) or []
+        entries = yaml.safe_load(file)["used"]
         if any(entry.get("sweep") == sweep_hash for entry in entries):
             return
         for workload, seeds in sorted(by_workload.items()):
