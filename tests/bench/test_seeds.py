@@ -11,9 +11,7 @@ import yaml
 
 from ray_jobs.drive.seeds import REGISTER, as_text, claim_seeds, from_text
 
-ENTRY = (
-    "- { what: tuned, policies: [lcf], workloads: [mixed], seeds: '0-8,20', commit: null, on: 2026-01-01 }\n"
-)
+ENTRY = "used:\n- { what: tuned, policies: [lcf], workloads: [mixed], seeds: '0-8,20', commit: null, on: 2026-01-01 }\n"
 
 
 @pytest.fixture()
