@@ -30,7 +30,7 @@ class Case:
     Live: the queue is kept at `waiting`, memory is what limits who runs. With `free`, the first in line is blocked
     for good: `running` requests decode, none ends, and before each step all but `free` blocks are
     taken away. Stock gets `stock_free`, with which its head is blocked, too, where only the
-    strategy's growth rule blocks it at `free`.
+    strategy's growth rule blocks it at `free`; that rule's share is `growth` then, with which it does so whatever the default is.
     """
 
     name: str
@@ -44,6 +44,7 @@ class Case:
     running: int = 0
     free: int = 0
     stock_free: int = 60
+    growth: float = 0.0
 
 
 _SAME = (1200, 1200)  # nobody behind a blocked head is smaller: all who may be looked at are
@@ -60,9 +61,13 @@ CASES = (
     Case("blocked by memory, 5,000 waiting", 60_001, 5_000, 512, 0, _SAME, True, 16_384, 256, 60),
     Case("the same, 50,000, caching off", 60_001, 50_000, 512, 0, _SAME, False, 16_384, 256, 60),
     Case("blocked by memory, 100k shared", 60_001, 100, 512, 100_000, _SAME, True, 16_384, 64, 60),
-    Case("blocked by growth, 5,000 waiting", 25_001, 5_000, 512, 0, _SAME, True, 16_384, 256, 340),
-    Case("the same, caching off", 25_001, 5_000, 512, 0, _SAME, False, 16_384, 256, 340),
-    Case("blocked by growth, 512 running", 52_001, 5_000, 1024, 0, _SAME, False, 16_384, 512, 640),
+    Case(
+        "blocked by growth, 5,000 waiting", 25_001, 5_000, 512, 0, _SAME, True, 16_384, 256, 340, growth=0.3
+    ),
+    Case("the same, caching off", 25_001, 5_000, 512, 0, _SAME, False, 16_384, 256, 340, growth=0.3),
+    Case(
+        "blocked by growth, 512 running", 52_001, 5_000, 1024, 0, _SAME, False, 16_384, 512, 640, growth=0.3
+    ),
 )
 
 
@@ -141,6 +146,9 @@ class Machine:
         self._in_flight: deque[tuple[Any, Any]] = deque()
         if strategy:
             _teach(self.scheduler._bidkv_session.strategy)
+            admission = self.scheduler._bidkv_session.strategy.admission
+            if case.growth and hasattr(admission, "growth"):
+                admission.growth = case.growth
 
     def fill(self) -> None:
         """Until the case's state is reached."""
