@@ -7,11 +7,15 @@ stock" where nothing was shown to be better.
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 
 import hydra
+import psutil
 from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
@@ -32,17 +36,18 @@ def main(config: DictConfig) -> None:
         keys = typed()
         refuse_unknown(keys, RecommendConfig)
         refuse_idle(keys, idle_recommend_keys(settings))
-        recommend(settings, Console(stderr=True))
+        recommend(settings, Console(stderr=True), HydraConfig.get().overrides.task)
 
 
-def recommend(config: RecommendConfig, console: Console) -> None:
-    """Prints the answer to stdout, what happens meanwhile to `console`.
+def recommend(config: RecommendConfig, console: Console, words: Sequence[str] = ()) -> None:
+    """Prints the answer to stdout, what happens meanwhile to `console`. `words` are what was typed.
 
     Raises ValueError if workload or engine cannot be simulated, or cannot be run with confirm=real.
     """
     # Imported here: the worker processes import this file as well, and need none of these.
     from ray_jobs.advise.advise import advise
     from ray_jobs.advise.answer import answer, write_json
+    from ray_jobs.advise.file_sizes import fitted_to_file
     from ray_jobs.advise.progress import AdviceProgress
     from ray_jobs.advise.render import print_answer
 
@@ -51,16 +56,24 @@ def recommend(config: RecommendConfig, console: Console) -> None:
         from ray_jobs.advise.real import check_real, confirm_real
 
         check_real(config)
+    begun = process_began()
     if config.workload.rate is None:
         from ray_jobs.advise.loads import with_rate
 
         config = replace(config, workload=with_rate(config, console))
+        begun = time.monotonic()  # looking for the capacity takes minutes that are not of the budget
+    config = fitted_to_file(config)
     with AdviceProgress(console, config.budget_s) as progress:
-        advice = advise(config, progress)
-    found = answer(config, advice, confirm_real(config, advice, console) if real else None)
+        advice = advise(config, progress, begun)
+    found = answer(config, advice, confirm_real(config, advice, console) if real else None, words)
     if config.out:
         write_json(found, config.out)
     print_answer(found, config.format)
+
+
+def process_began() -> float:
+    """When this process was started, as a time of `time.monotonic`: imports take seconds, too."""
+    return time.monotonic() - (time.time() - psutil.Process().create_time())
 
 
 def cli() -> None:

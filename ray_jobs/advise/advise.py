@@ -1,14 +1,16 @@
-"""Finds what to run: search, confirmation on fresh traces, highest rates; within a budget."""
+"""Finds what to run: is there pressure, search, confirmation on fresh traces, highest rates; within a budget."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from ray_jobs.advise.allot import confirm_within, pace_of, rates_within, search_within
 from ray_jobs.advise.config import RecommendConfig
 from ray_jobs.advise.confirm import Confirmation, by_trace, confirm, mean_values
 from ray_jobs.advise.lab import Lab, Progress, simulated, sized
+from ray_jobs.advise.pressure import Pressure, pressure_of
 from ray_jobs.advise.rates import HighestRates, highest_rates
 from ray_jobs.advise.search import Search, search
 from ray_jobs.advise.space import Candidate, Space
@@ -17,7 +19,8 @@ from tracking.evidence.outcomes import Block
 
 STOCK = "stock"
 FINALISTS = 3
-SEARCH_UNTIL, CONFIRM_UNTIL = 0.5, 0.85  # of the budget
+FIRST_TRACES = 2  # of stock, before anything else
+SEARCH_SHARE, CONFIRM_SHARE = 0.4, 0.4  # of the time that is left then; the rest is for the highest rates
 
 
 @dataclass
@@ -35,7 +38,11 @@ class Advice:
     finalists: list[Candidate] = field(default_factory=list)
     chosen: Candidate | None = None
     rates: HighestRates | None = None
-    seconds: float = 0.0
+    pressure: Pressure | None = None
+    begin_s: float = 0.0  # until stock had run
+    search_s: float = 0.0
+    confirm_s: float = 0.0
+    seconds: float = 0.0  # all of it, the command's start included
     runs: int = 0
     run_cpu_s: float = 0.0
     search_cpu_s: float = 0.0
@@ -47,9 +54,14 @@ class Advice:
         return self.confirmations[place] if place < len(self.confirmations) else None
 
 
-def advise(config: RecommendConfig, progress: Progress = lambda *_: None) -> Advice:
-    """Raises ValueError if the workload or the engine cannot be simulated."""
-    begun = time.monotonic()
+def advise(
+    config: RecommendConfig, progress: Progress = lambda *_: None, begun: float | None = None
+) -> Advice:
+    """`begun` is when the budget began, a time of `time.monotonic`; None = now.
+
+    Raises ValueError if the workload or the engine cannot be simulated.
+    """
+    begun = time.monotonic() if begun is None else begun
     check(config)
     space = Space(config.space, config.engine)
     with Lab(config, space, progress) as lab:
@@ -58,41 +70,76 @@ def advise(config: RecommendConfig, progress: Progress = lambda *_: None) -> Adv
 
 def advise_in(lab: Lab, begun: float) -> Advice:
     """The same in a lab that is open."""
-    config, budget = lab.config, lab.config.budget_s
+    config, deadline = lab.config, begun + lab.config.budget_s
     lab.space.put_first(STOCK, config.strategy)
     stock, base = Candidate(STOCK), config.seed * SEEDS_OF_A_RUN
-    found = search(lab, stock, base + SEARCH, begun + SEARCH_UNTIL * budget)
-    search_cpu = lab.cpu_s
+    seeds = range(base + SEARCH, base + SEARCH + FIRST_TRACES)
+    pressure = pressure_of(lab, stock, seeds, deadline)
+    stocked = time.monotonic()
+    if config.until == "pressure" or (pressure is not None and not pressure.any):
+        return Advice(
+            lab.space, stock, Search(), {}, pressure=pressure, begin_s=stocked - begun,
+            seconds=stocked - begun, runs=len(lab.done), run_cpu_s=lab.cpu_s,
+        )  # fmt: skip
+    left = deadline - stocked
+    plan = config.search
+    plan = search_within(
+        plan, len(lab.space.strategies), pace_of(lab.done.values(), lab.processes), SEARCH_SHARE * left
+    )
+    lab.config = replace(config, search=plan)
+    found = search(lab, stock, base + SEARCH, stocked + SEARCH_SHARE * left)
+    search_cpu, searched = lab.cpu_s, time.monotonic()
     finalists = finalists_of(found, stock, config.space.always)
-    blocks, confirmations = confirmed(lab, stock, finalists, base + CONFIRM, begun + CONFIRM_UNTIL * budget)
-    chosen = next((c for c, done in zip(finalists, confirmations, strict=False) if done.recommended), None)
-    seeds = [base + RATES + i for i in range(config.search.rate_seeds)]
-    rates = highest_rates(lab, [stock, chosen] if chosen else [stock], seeds, begun + budget)
+    plan = confirm_within(
+        plan, pace_of(lab.done.values(), lab.processes), CONFIRM_SHARE * left, deadline - searched
+    )
+    lab.config = replace(config, search=plan)
+    blocks, confirmations = confirmed(
+        lab, stock, finalists, base + CONFIRM, searched + CONFIRM_SHARE * left, deadline
+    )
+    confirmed_at = time.monotonic()
+    chosen = choice(finalists, confirmations)
+    candidates = [stock, chosen] if chosen else [stock]
+    pace = pace_of(lab.done.values(), lab.processes)
+    plan = rates_within(plan, len(candidates), pace, deadline - confirmed_at)
+    lab.config = replace(config, search=plan)
+    rate_seeds = [base + RATES + i for i in range(config.search.rate_seeds)]
+    rates = highest_rates(lab, candidates, rate_seeds, deadline)
     return Advice(
-        lab.space, stock, found, mean_values(blocks, STOCK), confirmations, finalists, chosen, rates,
-        time.monotonic() - begun, len(lab.done), lab.cpu_s, search_cpu,
+        lab.space, stock, found, mean_values(blocks, STOCK), confirmations, finalists, chosen, rates, pressure,
+        stocked - begun, searched - stocked, confirmed_at - searched, time.monotonic() - begun, len(lab.done),
+        lab.cpu_s, search_cpu,
     )  # fmt: skip
 
 
+def choice(finalists: list[Candidate], confirmations: list[Confirmation]) -> Candidate | None:
+    """The first whose guardrails were all shown to hold, else the first that is better and seems to keep them."""
+    better = [(c, done) for c, done in zip(finalists, confirmations, strict=False) if done.recommended]
+    held = [candidate for candidate, done in better if not done.unsure]
+    return held[0] if held else better[0][0] if better else None
+
+
 def finalists_of(found: Search, stock: Candidate, always: str | None) -> list[Candidate]:
-    """Who has a turn on fresh traces, in this order."""
-    finalists = [c for c in found.best(FINALISTS + 1, below=0.0) if c != stock][:FINALISTS]
-    named = Candidate(always) if always else None
-    if named is None or named in finalists:
-        return finalists
-    return [*finalists[: FINALISTS - 1], named]
+    """Who has a turn on fresh traces, in this order: `always`, with the settings that the search found for it, first."""
+    finalists = [c for c in found.best(FINALISTS + 1, below=0.0) if c != stock]
+    if always is None:
+        return finalists[:FINALISTS]
+    named = next((c for c in finalists if c.strategy == always), Candidate(always))
+    return [named, *(c for c in finalists if c != named)][:FINALISTS]
 
 
 def confirmed(
-    lab: Lab, stock: Candidate, finalists: list[Candidate], first_seed: int, deadline: float
+    lab: Lab, stock: Candidate, finalists: list[Candidate], first_seed: int, until: float, deadline: float
 ) -> tuple[Mapping[str, Block], list[Confirmation]]:
-    """One finalist after another on the same fresh traces, until one is shown to be better and keeps the
-    guardrails. P-values are corrected over all finalists, whether their turn comes or not."""
+    """One finalist after another on the same fresh traces, until one is shown to be better and to keep every
+    guardrail. P-values are corrected over all finalists, whether their turn comes or not. The first has time until
+    `deadline`, which the others, `until` their time is over, leave to what comes after."""
     for turn in range(min(1, len(finalists)), len(finalists) + 1):
         tried = finalists[:turn]
-        blocks = fresh_blocks(lab, [stock, *tried], first_seed, deadline)
+        blocks = fresh_blocks(lab, [stock, *tried], first_seed, deadline if turn <= 1 else until)
         confirmations = confirm(blocks, STOCK, [c.label for c in tried], lab.config, len(finalists))
-        if time.monotonic() >= deadline or any(done.recommended for done in confirmations):
+        held = any(done.recommended and not done.unsure for done in confirmations)
+        if time.monotonic() >= until or held:
             break
     return blocks, confirmations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 from ray_jobs.advise.advise import Advice
 from ray_jobs.advise.config import OBJECTIVES, RecommendConfig
 from ray_jobs.advise.confirm import Confirmation
+from ray_jobs.advise.more import MoreTime, more_time
 from ray_jobs.advise.rates import HighestRates
 from ray_jobs.advise.serving import serving_command
 from ray_jobs.advise.space import Candidate
@@ -22,16 +24,29 @@ from ray_jobs.engines.job import JobConfig
 from tracking.evidence.statistics import MIN_PAIRS, Interval
 from tracking.reporting.words import change, short_name
 
-KEEP = "keep stock"
+KEEP, UNDECIDED, PRESSURE = "keep stock", "undecided", "policies can help"
 
 
-def answer(config: RecommendConfig, advice: Advice, real: Confirmation | None = None) -> dict[str, Any]:
-    """Numbers are of the confirmation alone; those of the search, which are too good, appear nowhere."""
+def answer(
+    config: RecommendConfig, advice: Advice, real: Confirmation | None = None, words: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Numbers are of the confirmation alone; those of the search, which are too good, appear nowhere.
+
+    `words` are what was typed, for the commands that go on.
+    """
     confirmation, chosen = advice.confirmation, advice.chosen
-    sim = config.engine.sim
+    sim, pressure, only = config.engine.sim, advice.pressure, config.until == "pressure"
+    more = None if only else more_time(config, advice)
+    found = chosen.label if chosen else UNDECIDED if more else KEEP
+    if only and (pressure is None or pressure.any):
+        found = PRESSURE
     return {
-        "recommendation": chosen.label if chosen else KEEP,
-        "why": why(config, advice),
+        "recommendation": found,
+        "but": named(confirmation.unsure) if chosen and confirmation.unsure else None,
+        "pressure": asdict(pressure) | {"text": pressure.text} if pressure else None,
+        "why": "asked for whether there is pressure alone" if only else why(config, advice, more),
+        "more": asdict(more) | {"command": longer(words, more)} if more else None,
+        "next": again(words) if found == PRESSURE else None,
         "command": command(config, advice, chosen or advice.stock),
         "stock_command": command(config, advice, advice.stock),
         "strategy": asdict(advice.space.strategy(chosen)) if chosen else None,
@@ -69,24 +84,41 @@ def answer(config: RecommendConfig, advice: Advice, real: Confirmation | None = 
     }
 
 
-def why(config: RecommendConfig, advice: Advice) -> str:
+def why(config: RecommendConfig, advice: Advice, more: MoreTime | None = None) -> str:
     """One sentence."""
     metric = short_name(OBJECTIVES[config.objective])
+    if advice.pressure is not None and not advice.pressure.any:
+        return "nobody waits for memory or for a seat, so that no policy has anything to decide"
     confirmation = advice.confirmation
     if confirmation is None:
-        if advice.finalists:
+        if advice.finalists or not advice.search.complete:
             return "the budget ended before a fresh trace had been run with every finalist"
         return f"nothing that was tried looked better than stock in {metric} and within the guardrails"
     effect = change(confirmation.test.ratio) if confirmation.test.ratio else confirmation.word
     text = f"{confirmation.strategy}: {metric} {effect} on {confirmation.pairs} fresh traces"
     if advice.chosen:
-        held = f"; guardrails that these traces are too few for: {named(confirmation.unsure)}"
-        return text + (held if confirmation.unsure else "; all guardrails held")
+        unsure = f"better, but these traces are too few for its guardrails: {named(confirmation.unsure)}"
+        return f"{text}; {unsure if confirmation.unsure else 'all guardrails held'}"
     if confirmation.word == "better":
         return f"{text}, but beyond its guardrail in {named(confirmation.beyond)}"
+    if more is not None and more.shows is not None:
+        return f"{text}; these pairs show differences from {more.shows:.0%} on"
     if confirmation.pairs < MIN_PAIRS:
-        return f"{text}: too few for a verdict, {MIN_PAIRS} at least; give a larger budget"
-    return f"{text}: {confirmation.word}"
+        return f"{text}: too few for a verdict, {MIN_PAIRS} at least"
+    shown = confirmation.test.smallest_shown(len(advice.finalists))
+    detectable = f"; a difference of {shown:.1%} would have shown" if math.isfinite(shown) else ""
+    return f"{text}: {confirmation.word}{detectable}"
+
+
+def longer(words: Sequence[str], more: MoreTime) -> str:
+    """The same command with as much time, and as many traces, as would bring an answer."""
+    own = [word for word in words if word.partition("=")[0] not in ("budget", "search.confirm_seeds")]
+    return again([*own, f"budget={more.minutes}min", f"search.confirm_seeds={more.pairs}"])
+
+
+def again(words: Sequence[str]) -> str:
+    """The command, without what ended it early."""
+    return shlex.join(["bidkv-recommend", *(word for word in words if word.partition("=")[0] != "until")])
 
 
 def named(metrics: Sequence[str]) -> str:
@@ -146,10 +178,12 @@ def notes(config: RecommendConfig, advice: Advice, real: Confirmation | None) ->
         found.append(
             "simulated: vLLM's real scheduler, modelled step times; confirm=real runs it on the engine itself"
         )
+    if advice.pressure is not None and not advice.pressure.any:
+        return found
     if not search.complete:
         tried, all_of = len(search.tried), sum(1 for _ in advice.space.all())
         found.append(f"the budget ended the search early: {tried} of {all_of} settings were tried")
-    if advice.rates is None and config.search.rate_seeds:
+    if advice.rates is None and config.search.rate_seeds and config.until == "answer":
         closed = config.workload.arrivals.kind == "closed_loop"
         found.append(
             "a closed loop has no rate" if closed else "the budget ended before the highest rate was found"

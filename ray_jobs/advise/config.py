@@ -19,8 +19,9 @@ OBJECTIVES = {"mean": "e2e_rmst_s", "p99": "e2e_p99_s", "goodput": "goodput_req_
 """The metric of each objective: mean E2E up to the request timeout, p99 E2E, requests within the SLO a second."""
 CONFIRMATIONS = ("sim", "real")
 FORMATS = ("text", "json")
+UNTIL = ("answer", "pressure")
 SECONDS = {"": 1, "s": 1, "sec": 1, "min": 60, "m": 60, "h": 3600}
-SHORTEST_BUDGET_S = 10.0
+SHORTEST_BUDGET_S = 30.0  # the simulators' start alone takes a third of it
 
 
 @dataclass
@@ -108,7 +109,8 @@ class SearchConfig:
 class RecommendConfig(JobConfig):
     """A workload, an engine as it is now (`strategy` is its stock), and how its settings are judged."""
 
-    budget: Any = "2min"  # 90, 90s, 10min, 1h: all together
+    budget: Any = "2min"  # 90, 90s, 10min, 1h: all together, from the command's start on
+    until: str = "answer"  # pressure: only whether anybody waits for memory, in a few runs of stock
     objective: str = "mean"
     confirm: str = "sim"  # real: the recommendation once more, on `engine` itself
     practical: float = 0.005  # the smallest gain that matters, as a share of stock
@@ -128,6 +130,7 @@ class RecommendConfig(JobConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.budget_s = seconds_of(self.budget)
+        require_one_of("until", self.until, UNTIL)
         require_one_of("objective", self.objective, OBJECTIVES)
         require_one_of("confirm", self.confirm, CONFIRMATIONS)
         require_one_of("format", self.format, FORMATS)

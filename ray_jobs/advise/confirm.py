@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from statistics import fmean
 
 import numpy as np
@@ -67,15 +68,23 @@ def confirm(
     """The named strategies (in the order of the search) against stock.
 
     P-values are corrected over `candidates`: those named, and others that might have been.
-    `blocks` are runs by trace and strategy; only those with all of the strategies count.
+    `blocks` are runs by trace and strategy; each is compared on the traces that it and stock have. Those named
+    after one that has none are left out.
     """
-    whole = {key: block for key, block in blocks.items() if all(block.get(name) for name in [stock, *names])}
     metric = OBJECTIVES[config.objective]
-    tests = [_paired(whole, stock, name, metric, config.practical) for name in names if whole]
+    wholes = [
+        {key: block for key, block in blocks.items() if block.get(stock) and block.get(name)}
+        for name in names
+    ]
+    wholes = list(takewhile(bool, wholes))
+    tests = [
+        _paired(whole, stock, name, metric, config.practical)
+        for name, whole in zip(names, wholes, strict=False)
+    ]
     corrected = holm([test.p_value for test in tests] + [1.0] * (candidates - len(tests)))
     rules = config.guardrails.rules
     found = []
-    for name, test, p in zip(names, tests, corrected, strict=False):
+    for name, whole, test, p in zip(names, wholes, tests, corrected, strict=False):
         checks = [check_guardrail(rule, name, whole, stock) for rule in rules]
         found.append(
             Confirmation(

@@ -48,13 +48,33 @@ class HighestRates:
 def highest_rates(
     lab: Lab, candidates: Sequence[Candidate], seeds: Sequence[int], deadline: float
 ) -> HighestRates | None:
-    """A bisection for every candidate and seed, all in step; None if time did not suffice, or if arrivals
-    have no rate."""
+    """A bisection for every candidate on one trace after another (several at once if there are cores for them), as
+    far as time suffices; None if it suffices for no trace, or if arrivals have no rate."""
+    if lab.config.workload.arrivals.kind == "closed_loop":
+        return None
+    at_once = max(1, lab.processes // len(candidates))
+    ends: dict[tuple[Candidate, int], float] = {}
+    costs: dict[tuple[Candidate, int], float] = {}
+    done: list[int] = []
+    for begin in range(0, len(seeds), at_once):
+        part = seeds[begin : begin + at_once]
+        found = _bisected(lab, [(c, seed) for seed in part for c in candidates], deadline)
+        if found is None:
+            break
+        ends, costs, done = ends | found[0], costs | found[1], [*done, *part]
+    if not done:
+        return None
+    return HighestRates(
+        {c: [ends[c, seed] for seed in done] for c in candidates},
+        {c: [costs[c, seed] for seed in done if ends[c, seed]] for c in candidates},
+    )
+
+
+def _bisected(lab: Lab, places: Sequence[tuple[Candidate, int]], deadline: float) -> tuple[dict, dict] | None:
+    """The highest rate of each candidate and seed, and what it costs there; None if time did not suffice."""
     config = lab.config
     workload = sized(config.workload, config.search.rate_requests)
-    if workload.arrivals.kind == "closed_loop" or not seeds:
-        return None
-    searches = {(c, seed): Bisection(1.0, config.search.precision) for c in candidates for seed in seeds}
+    searches = {place: Bisection(1.0, config.search.precision) for place in places}
     ends: dict[tuple[Candidate, int], float] = {}
     costs: dict[tuple[tuple[Candidate, int], float], float] = {}
     while len(ends) < len(searches):
@@ -78,10 +98,7 @@ def highest_rates(
             met = runs[place].metrics.get("slo_attainment", 0.0) >= config.slo_share
             searches[place].add(Tried(factor, met))
             costs[place, factor] = runs[place].metrics.get("gpu_h_per_mtok", inf)
-    return HighestRates(
-        {c: [ends[c, seed] for seed in seeds] for c in candidates},
-        {c: [costs[(c, s), ends[c, s]] for s in seeds if ends[c, s]] for c in candidates},
-    )
+    return ends, {place: costs[place, end] for place, end in ends.items() if end}
 
 
 def faster(workload: WorkloadConfig, factor: float) -> WorkloadConfig:

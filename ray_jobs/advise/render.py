@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from ray_jobs.advise.answer import as_json
 from tracking.evidence.statistics import Interval
@@ -37,12 +38,19 @@ def print_answer(found: dict[str, Any], form: str) -> None:
         "for",
         f"{found['workload']} at {found['load']}; {engine['model_shape']} on {devices}{engine['device']}",
     )
+    if found["pressure"]:
+        line("load", found["pressure"]["text"])
     line(
         "answer",
-        found["recommendation"],
+        found["recommendation"] + (f" (better, but unsure: {found['but']})" if found["but"] else ""),
         "bold green" if found["confirmed"] and found["strategy"] else "bold",
     )
     line("because", found["why"])
+    if found["more"]:
+        line("more", more_line(found["more"]))
+    if found["next"]:
+        line("next", found["next"])
+        return
     line("run", found["command"])
     console.print()
     if found["confirmed"]:
@@ -54,13 +62,20 @@ def print_answer(found: dict[str, Any], form: str) -> None:
     if found["highest_rate"]:
         line("SLO", slo_line(found))
     search = found["search"]
+    searched = f"{search['tried']} of {search['settings']} settings, " if search["tried"] else ""
     line(
         "searched",
-        f"{search['tried']} of {search['settings']} settings, {search['runs']} runs, {search['seconds']:.0f} s, "
-        f"seed {search['seed']}",
+        f"{searched}{search['runs']} runs, {search['seconds']:.0f} s, seed {search['seed']}",
     )
     for note in found["notes"]:
         line("note", note, "yellow")
+
+
+def more_line(more: dict[str, Any]) -> str:
+    """What would bring an answer."""
+    if more["log_requests"]:
+        return f"a log of about {more['log_requests']:,} requests would do"
+    return f"about {more['minutes']} min would do: {more['command']}"
 
 
 def effects(confirmed: dict[str, Any], where: str) -> Table:
@@ -69,7 +84,7 @@ def effects(confirmed: dict[str, Any], where: str) -> Table:
     table = Table(title=title, title_justify="left", header_style="bold")
     table.add_column("")
     for name in ("stock", confirmed["strategy"], "change [95 %]"):
-        table.add_column(name, justify="right", overflow="fold")
+        table.add_column(Text(name), justify="right", overflow="fold")
     table.add_column("guardrail")
     states = {check["metric"]: check for check in confirmed["guardrails"]}
     for effect in confirmed["effects"]:

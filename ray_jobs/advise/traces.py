@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ray_jobs.workload.config import WorkloadConfig
-from ray_jobs.workload.freeze import freeze_trace
+from ray_jobs.workload.freeze import drafts_key, freeze_trace
+from ray_jobs.workload.sources import find_source, of_the_file
 from ray_jobs.workload.trace import Trace
 from tracking.errors import require
 
@@ -15,13 +16,40 @@ SEARCH, CONFIRM, RATES, REAL = (number * PART for number in range(4))
 SEARCHED_SHARE = 0.4  # of a frozen trace; the rest confirms
 
 
+def is_parted(workload: WorkloadConfig) -> bool:
+    """Whether the requests are windows of a recording: some for the search, others for the confirmation."""
+    replayed = workload.arrivals.kind == "replay" and workload.source.pick == "window"
+    return replayed and of_the_file(workload.source.kind) and workload.num_requests is not None
+
+
+def is_fresh(seed: int) -> bool:
+    """Whether a seed is one of those that confirm."""
+    return seed % SEEDS_OF_A_RUN // PART * PART in (CONFIRM, REAL)
+
+
+def _window(workload: WorkloadConfig, seed: int, vocab_size: int, max_model_len: int) -> Trace:
+    """The seed's window of its part of the file, which is read again for each: a log is small."""
+    key = drafts_key(workload, vocab_size)
+    drafts = find_source(workload.source.kind).drafts(workload, seed, vocab_size)
+    border = round(SEARCHED_SHARE * len(drafts))
+    part = drafts[border:] if is_fresh(seed) else drafts[:border]
+    require(
+        len(part) >= workload.num_requests, "search.requests", workload.num_requests,
+        f"at most {len(part)}: that many requests of {workload.source.path!r} are for this part of the search",
+    )  # fmt: skip
+    return freeze_trace(workload, seed, vocab_size, max_model_len, {key: part})
+
+
 def trace_of(workload: WorkloadConfig, seed: int, vocab_size: int, max_model_len: int) -> Trace:
     """The workload's trace for a seed.
 
     A frozen trace is the same for every seed, so windows of it take turns: of its first part in the search
     and for rates, of the rest in the confirmation. Seeds beyond its windows get the same ones again, which
-    the statistics see. With sessions, which a window would cut, it stays whole.
+    the statistics see. With sessions, which a window would cut, it stays whole. A recording that is replayed in windows
+    is parted likewise.
     """
+    if is_parted(workload):
+        return _window(workload, seed, vocab_size, max_model_len)
     if workload.source.kind != "frozen":
         return freeze_trace(workload, seed, vocab_size, max_model_len)
     size, warmup = workload.num_requests, workload.warmup_requests
@@ -31,7 +59,7 @@ def trace_of(workload: WorkloadConfig, seed: int, vocab_size: int, max_model_len
     if size is None or whole.has_sessions:
         return whole
     border = round(SEARCHED_SHARE * len(whole.requests))
-    fresh = seed % SEEDS_OF_A_RUN // PART * PART in (CONFIRM, REAL)
+    fresh = is_fresh(seed)
     part = whole.requests[border:] if fresh else whole.requests[:border]
     begin = seed % PART % max(1, len(part) // size) * size
     chosen = part[begin : begin + size]

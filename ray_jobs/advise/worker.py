@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from ray_jobs.advise.queue import queue_facts
 from ray_jobs.advise.traces import trace_of
 from ray_jobs.engines import make_backend
 from ray_jobs.engines.job import JobConfig
@@ -72,12 +73,14 @@ def measure(task: Task, folder: str) -> Measured:
     try:
         trace = _trace(pickle.dumps((job.workload, job.seed, engine.vocab_size, engine.max_model_len)))
         backend = _engine(pickle.dumps(engine), folder)
+        started = time.perf_counter()
         result = asyncio.run(backend.run(trace, job, RUN))
         (backend.folder / f"{RUN}.events.jsonl").unlink(missing_ok=True)  # the next run has the same name
     except Exception as error:  # of this candidate: the others go on
         return Measured(error=f"{type(error).__name__}: {error}", cpu_s=time.process_time() - begun)
     result.request_timeout_s = job.run.request_timeout_s
-    metrics = compute_metrics(result, task.slo) | cost(result, task.devices)
+    metrics = compute_metrics(result, task.slo) | cost(result, task.devices) | queue_facts(result)
+    metrics["run_wall_s"] = time.perf_counter() - started
     return Measured(metrics, result.requests[list(KEPT)], trace.shape, time.process_time() - begun)
 
 

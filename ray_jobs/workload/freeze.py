@@ -85,12 +85,17 @@ def freeze_trace(
     )
 
 
+def drafts_key(workload: WorkloadConfig, vocab_size: int) -> str:
+    """Under which `parsed` keeps the requests of the workload's file."""
+    return repr((workload.name, workload.source, vocab_size))
+
+
 def _drafts(
     source: ModuleType, workload: WorkloadConfig, seed: int, vocab_size: int, parsed: Parsed
 ) -> list[Draft]:
     if not getattr(source, "OF_THE_FILE", False):
         return source.drafts(workload, seed, vocab_size)
-    key = repr((workload.name, workload.source, vocab_size))
+    key = drafts_key(workload, vocab_size)
     if key not in parsed:
         parsed[key] = source.drafts(workload, seed, vocab_size)
         require(bool(parsed[key]), "workload.source.path", workload.source.path, "a file with requests in it")

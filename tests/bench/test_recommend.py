@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import zlib
+from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,12 +25,15 @@ from omegaconf import OmegaConf
 from rich.console import Console
 
 import ray_jobs.recommend  # noqa: F401 (registers the configuration's schema)
-from ray_jobs.advise.advise import advise_in
-from ray_jobs.advise.answer import KEEP, answer, as_json, why, write_json
+from ray_jobs.advise.advise import advise_in, fresh_blocks
+from ray_jobs.advise.allot import Pace, confirm_within
+from ray_jobs.advise.answer import KEEP, UNDECIDED, answer, as_json, why, write_json
 from ray_jobs.advise.config import RecommendConfig, seconds_of
+from ray_jobs.advise.confirm import confirm
+from ray_jobs.advise.file_sizes import fitted_to_file
 from ray_jobs.advise.lab import sized
 from ray_jobs.advise.rates import faster
-from ray_jobs.advise.render import effects
+from ray_jobs.advise.render import effects, print_answer
 from ray_jobs.advise.serving import serving_command
 from ray_jobs.advise.space import Candidate, Space
 from ray_jobs.advise.traces import CONFIRM, SEARCH, SEEDS_OF_A_RUN, trace_of
@@ -43,7 +47,7 @@ TINY = [
     "engine=vllm_sim", "model_shape@engine.sim.model_shape=tiny-llama",
     "hardware@engine.sim.hardware=local-cpu", "calibration@engine.sim.calibration=uncalibrated",
     "engine.max_model_len=512", "engine.num_blocks=64", "engine.max_num_batched_tokens=512",
-    "engine.max_num_seqs=16", "workload=mixed", "workload.length_scale=0.1", "workload.rate=200",
+    "engine.max_num_seqs=16", "workload=mixed", "workload.length_scale=0.1", "workload.rate=400",
 ]  # fmt: skip
 QUICK = ["search.requests=100", "search.confirm_requests=200", "search.rate_requests=50"]
 SMALL = [
@@ -71,6 +75,15 @@ class MadeUpLab:
         ] = {}  # of a label, a factor for each trace in turn; else 1 % at random
         self.done: dict[tuple, StoredRun] = {}
         self.cpu_s = 0.0
+        self.processes = 2
+        self.own_tail: dict[str, float] = {}  # log-sigma of a label's largest latencies, from trace to trace
+        self.queue = {
+            "waited_share": 0.5,
+            "blocked_share": 0.2,
+            "backlog": 0.02,
+            "arrive_req_s": 10.0,
+            "served_req_s": 9.9,
+        }
         self.deadline_after: int | None = None  # runs, after which time is up
 
     def run(self, what, wanted, deadline=np.inf):
@@ -93,7 +106,8 @@ class MadeUpLab:
             own = self.noise[label][seed % len(self.noise[label])]
         e2e = e2e * self.factors.get(label, 1.0) * own
         slow = e2e > np.quantile(e2e, 0.98)
-        e2e = np.where(slow, e2e * self.tails.get(label, 1.0), e2e)
+        tail = np.random.default_rng([seed, 9]).lognormal(0, self.own_tail.get(label, 0.0))
+        e2e = np.where(slow, e2e * self.tails.get(label, 1.0) * tail, e2e)
         requests = pd.DataFrame(
             {
                 "kind": "", "status": "ok", "warmup": False, "scheduled_t": 0.0, "first_token_t": e2e / 2,
@@ -101,10 +115,10 @@ class MadeUpLab:
             }
         )  # fmt: skip
         metrics = {
-            "requests": float(len(e2e)), "e2e_rmst_s": e2e.mean(), "ttft_rmst_s": e2e.mean() / 2,
+            "requests": float(len(e2e)), "e2e_largest_s": e2e.mean(), "ttft_largest_s": e2e.mean(), "e2e_rmst_s": e2e.mean(), "ttft_rmst_s": e2e.mean() / 2,
             "throughput_tok_s": 100.0, "goodput_req_s": 1.0, "completion_rate": 1.0, "gpu_h_per_mtok": 0.2,
             "recomputed_gpu_s": 0.1, "slo_attainment": float(workload.rate * self.factors.get(label, 1.0) < 14),
-        }  # fmt: skip
+        } | self.queue  # fmt: skip
 
         def no_result() -> RunResult:
             raise AssertionError("nobody needs it")
@@ -193,7 +207,7 @@ def test_where_the_best_breaks_a_guardrail_on_fresh_traces_the_next_strategy_has
             self.tails = {candidate.label: 2.5} if fresh and candidate.strategy == "boost" else {}
             return super()._made_up(candidate, workload, seed)
 
-    lab = Late(configured(*QUICK), {"boost": 0.6, "backfill": 0.8, "bidkv2": 0.9})
+    lab = Late(configured(*QUICK, "space.always=null"), {"boost": 0.6, "backfill": 0.8, "bidkv2": 0.9})
     advice = advised(lab)
     assert [c.strategy for c in advice.finalists[:2]] == ["boost", "backfill"]
     assert len(advice.confirmations) == 2
@@ -205,7 +219,7 @@ def test_who_always_has_a_turn_has_it_whatever_the_search_found():
     lab = MadeUpLab(
         configured(*QUICK), {"boost": 0.6, "token-seconds": 0.7, "bidkv2": 0.8, "boost-slow": 0.9}
     )
-    assert advised(lab).finalists[-1] == Candidate("backfill")
+    assert advised(lab).finalists[0] == Candidate("backfill")
     lab = MadeUpLab(configured(*QUICK, "space.always=null"), lab.factors)
     assert "backfill" not in {c.strategy for c in advised(lab).finalists}
     with pytest.raises(Exception, match="space.always='nobody': must be null, or of lcf-guard, backfill"):
@@ -236,12 +250,108 @@ def test_time_that_runs_out_is_said():
     lab = MadeUpLab(configured(*QUICK), {"lcf-guard": 0.8})
     lab.deadline_after = 30
     found = answer(lab.config, advised(lab))
-    assert found["recommendation"] == KEEP
+    assert found["recommendation"] == UNDECIDED and "about" in more_line(found)
     assert any("ended the search early" in note for note in found["notes"])
     none = MadeUpLab(lab.config, {})
     none.deadline_after = 0
     with pytest.raises(ValueError, match="budget"):
         advised(none)
+
+
+def more_line(found: dict) -> str:
+    """The line that a reader gets where there is no answer."""
+    return next(line for line in printed(found).splitlines() if line.startswith("more"))
+
+
+def printed(found: dict) -> str:
+    out = io.StringIO()
+    with redirect_stdout(out):
+        print_answer(found, "text")
+    return out.getvalue()
+
+
+def test_the_tail_safe_one_is_recommended_before_one_that_is_better_but_unsure():
+    lab = MadeUpLab(configured(*QUICK), {"token-seconds": 0.6, "backfill": 0.9})
+    advice = advised(lab)
+    assert advice.chosen.strategy == "backfill" and not advice.confirmation.unsure
+    lab = MadeUpLab(configured(*QUICK), {"backfill": 0.85})
+    lab.own_tail = {"backfill": 0.3}  # p99s that differ from trace to trace
+    advice = advised(lab)
+    found = answer(lab.config, advice)
+    assert advice.confirmation.unsure and len(advice.confirmations) == len(advice.finalists)
+    assert f"(better, but unsure: {found['but']})" in printed(found)
+
+
+def test_without_pressure_nothing_is_searched_and_the_load_where_it_begins_is_told():
+    class Idle(MadeUpLab):
+        def _made_up(self, candidate, workload, seed):
+            run = super()._made_up(candidate, workload, seed)
+            pressed = workload.rate > 17
+            run.metrics |= {
+                "preemptions": 3.0 * pressed,
+                "blocked_share": 0.0,
+                "waited_share": 0.0,
+                "kv_util_max": 0.31,
+            }
+            return run
+
+    lab = Idle(configured(*QUICK), {"backfill": 0.5})
+    advice = advised(lab)
+    found = answer(lab.config, advice)
+    assert found["recommendation"] == KEEP and not advice.search.tried and found["more"] is None
+    assert advice.pressure.begins_req_s == pytest.approx(10 * 1.25**3)
+    assert (
+        "peak KV use 31%, nobody waited: no policy can help at 10 req/s; pressure begins at about 19.5"
+        in printed(found)
+    )
+
+
+def test_overload_is_said_with_the_capacity():
+    lab = MadeUpLab(configured(*QUICK), {"backfill": 0.8})
+    lab.queue |= {"backlog": 0.4, "served_req_s": 2.6, "arrive_req_s": 4.0}
+    text = printed(answer(lab.config, advised(lab)))
+    assert "overloaded: mean TTFT" in text and "at 4 req/s; the capacity is about 2.6" in text
+
+
+def test_pressure_alone_is_a_few_runs_and_the_command_that_goes_on():
+    lab = MadeUpLab(configured(*QUICK, "until=pressure"), {"backfill": 0.8})
+    found = answer(lab.config, advised(lab), words=["workload=h100_mixed", "until=pressure"])
+    assert len(lab.done) == 2 and found["next"] == "bidkv-recommend workload=h100_mixed"
+    assert "policies can help" in printed(found)
+
+
+def test_what_these_traces_cannot_show_is_undecided_with_the_time_and_the_command_that_would_do():
+    noise = [0.6, 1.4, 0.7, 1.3, 0.75, 1.25, 0.65, 1.35]
+    lab = MadeUpLab(configured(*QUICK, "search.rungs=[{seeds: 1, keep: 2}]"), {"backfill": 0.9})
+    lab.noise = {"backfill": noise}
+    found = answer(lab.config, advised(lab), words=["budget=2min", "workload=h100_mixed"])
+    assert (
+        found["recommendation"] == UNDECIDED and found["more"]["pairs"] > 8 and found["more"]["shows"] > 0.1
+    )
+    assert "these pairs show differences from" in found["why"]
+    assert f"search.confirm_seeds={found['more']['pairs']}" in more_line(found)
+    assert found["more"]["command"].startswith("bidkv-recommend workload=h100_mixed budget=")
+
+
+def test_a_second_finalist_that_time_ran_out_for_does_not_take_the_firsts_answer_away():
+    config = configured(*QUICK)
+    lab = MadeUpLab(config, {"backfill": 0.8, "boost": 0.7})
+    blocks = fresh_blocks(
+        lab, [Candidate(name) for name in ("stock", "backfill", "boost")], CONFIRM, math.inf
+    )
+    for key in list(blocks)[2:]:
+        del blocks[key]["boost"]
+    first, second = confirm(blocks, "stock", ["backfill", "boost"], config, 2)
+    assert (first.pairs, first.word, second.pairs) == (8, "better", 2)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "seeds", "requests"),
+    [(0.0, 8, 1200), (0.002, 8, 1200), (0.01, 8, 240), (0.02, 7, 171), (1.0, 7, 150)],
+)
+def test_traces_are_planned_so_that_a_verdict_is_possible(seconds, seeds, requests):
+    plan = confirm_within(configured().search, Pace(seconds, 2), 24.0, 30.0)
+    assert plan.confirm_seeds == seeds and plan.confirm_requests == max(150, requests)
 
 
 def test_a_device_that_was_never_measured_is_said():
@@ -349,7 +459,7 @@ def test_the_command_answers_and_the_same_seed_answers_the_same(tmp_path):
         assert found == json.loads(out.read_text())
         del found["search"]["seconds"], found["search"]["run_cpu_s"]
         answers.append(found)
-    assert answers[0] == answers[1]
+    assert answers[0] == answers[1] and answers[0]["pressure"]["waited_share"] > 0
     assert answers[0]["confirmed"] is None or answers[0]["confirmed"]["pairs"] == 8
     assert answers[0]["highest_rate"]["traces"] == 2 and not answers[0]["device_measured"]
 
@@ -384,3 +494,26 @@ def test_windows_of_a_frozen_trace_are_fresh_where_they_confirm(tmp_path):
     assert len(set.union(*confirmed)) == 600 and confirmed[6] == confirmed[0] and searched[4] == searched[0]
     first = trace_of(workload, CONFIRM + 1, 32000, 8192)
     assert first.requests[0].arrival_s == 0 and sum(r.warmup for r in first.requests) == 10
+
+
+def test_windows_of_a_log_are_fresh_where_they_confirm_and_as_long_as_it_allows(tmp_path):
+    log = tmp_path / "access.csv"
+    log.write_text("time,prompt_tokens,output_tokens\n" + "".join(f"{n},{n + 10},5\n" for n in range(1000)))
+    config = fitted_to_file(configured("workload=csv", f"workload.source.path={log}"))
+    assert (config.search.requests, config.search.confirm_requests) == (100, 75)
+    lengths = {
+        part: [
+            {
+                len(r.prompt_token_ids)
+                for r in trace_of(sized(config.workload, requests), part + i, 32000, 8192).requests
+            }
+            for i in range(seeds)
+        ]
+        for part, requests, seeds in ((SEARCH, 100, 4), (CONFIRM, 75, 8))
+    }
+    for part, seen in lengths.items():
+        assert sum(map(len, seen)) == len(set.union(*seen)), part
+    assert not set.union(*lengths[SEARCH]) & set.union(*lengths[CONFIRM])
+    log.write_text("time,prompt_tokens,output_tokens\n" + "".join(f"{n},9,5\n" for n in range(100)))
+    with pytest.raises(ValueError, match="a log of at least 267 requests"):
+        fitted_to_file(configured("workload=csv", f"workload.source.path={log}"))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from helpers_workload import from_file
 
+from ray_jobs.workload.config import DeclaredConfig
 from ray_jobs.workload.freeze import freeze_trace
 from ray_jobs.workload.left_out import left_out_line
 from ray_jobs.workload.source_config import ColumnsConfig, SourceConfig
