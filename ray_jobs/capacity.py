@@ -1,4 +1,4 @@
-"""`python -m ray_jobs.capacity workload=… engine=…`: the highest rate that an engine's queue bears.
+"""`bidkv-capacity workload=… engine=…`: the highest rate that an engine's queue bears.
 
 Prints it with the runs that found it. `workload.load=95%` of the main job is a share of this number.
 """

@@ -1,4 +1,4 @@
-"""`python -m ray_jobs.freeze workload=… out=trace.parquet`: a workload as a frozen trace file."""
+"""`bidkv-freeze workload=… out=trace.parquet`: a workload as a frozen trace file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m ray_jobs.recommend workload=… engine=…`: which policy and settings to run, and what that brings.
+"""`bidkv-recommend workload=… engine=…`: which policy and settings to run, and what that brings.
 
 Searches on the simulator within `budget`, confirms on fresh traces, and prints the command to run; "keep
 stock" where nothing was shown to be better.

@@ -1,4 +1,4 @@
-"""The benchmark's command: `python -m ray_jobs.run [overrides]`, a Hydra app.
+"""The benchmark's command: `bidkv-bench [overrides]`, a Hydra app.
 
 A sweep (Hydra multirun, also the default) is planned first: every combination is composed,
 checked and its trace frozen before anything starts. Then all of it runs, over every engine the

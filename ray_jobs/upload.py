@@ -1,4 +1,4 @@
-"""`python -m ray_jobs.upload`: brings the results that still wait in the spool into their MLflow store."""
+"""`bidkv-upload`: brings the results that still wait in the spool into their MLflow store."""
 
 from __future__ import annotations
 

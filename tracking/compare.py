@@ -1,4 +1,4 @@
-"""`python -m tracking.compare sweep=…`: a sweep's strategies against one of them, from MLflow.
+"""`bidkv-compare sweep=…`: a sweep's strategies against one of them, from MLflow.
 
 Exit code 1 if a word of `fail_if` was the verdict of the primary metric, or the state of a guardrail, of
 any strategy; A/A controls do not count.

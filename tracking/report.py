@@ -1,4 +1,4 @@
-"""`python -m tracking.report sweep=…`: a sweep on one page, HTML and Markdown, also logged to MLflow."""
+"""`bidkv-report sweep=…`: a sweep on one page, HTML and Markdown, also logged to MLflow."""
 
 from __future__ import annotations
 

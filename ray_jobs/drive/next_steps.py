@@ -32,8 +32,8 @@ def next_steps(
         overrides = shlex.join(chosen)
         comparable = len(labels) > 1 and len({job.seed for job in jobs}) > 1
         more = "a verdict needs two strategies and several seeds: strategy=stock,lcf-guard 'seed=range(8)'"
-        steps.append(("compare", f"python -m tracking.compare {overrides}" if comparable else more))
-        steps.append(("report", f"python -m tracking.report {overrides}"))
+        steps.append(("compare", f"bidkv-compare {overrides}" if comparable else more))
+        steps.append(("report", f"bidkv-report {overrides}"))
     here = page_of(tracking.uri, outcome.experiment_id, outcome.sweep_id)
     if tracking.uri.startswith(("http://", "https://")):
         steps.append(("browse", here))
@@ -47,7 +47,7 @@ def next_steps(
         steps.append(("failed", "; ".join(outcome.failed)))
     if outcome.waiting:
         steps.append(
-            ("waiting", f"{outcome.waiting} results are in {tracking.spool}; python -m ray_jobs.upload")
+            ("waiting", f"{outcome.waiting} results are in {tracking.spool}; bidkv-upload")
         )
     return steps
 

@@ -33,7 +33,7 @@ def freeze_trace(
     """
     require(
         workload.rate is not None, "workload.load", workload.load,
-        "a name, or given with workload.capacity (python -m ray_jobs.capacity finds it)",
+        "a name, or given with workload.capacity (bidkv-capacity finds it)",
     )  # fmt: skip
     source = find_source(workload.source.kind)
     with readable(workload.source.path):

@@ -65,9 +65,9 @@ def store_uri(folder: Path) -> str:
     return f"sqlite:///{folder}/mlflow.db"
 
 
-def stored(folder: Path, kind: str) -> list[Run]:
-    """The "sweep" or "run" entries of the folder's store, oldest first."""
-    client = MlflowClient(store_uri(folder))
+def stored(folder: Path, kind: str, uri: str | None = None) -> list[Run]:
+    """The "sweep" or "run" entries of the folder's store, or of that at `uri`, oldest first."""
+    client = MlflowClient(uri or store_uri(folder))
     experiment = client.get_experiment_by_name("bidkv")
     return client.search_runs(
         [experiment.experiment_id], f"tags.`bidkv.kind` = '{kind}'", order_by=["attributes.start_time ASC"]

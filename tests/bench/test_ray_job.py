@@ -15,8 +15,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import pytest
 from commands import ROOT, bench, bench_command, stored
 
+from tracking.store.client import open_client
+
+NAME = socket.gethostname()  # a name of this machine that an MLflow server does not know by itself
 BIN = Path(sys.executable).parent
 SIM = (
     "cluster=ray", "engine=vllm_sim", "engine.num_blocks=300", "engine.max_model_len=4096",
@@ -29,14 +33,6 @@ def documented() -> list[str]:
     section = (ROOT / "docs" / "cluster.md").read_text().partition("\n## A cluster\n")[2]
     block = re.search(r"^```console\n(.*?)^```", section, re.DOTALL | re.MULTILINE).group(1)
     return [re.sub(r"\s+# .*", "", line)[2:] for line in block.splitlines()]
-
-
-def test_the_readme_says_the_same():
-    block = re.search(
-        r"^\$ export RAY_AUTH_MODE.*?^```", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE
-    )
-    lines = [line for line in block.group().splitlines() if line.startswith("$ ")]
-    assert [re.sub(r"\s+# .*", "", line)[2:] for line in lines] == documented()
 
 
 def free_ports(count: int) -> list[int]:
@@ -62,16 +58,18 @@ def until(true: Callable[[], bool], otherwise: Callable[[], str], within_s: floa
 
 
 @contextmanager
-def running(command: str, environment: dict[str, str], log: Path) -> Iterator[None]:
+def running(
+    command: str, environment: dict[str, str], log: Path, says: str = "Ray runtime started"
+) -> Iterator[None]:
     """A node in the foreground (`--block`), which ends with the test: `ray stop` would end everybody's."""
     with open(log, "w") as output:
         process = subprocess.Popen(
-            command, shell=True, env=environment, stdout=output, stderr=output, start_new_session=True
-        )
+            command, shell=True, env=environment, stdout=output, stderr=output, start_new_session=True, cwd=log.parent
+        )  # fmt: skip
     try:
 
         def started() -> bool:
-            return "Ray runtime started" in log.read_text()
+            return says in log.read_text()
 
         until(lambda: started() or process.poll() is not None, lambda: f"{command}: {log.read_text()}")
         assert started(), f"{command} ended with {process.returncode}: {log.read_text()}"
@@ -86,8 +84,8 @@ def running(command: str, environment: dict[str, str], log: Path) -> Iterator[No
 
 
 def test_the_documented_commands_make_a_cluster_and_run_a_job(tmp_path, monkeypatch):
-    export, token, head, second, submit = documented()
-    port, jobs, client, agent = free_ports(4)
+    export, token, head, second, server, submit = documented()
+    port, jobs, client, agent, mlflow = free_ports(5)
     monkeypatch.setenv("HOME", str(tmp_path))  # where the token goes
     monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
     monkeypatch.setenv("PATH", f"{BIN}:{os.environ['PATH']}")
@@ -116,23 +114,33 @@ def test_the_documented_commands_make_a_cluster_and_run_a_job(tmp_path, monkeypa
             assert len(rays) <= 2, rays  # Ray's client would try twenty times
             with running(f"{second} --num-cpus=1 {more}", environment, tmp_path / "second.log"):
                 pass  # it joined; on this machine it has the head's folder, and would unpack the job's files again in it
-            _, module, name, *arguments = bench_command(
-                tmp_path, *SIM, "seed=0,1", "strategy=preempt-evict,lcf"
+            store = f"http://{NAME}:{mlflow}"
+            server = server.replace("5000", str(mlflow)).replace("HEAD", NAME)
+            _, _, _, *arguments = bench_command(tmp_path, *SIM, "seed=0,1", "strategy=preempt-evict,lcf")
+            arguments = [
+                word for word in arguments if not word.startswith(("tracking.uri", "tracking.artifact"))
+            ]
+            before, ours, asked = submit.replace("127.0.0.1:8265", f"127.0.0.1:{jobs}").partition(
+                "bidkv-bench "
             )
-            ours = f"python {module} {name}"
-            before, found, _ = submit.replace("127.0.0.1:8265", f"127.0.0.1:{jobs}").partition(ours)
-            assert found
-            command = before + ours + " " + " ".join(arguments)
-            deadline = time.monotonic() + 300
-            while True:
-                done = subprocess.run(
-                    command, shell=True, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600
-                )  # fmt: skip
-                if "No available agent" not in done.stderr or time.monotonic() > deadline:
-                    break
-                time.sleep(1)  # the head's agent starts after its server
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "succeeded" in done.stdout + done.stderr
-    runs = stored(tmp_path, "run")
+            (tracking,) = (word for word in asked.split() if word == "tracking=server")
+            command = " ".join([before + ours, *arguments, tracking, f"tracking.uri={store}"])
+            with running(
+                f"{server} --workers 1", environment, tmp_path / "mlflow.log", "Application startup complete"
+            ):
+                unknown = f"http://127.0.0.2:{mlflow}"  # a name of it that it was not told
+                with pytest.raises(ConnectionError, match=r"--allowed-hosts 127\.0\.0\.2:"):
+                    open_client(unknown)
+                deadline = time.monotonic() + 300
+                while True:
+                    done = subprocess.run(
+                        command, shell=True, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600
+                    )  # fmt: skip
+                    if "No available agent" not in done.stderr or time.monotonic() > deadline:
+                        break
+                    time.sleep(1)  # the head's agent starts after its server
+                assert done.returncode == 0, done.stdout + done.stderr
+                assert "succeeded" in done.stdout + done.stderr
+                runs = stored(tmp_path, "run", store)
     assert len(runs) == 4 and all(run.info.status == "FINISHED" for run in runs)
     assert {run.data.tags["strategy"] for run in runs} == {"preempt-evict", "lcf"}

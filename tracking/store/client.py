@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -124,7 +125,13 @@ def _knock(uri: str) -> None:
     if not uri.startswith(("http://", "https://")):
         return
     try:
-        requests.get(uri, timeout=ANSWER_TIMEOUT_S)
+        answer = requests.get(uri, timeout=ANSWER_TIMEOUT_S)
     except requests.RequestException as error:
         kind = type(error).__name__
         raise ConnectionError(f"tracking.uri={uri!r}: no MLflow server answers there ({kind})") from None
+    if answer.status_code == HTTPStatus.FORBIDDEN and "host header" in answer.text.lower():
+        name = urlsplit(uri).netloc.rpartition("@")[2]
+        raise ConnectionError(
+            f"tracking.uri={uri!r}: its MLflow server does not know this name of its own; start it with "
+            f"`mlflow server --allowed-hosts {name}` and what else it is called"
+        )

@@ -169,7 +169,7 @@ class RunReader:
     def __init__(self, uri: str, experiment: str):
         file = sqlite_file(uri)
         if file is not None and not file.is_file():
-            raise ValueError(f"tracking.uri={uri!r}: no such file; run `python -m ray_jobs.run` first")
+            raise ValueError(f"tracking.uri={uri!r}: no such file; run `bidkv-bench` first")
         self.uri = uri
         self.client = open_client(uri)
         found = self.client.get_experiment_by_name(experiment)
@@ -182,7 +182,7 @@ class RunReader:
         """The sweep with this run id (or its beginning) or name; "latest" is the newest of all."""
         parents = self._search("tags.`bidkv.kind` = 'sweep'")
         if not parents:
-            raise ValueError("sweep: the experiment has none; run `python -m ray_jobs.run` first")
+            raise ValueError("sweep: the experiment has none; run `bidkv-bench` first")
         parent = next((p for p in parents if _names(p, wanted)), None)
         if parent is None:
             known = ", ".join(f"{short(p.info.run_id)} ({p.info.run_name})" for p in parents[:5])

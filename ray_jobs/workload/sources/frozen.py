@@ -1,4 +1,4 @@
-"""A trace that `python -m ray_jobs.freeze` saved."""
+"""A trace that `bidkv-freeze` saved."""
 
 from __future__ import annotations
 
