@@ -15,7 +15,7 @@ from ray_jobs.workload.sources.shared.files import readable
 from ray_jobs.workload.streams import stream
 from ray_jobs.workload.trace import Trace
 from ray_jobs.workload.warmup import check_measured, is_warmup
-from ray_jobs.workload.windows import Rows, rows_of
+from ray_jobs.workload.windows import Rows, rows_of, stretches
 from tracking.errors import require
 
 Parsed = dict[str, list[Draft]]
@@ -118,6 +118,9 @@ def _pick(workload: WorkloadConfig, drafts: list[Draft], seed: int) -> tuple[lis
     drawn = not of_the_file(workload.source.kind)  # its own place for each seed
     if workload.source.pick == "head" or (workload.source.pick == "window" and drawn):
         return drafts[:count], None
+    if workload.source.pick == "spread":
+        mixed = [row for rows in stretches(count, total) for row in rows]
+        return [drafts[row] for row in (sorted(mixed) if workload.arrivals.kind == "replay" else mixed)], None
     if workload.source.pick == "window":
         rows = rows_of(seed, count, total)
         return drafts[rows.begin : rows.end], rows

@@ -12,7 +12,7 @@ from ray_jobs.workload.session_config import ConversationConfig
 from ray_jobs.workload.sources import find_source, has_file
 from tracking.errors import require, require_one_of
 
-PICKS = ("head", "window", "random")
+PICKS = ("head", "window", "spread", "random")
 
 
 @dataclass
@@ -60,7 +60,7 @@ class SourceConfig:
     conversation: ConversationConfig | None = None  # sessions only
     path: str | None = None  # of kinds that read a file
     columns: ColumnsConfig = field(default_factory=ColumnsConfig)  # csv only
-    pick: str = "random"  # of a file: head, window (neighbours that no other seed has), random (a sample)
+    pick: str = "random"  # of a file: head, window (neighbours that no other seed has), spread (short stretches of all of it), random (a sample)
     tokenizer: str | None = (
         None  # text files: a tokenizer.json or its folder; null estimates, see sources/shared/text.py
     )

@@ -10,12 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from math import sqrt
 
 import numpy as np
 
 from ray_jobs.workload.trace import Trace
 from tracking.errors import require
 
+STRETCHES = 32
+GOLDEN = (sqrt(5) - 1) / 2
 FEW_SEEDS = 64  # of more in a row it does not matter how far apart they are
 
 
@@ -48,6 +51,20 @@ def rows_of(seed: int, count: int, total: int) -> Rows:
     slot = seed * _step(held) % held
     begin = slot * (total - count) // max(1, held - 1)
     return Rows(begin, begin + count, total)
+
+
+def stretches(count: int, total: int) -> list[range]:
+    """`count` of a file's rows as STRETCHES of neighbours, evenly spread over it: what all windows are like together.
+
+    Multiples of the golden ratio put them in order: each part of the list has some of every part of the file.
+    """
+    parts = min(STRETCHES, count)
+    bounds = [part * count // parts for part in range(parts + 1)]
+    rows = [
+        range(bounds[p] * total // count, bounds[p] * total // count + bounds[p + 1] - bounds[p])
+        for p in range(parts)
+    ]
+    return [rows[part] for part in np.argsort(np.arange(parts) * GOLDEN % 1.0)]
 
 
 @lru_cache(maxsize=64)

@@ -124,6 +124,26 @@ def test_a_replay_is_stretched_to_its_share(tmp_path):
     assert np.allclose(times / times[-1], recorded / recorded[-1])
 
 
+def test_the_capacity_of_a_file_is_that_of_all_its_windows(tmp_path):
+    path = tmp_path / "log.csv"
+    rows = [
+        f"2026-11-28 10:00:{n // 100:02d}.{n % 100:02d}0000,{10 if n < 500 else 900},5" for n in range(1000)
+    ]
+    path.write_text("\n".join(["TIMESTAMP,ContextTokens,GeneratedTokens", *rows]))
+    job = compose_job(
+        "workload=azure_conv", f"workload.source.path={path}", "workload.num_requests=100", "workload.warmup_requests=0",
+        "workload.load=95%", "engine.max_model_len=2048",
+    )  # fmt: skip
+    prompts = np.array([len(r.prompt_token_ids) for r in found.probe_trace(job).requests])
+    assert len(prompts) == 100
+    for quarter in np.split(
+        prompts, 4
+    ):  # the queue's growth is that of the load, not of what is in the file where
+        assert 0.3 < (quarter == 900).mean() < 0.7
+    whole = replace(job, workload=replace(job.workload, source=replace(job.workload.source, pick="head")))
+    assert found.key_of(whole) != found.key_of(job)
+
+
 def test_a_real_engine_is_asked_in_few_and_short_runs():
     real = compose_job(*WORKLOAD, "workload.load=95%", "engine=vllm_cpu")
     simulated = compose_job(*WORKLOAD, "workload.load=95%")
