@@ -13,6 +13,7 @@ import sys
 from dataclasses import replace
 
 import hydra
+from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -20,13 +21,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from ray_jobs.drive.config import BenchConfig
 from ray_jobs.drive.no_effect import refuse_no_effect
+from ray_jobs.drive.planning import BASIC_SWEEPER
 from ray_jobs.drive.search import objective_of
 from tracking.cli import CONF, exit_on_bad_input
 from tracking.imports import large_imports
 from tracking.nearest import refuse_words
 
 INTERRUPTED = 130
-BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 
 ConfigStore.instance().store(name="bench_schema", node=BenchConfig)
 
@@ -49,6 +50,17 @@ def main(config: DictConfig) -> BenchConfig | float | list[float] | None:
     return objective_of(job.objective, [row.metrics for row in outcome.rows])
 
 
+def print_sweep(words: list[str]) -> None:
+    """With --cfg, after Hydra's own output: what the experiment sweeps, which is no part of a job's configuration."""
+    if not any(word in ("-c", "--cfg") or word.startswith("--cfg=") for word in words):
+        return
+    overrides = [word for word in words if "=" in word and not word.startswith("-")]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("config", overrides, return_hydra_config=True)
+    for key, values in (OmegaConf.select(config, "hydra.sweeper.params") or {}).items():
+        print(f"# swept: {key}={values}")
+
+
 def cli() -> None:
     """The command: 0 if all runs have a result, 1 if some have none, 2 on bad input, 130 if interrupted."""
     logging.getLogger("mlflow").setLevel(logging.WARNING)
@@ -68,6 +80,7 @@ def cli() -> None:
             else:
                 refuse_words(sys.argv[1:], CONF)
                 main()
+                print_sweep(sys.argv[1:])
     except KeyboardInterrupt:
         print("interrupted; the same command goes on where this stopped", file=sys.stderr)
         sys.exit(INTERRUPTED)

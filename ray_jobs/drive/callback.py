@@ -14,6 +14,7 @@ from rich.console import Console
 
 from ray_jobs.drive.config import BenchConfig
 from ray_jobs.drive.no_effect import refuse_no_effect
+from ray_jobs.drive.planning import BASIC_SWEEPER, PlanningBar, combinations
 from ray_jobs.drive.search import found_lines, objectives
 from ray_jobs.drive.secrets import refuse_secrets
 from tracking.cli import exit_on_bad_input
@@ -27,11 +28,15 @@ class SweepCallback(Callback):
         self.jobs: list[BenchConfig] = []
         self.overrides: list[list[str]] = []  # what each was made of
         self.console = Console()
+        self.bar: PlanningBar | None = None
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         with exit_on_bad_input():
             refuse_secrets(config, config.hydra.overrides.task)
-        self._show("planning the sweep")
+        # An optimising sweeper does not know its jobs beforehand.
+        if config.hydra.sweeper._target_ == BASIC_SWEEPER:
+            total = combinations(config.hydra.sweeper.params, config.hydra.overrides.task)
+            self.bar = PlanningBar(self.console, total)
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         with exit_on_bad_input():
@@ -41,10 +46,12 @@ class SweepCallback(Callback):
         if isinstance(job_return._return_value, BenchConfig):
             self.jobs.append(job_return._return_value)
             self.overrides.append(list(job_return.overrides))
-            self._show(f"planned {len(self.jobs)} runs")
+            self.bar.one_more()
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Hydra turns an exception of a callback into a warning, so failures leave as exit codes."""
+        if self.bar is not None:
+            self.bar.end()
         if not self.jobs:
             for line in found_lines(Path(config.hydra.sweep.dir), objectives(config.objective)):
                 self.console.print(line, highlight=False, markup=False, soft_wrap=True)
@@ -59,8 +66,3 @@ class SweepCallback(Callback):
         except Exception:
             traceback.print_exc()
             sys.exit(1)
-
-    def _show(self, text: str) -> None:
-        """On a terminal only, and the next line takes its place."""
-        if self.console.is_terminal:
-            self.console.print(f"{text} ...", end="\r", highlight=False)

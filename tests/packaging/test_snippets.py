@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 from environment import ROOT
@@ -20,8 +21,13 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf, open_dict
 
+from ray_jobs.advise.no_effect import idle_recommend_keys
+from ray_jobs.drive.no_effect import idle_capacity_keys, refuse_no_effect
+from ray_jobs.engines.sim.shape import ModelShape
+from ray_jobs.freeze import idle_keys
 from ray_jobs.try_policy import planned
 from tracking.cli import CONF
+from tracking.typed import refuse_idle, typed_keys
 
 DOCUMENTS = [path for name in ("*.md", "examples/*.md", "docs/*.md") for path in sorted(ROOT.glob(name))]
 SCRIPTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
@@ -77,6 +83,8 @@ def test_a_command_of_ours_composes(line: str, tmp_path: Path, monkeypatch: pyte
         return
     if any(".py:" in word for word in words):
         write_own_policy(tmp_path, monkeypatch)
+    if any(word.endswith("=config.json") for word in words):
+        write_own_model(tmp_path, monkeypatch)
     if (CONF / f"{name}.yaml").exists():
         import_module(module)  # registers the schema
         compose_first(name, words)
@@ -88,6 +96,13 @@ def write_own_policy(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         r"^```python\n(.*?)^```", (ROOT / "docs" / "write-a-policy.md").read_text(), re.DOTALL | re.MULTILINE
     )
     (folder / "my_policy.py").write_text(code[1])
+    monkeypatch.chdir(folder)
+
+
+def write_own_model(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reader's `config.json`, in the folder we are in."""
+    shape = ModelShape(**OmegaConf.to_container(OmegaConf.load(CONF / "model_shape" / "qwen2.5-7b.yaml")))
+    shape.write_config(folder, 8192)
     monkeypatch.chdir(folder)
 
 
@@ -116,7 +131,20 @@ def compose_first(name: str, words: list[str]) -> None:
     if name == "config" and config.engine.python:
         config.engine.python = sys.executable  # `make env-sglang` makes the one that is named
     if not flags.keys() & {"--cfg", "--help", "--config-dir"}:  # there, a package of one's own may be missing
-        OmegaConf.to_object(config)
+        has_effect(name, OmegaConf.to_object(config), first)
+
+
+def has_effect(name: str, job: Any, words: list[str]) -> None:
+    """Every key that a document tells a reader to type changes something."""
+    if name == "config":
+        refuse_no_effect([(job, words)])
+        return
+    idle = {
+        "recommend": lambda: idle_recommend_keys(job),
+        "capacity": lambda: idle_capacity_keys(job),
+        "freeze": lambda: idle_keys(job.workload),
+    }.get(name, tuple)
+    refuse_idle(typed_keys(words), idle())
 
 
 @pytest.mark.parametrize("line", sorted({line for line in TYPED if line.startswith("make ")}))
