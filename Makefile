@@ -78,6 +78,7 @@ lint: env
 
 # The pages of docs/, into outputs/docs/index.html; fails on a broken link. `tests/packaging/test_docs.py` does it in CI.
 docs: env
+	$(PY) scripts/docs_pages.py
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
 
 clean:

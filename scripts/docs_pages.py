@@ -1,4 +1,9 @@
-"""What mkdocs makes of the code: the pages strategies.md and metrics.md, and tables where a page says `<!-- NAME -->`."""
+"""Writes what `docs/` has from the code: strategies.md, metrics.md, and the tables between `<!-- NAME -->` marks.
+
+    python scripts/docs_pages.py            # writes them; --check only says which are out of date, with exit code 1
+
+They are committed, so that they can be read on GitHub; a test checks that they are current.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +13,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from mkdocs.config.defaults import MkDocsConfig
-from mkdocs.structure.files import File, Files
 from omegaconf import OmegaConf
 
 from bidkv import create_default_registry
@@ -20,23 +23,48 @@ from bidkv.strategies.base import Policy
 from tracking.cli import CONF
 from tracking.metrics.catalogue import METRICS
 
+ROOT = Path(__file__).parents[1]
+DOCS, README = ROOT / "docs", ROOT / "README.md"
+FIGURE, SHOWN = ROOT / "scripts" / "readme" / "frontier.png", DOCS / "frontier.png"
 BETTER = {"lower": "lower is better", "higher": "higher is better", "none": ""}
 
 
-def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Called by mkdocs."""
-    for name, text in (("strategies.md", strategies_page()), ("metrics.md", metrics_page())):
-        files.append(File.generated(config, name, content=text))
-    return files
+def pages() -> dict[Path, str]:
+    """Every page that is made from the code, in whole or in part, as it should be."""
+    found = {DOCS / "strategies.md": strategies_page(), DOCS / "metrics.md": metrics_page()}
+    tables = {"workloads": workloads_table(), "guardrails": guardrails_table(), "result": result_table()}
+    for path in sorted(DOCS.glob("*.md")):
+        text = found.get(path, path.read_text())
+        for name, table in tables.items():
+            begin, mark, rest = text.partition(f"<!-- {name} -->\n")
+            if mark:
+                text = f"{begin}{mark}\n{table}\n\n<!-- /{name} -->{rest.partition(f'<!-- /{name} -->')[2]}"
+        found[path] = text
+    return found
 
 
-def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Called by mkdocs for each page."""
-    for name, table in (("workloads", workloads_table), ("guardrails", guardrails_table)):
-        mark = f"<!-- {name} -->"
-        if mark in markdown:
-            markdown = markdown.replace(mark, table())
-    return markdown
+def main() -> None:
+    stale = [path for path, text in pages().items() if not path.exists() or path.read_text() != text]
+    if FIGURE.read_bytes() != (SHOWN.read_bytes() if SHOWN.exists() else None):
+        stale.append(SHOWN)
+    if "--check" in sys.argv:
+        for path in stale:
+            print(f"{path.relative_to(DOCS.parent)}: out of date; python scripts/docs_pages.py writes it")
+        sys.exit(bool(stale))
+    for path, text in pages().items():
+        path.write_text(text)
+    SHOWN.write_bytes(FIGURE.read_bytes())
+
+
+def result_table() -> str:
+    """The README's: what stands between its marks of the proof."""
+    return (
+        README.read_text()
+        .partition("<!-- proof")[2]
+        .partition("-->\n")[2]
+        .partition("<!-- /proof -->")[0]
+        .strip()
+    )
 
 
 def workloads_table() -> str:
@@ -77,7 +105,7 @@ def strategies_page() -> str:
     for cls in sorted(BUILT_IN, key=_name):
         strategy = registry.get(cls.name)
         file = f"bidkv/strategies/{Path(inspect.getfile(cls)).name}"
-        lines += ["", f"## {cls.name} {{ #{cls.name} }}", "", summary(cls), ""]
+        lines += ["", f"## {cls.name}", "", summary(cls), ""]
         lines += _policy("Admission", strategy.admission) + _policy("Victim", strategy.victim)
         lines += [
             f"Code: `{file}`"
@@ -119,7 +147,7 @@ def metrics_page() -> str:
         for m in metrics:
             row = (f"`{m.name}`", m.title, m.unit, BETTER[m.better].split(" ")[0], m.source, m.doc)
             lines.append(f"| {' | '.join(map(_cell, row))} |")
-    lines += ["", "## Live metrics of a server { #live }", ""]
+    lines += ["", "## Live metrics of a server", ""]
     lines += ["On a vLLM server's own `/metrics`, with vLLM's labels `model_name` and `engine`:", ""]
     lines += ["| name | kind | labels | meaning |", "|---|---|---|---|"]
     for live in LIVE_METRICS:
@@ -171,3 +199,7 @@ def _name(cls: type) -> str:
 
 def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
+
+
+if __name__ == "__main__":
+    main()

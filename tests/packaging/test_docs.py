@@ -29,6 +29,48 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_what_comes_from_the_code_is_current() -> None:
+    command = [sys.executable, "scripts/docs_pages.py", "--check"]
+    done = subprocess.run(
+        command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def linked() -> list[tuple[Path, str]]:
+    """Every link of a document to a place in this repository."""
+    documents = [path for name in ("*.md", "examples/*.md", "docs/*.md") for path in sorted(ROOT.glob(name))]
+    return [
+        (path, link)
+        for path in documents
+        for link in re.findall(
+            r"\]\(([^)\s]+)\)", re.sub(r"^```.*?^```", "", path.read_text(), flags=re.DOTALL | re.MULTILINE)
+        )
+        if not link.startswith(("http://", "https://", "mailto:"))
+    ]
+
+
+def anchors(path: Path) -> set[str]:
+    """As GitHub makes them of headings."""
+    titles = re.findall(r"^#+ (.+)$", path.read_text(), re.MULTILINE)
+    plain = [
+        re.sub(r"[^\w\- ]", "", re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", title).lower()) for title in titles
+    ]
+    return {title.strip().replace(" ", "-") for title in plain}
+
+
+@pytest.mark.parametrize(("path", "link"), linked(), ids=lambda value: str(value).rpartition("/")[2])
+def test_a_link_leads_somewhere_in_the_repository_too(path: Path, link: str) -> None:
+    name, _, anchor = link.partition("#")
+    target = (path.parent / name).resolve() if name else path
+    tracked = subprocess.run(
+        ["git", "ls-files", "--error-unmatch", str(target)], cwd=ROOT, capture_output=True
+    )
+    assert target.is_dir() or tracked.returncode == 0, f"{target} is not committed"
+    if anchor and target.suffix == ".md":
+        assert anchor in anchors(target), f"{target.name} has no heading for #{anchor}"
+
+
 def text_of(site: Path, page: str) -> str:
     html = (site / page / "index.html").read_text()
     return unescape(re.sub(r"<[^>]+>", "", html))
