@@ -6,11 +6,10 @@ import random
 
 from bidkv import create_default_registry
 from bidkv.adapters.shared.settings import AdapterSettings
-from bidkv.adapters.shared.victims import check_victim
 from bidkv.errors import BidValidationError
 from bidkv.policy_file import where
 from bidkv.request import FinishedRequest, PoolState, RequestState
-from bidkv.strategies.base import Strategy, eligible_victims
+from bidkv.strategies.base import Policy, Strategy, eligible_victims
 from ray_jobs.engines.job import StrategyConfig
 
 ROUNDS = 200
@@ -38,15 +37,41 @@ def _round(strategy: Strategy, draw: random.Random) -> None:
     running = [_request(strategy, draw, f"r{i}") for i in range(draw.randint(1, MOST))]
     waiting = _request(strategy, draw, "w")
     waiting.computed_tokens = waiting.output_tokens = 0
-    admission, now = strategy.admission, 100.0
+    admission, victim, now = strategy.admission, strategy.victim, 100.0
     admission.arrived(waiting, now)
-    tuple(map(float, admission.key(waiting, now)))
+    key = admission.key(waiting, now)
+    _expect(
+        isinstance(key, tuple) and all(map(_is_number, key)), admission, "key", key,
+        "a tuple of numbers, the smallest first in line: return (request.prompt_tokens,)",
+    )  # fmt: skip
     admission.admits(waiting, running, admission.pool)
-    candidates = eligible_victims(running, draw.randrange(len(running)), strategy.victim)
-    check_victim(strategy.victim, strategy.victim.select(candidates, now), candidates)
+    left_free = admission.reserve(running, admission.pool)
+    _expect(_is_number(left_free), admission, "reserve", left_free, "a number of KV tokens: return 0.0")
+    candidates = eligible_victims(running, draw.randrange(len(running)), victim)
+    chosen = victim.select(candidates, now)
+    _expect(
+        any(chosen is each for each in candidates), victim, "select", getattr(chosen, "request_id", chosen),
+        "one of the candidates themselves: return max(candidates, key=lambda request: request.computed_tokens)",
+    )  # fmt: skip
     ended = running[0]
     strategy.observe(
         FinishedRequest(ended.request_id, ended.prompt_tokens, ended.max_tokens, ended.max_tokens)
+    )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float)
+
+
+def _expect(met: bool, policy: Policy, method: str, found: object, expected: str) -> None:
+    """Raises BidValidationError with the place of the method, what it returned, and an example of what it should."""
+    if met:
+        return
+    function = getattr(type(policy), method)
+    code = function.__code__
+    raise BidValidationError(
+        f"{code.co_filename}: line {code.co_firstlineno}: {type(policy).__name__}.{method} returned {found!r}; "
+        f"expected {expected}"
     )
 
 

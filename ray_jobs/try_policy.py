@@ -85,9 +85,9 @@ def try_policy(arguments: Sequence[str]) -> None:
     outcome = run_sweep(jobs, baseline)
     raised = [row for row in outcome.rows if row.strategy == mine and row.flags.get("degraded") == "true"]
     if raised:
+        what = raised[0].flags.get("strategy_error", "see strategy_error in their events.jsonl")
         print(
-            f"error: {mine} raised in {len(raised)} runs, where vLLM chose instead: strategy_error in their events.jsonl",
-            file=sys.stderr,
+            f"error: {mine} raised in {len(raised)} runs, where vLLM chose instead: {what}", file=sys.stderr
         )
         sys.exit(1)
 

@@ -7,13 +7,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from commands import ROOT
 
 from ray_jobs.try_policy import cli, planned
+from tracking.metrics.catalogue import raised
+from tracking.result import RunResult
 
 CODE = """
-from bidkv import ScoredVictim, Strategy, VictimPolicy
+from bidkv import AdmissionPolicy, ScoredVictim, Strategy, VictimPolicy
 from bidkv.strategies.admission import Sjf
 
 
@@ -47,6 +50,20 @@ class Invents(VictimPolicy):
 
 class Twin(Smallest):
     name = "lcf"
+
+
+class Number(AdmissionPolicy):
+    name, source = "number", "test"
+
+    def key(self, request, now=0.0):
+        return request.prompt_tokens
+
+
+class Named(VictimPolicy):
+    name, source = "named", "test"
+
+    def select(self, candidates, now):
+        return candidates[0].request_id
 """
 
 
@@ -86,7 +103,9 @@ def test_a_strategy_brings_both_halves(file: Path) -> None:
     ("arguments", "words"),
     [
         (["mine.py:Raises"], ["mine.py", "line 24", "IndexError"]),
-        (["mine.py:Invents"], ["invents", "not a candidate"]),
+        (["mine.py:Invents"], ["mine.py: line 30", "Invents.select returned None", "return max(candidates"]),
+        (["mine.py:Named"], ["mine.py: line 48", "returned 'r0'", "one of the candidates themselves"]),
+        (["mine.py:Number"], ["mine.py: line 41", "Number.key returned", "return (request.prompt_tokens,)"]),
         (["mine.py:Twin", "baseline=lcf"], ["name='lcf'", "baseline"]),
         (["mine.py:Smallest", "strategy.params.wait=1"], ["smallest", "wait"]),
         (["mine.py:Smallest", "seeds=1"], ["seeds='1'"]),
@@ -98,9 +117,9 @@ def test_a_mistake_is_a_value_error(
     file: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: list[str]
 ) -> None:
     monkeypatch.chdir(file.parent)
-    with pytest.raises(ValueError) as raised:
+    with pytest.raises(ValueError) as caught:
         planned(arguments)
-    assert all(word in str(raised.value) for word in words), raised.value
+    assert all(word in str(caught.value) for word in words), caught.value
 
 
 def test_the_command_runs_compares_and_says_it_in_a_sentence(file: Path) -> None:
@@ -112,6 +131,15 @@ def test_the_command_runs_compares_and_says_it_in_a_sentence(file: Path) -> None
     assert done.returncode == 0, done.stdout + done.stderr
     assert "smallest seed=1 h100_mixed 11 req/s: 100% of 40 requests ok" in done.stdout
     assert "against preempt-evict, 2 seeds: 0, 1" in done.stdout
+
+
+def test_what_a_policy_raises_late_is_told_with_its_line() -> None:
+    code = 'File "/x/bidkv/adapters/shared/victims.py", line 30, in pick\\n  File "/home/me/mine.py", line 58, in select\\n'
+    event = {"type": "strategy_error", "error": "AttributeError('nothing')", "traceback": code}
+    result = RunResult("finished", pd.DataFrame(), [event], pd.DataFrame(), 0.0, 1.0)
+    assert raised(result) == {
+        "strategy_error": "/home/me/mine.py line 58, in select: AttributeError('nothing')"
+    }
 
 
 def test_help_and_a_missing_file(file: Path, capsys: pytest.CaptureFixture[str]) -> None:

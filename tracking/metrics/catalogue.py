@@ -9,6 +9,7 @@ were. A p99 needs ten observations beyond it, that is 1,000.
 
 from __future__ import annotations
 
+import re
 from importlib import import_module
 from pkgutil import iter_modules
 
@@ -72,7 +73,18 @@ def run_flags(result: RunResult) -> dict[str, str]:
         "late_client": str(is_late(view.send_lag)).lower(),
         "degraded": str(result.degraded).lower(),
         "engine_tested": str(start.get("engine_tested", "unknown")).lower(),
-    }
+    } | raised(result)
+
+
+def raised(result: RunResult) -> dict[str, str]:
+    """The tag `strategy_error` of a run in which the strategy raised: the file and line of its own code, and what."""
+    error = next((event for event in result.events if event["type"] == "strategy_error"), None)
+    if error is None:
+        return {}
+    places = re.findall(r'File "(.+?)", line (\d+), in (\w+)', error.get("traceback", ""))
+    own = [place for place in places if "/bidkv/adapters/" not in place[0]]
+    where = "{} line {}, in {}: ".format(*own[-1]) if own else ""
+    return {"strategy_error": f"{where}{error['error']}"[:500]}
 
 
 def metric_title(metric: str) -> str:
