@@ -37,6 +37,15 @@ def test_what_comes_from_the_code_is_current() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_the_readme_is_short_and_says_which_memory_it_speaks_of() -> None:
+    lines = (ROOT / "README.md").read_text().splitlines()
+    assert len(lines) <= 120
+    (small,), (whole,) = (
+        [line for line in lines if line.startswith(f"| **`backfill`, {size}")] for size in ("small", "whole")
+    )
+    assert "600 blocks" in small and "32 sequences" in small and "memory" in whole
+
+
 def linked() -> list[tuple[Path, str]]:
     """Every link of a document to a place in this repository."""
     documents = [path for name in ("*.md", "examples/*.md", "docs/*.md") for path in sorted(ROOT.glob(name))]
