@@ -191,6 +191,7 @@ def test_engine_metrics_of_a_run_under_pressure():
     result = make_run(rate=8.0)
     values = compute_metrics(result, SLO)
     assert 0 < values["kv_util_mean"] < values["kv_util_max"] <= 1
+    assert 0 < values["pool_fits_largest"] < values["pool_fits"]
     assert values["hol_blocked_s"] > 0
     assert values["preemptions"] > 0 and 0 < values["executed_tax"] <= values["nominal_tax"] < 1
 

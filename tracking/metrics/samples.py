@@ -119,6 +119,13 @@ def kv_blocks(result: RunResult) -> int | None:
     return next((e.get("num_blocks") for e in result.events if e["type"] == "run_start"), None)
 
 
+def kv_tokens(result: RunResult) -> int | None:
+    """Tokens of the engine's KV cache, from the run_start event; None if it does not say."""
+    start = next((e for e in result.events if e["type"] == "run_start"), {})
+    blocks, size = start.get("num_blocks"), start.get("block_size")
+    return blocks * size if blocks and size else None
+
+
 def is_late(send_lag: np.ndarray) -> bool:
     """Whether the client was late: with more than one request in a hundred by over `LATE_S`. Seconds a request."""
     return bool(len(send_lag)) and float(np.quantile(send_lag, 0.99, method="lower")) > LATE_S
