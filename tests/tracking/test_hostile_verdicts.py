@@ -57,6 +57,14 @@ def test_neighbours_are_found_in_the_order_of_the_file():
 def test_windows_of_a_store_that_does_not_say_where_they_were_are_doubted():
     table = table_of(pairs(8, params={"workload.source.pick": "window", "workload.num_requests": "2000"}))
     assert any("they may overlap" in note for note in table.notes)
+    assert "(windows that may overlap)" in headline(table)
+
+
+def test_windows_that_share_requests_are_one():
+    assert chained([(0, 10), (3, 13), (6, 16), (20, 30), (90, 100)]) == [0, 0, 0, 0, 1]
+    assert chained([(0, 10), (3, 13), (10, 20), (20, 30), (30, 40), (45, 55)]) == [0, 0, 0, 0, 1, 1]
+    table, row = row_of(windows(pairs(12), apart=-1940))
+    assert len(row.test.scores) == 1 and row.verdict == "no difference shown"
 
 
 # Calm seeds
@@ -118,6 +126,49 @@ def test_seeds_in_which_the_strategys_own_client_was_late_are_its_failures():
     assert "late client or fewer requests measured in 4, counted as failed" in headline(table)
 
 
+def test_a_baseline_that_never_ran_or_was_late_or_measured_less_has_no_result():
+    def changed(change):
+        runs = [run for run in pairs(12) if run.strategy == OTHER or int(run.seed) >= 5 or change(run)]
+        return compare(sweep_of(runs), BASE, [PRIMARY])[0]
+
+    for change in (
+        lambda run: False,
+        lambda run: run.tags.update(late_client="true") or True,
+        lambda run: run.metrics.update(requests=1000.0) or True,
+        lambda run: run.metrics.update({PRIMARY: 0.0}) or True,
+    ):
+        assert changed(change).find(PRIMARY, OTHER).verdict == "no baseline"
+
+
+def test_latencies_of_zero_are_no_gain():
+    table, row = row_of(pairs(8, other={seed: {"metrics": {PRIMARY: -0.0}} for seed in range(3)}))
+    assert (row.test.pairs, row.test.failed) == (8, 3) and row.verdict == "no difference shown"
+    table, row = row_of(pairs(8, other={seed: {"metrics": {PRIMARY: 0.0}} for seed in range(8)}))
+    assert row is None and headline(table).endswith("no verdict")
+
+
+def test_where_a_run_failed_nothing_is_equivalent_and_the_headline_says_it():
+    lost = {seed: {"failed": True} for seed in range(2)}
+    table, row = row_of(pairs(12, factor=1.0, noise=0.0, other=lost))
+    assert row.verdict == "no difference shown" and "other: failed in 2 of 12" in headline(table)
+    (table,) = compare(sweep_of(pairs(12, other=lost)), BASE, [PRIMARY])  # without guardrails
+    assert "(failed in 2 of 12)" in headline(table)
+
+
+def test_a_mean_that_says_the_opposite_is_said_with_the_verdict():
+    rng, runs = np.random.default_rng(0), []
+    for seed in range(14):
+        level, factor = (100.0, 1.05) if seed == 0 else (1.0, 0.93 * rng.lognormal(0, 0.003))
+        runs += [stored(BASE, seed, level), stored(OTHER, seed, level * factor)]
+    table, row = row_of(runs)
+    assert row.verdict == "better" and "yet over all seeds together +3." in headline(table)
+
+
+def test_a_p99_over_fewer_requests_keeps_no_limit():
+    few = {seed: {"metrics": {"requests": 1000.0}} for seed in range(8)}
+    assert statuses(table_of(pairs(8, other=few)))["e2e_p99_s"] == "broken"
+
+
 def test_a_run_without_the_primary_metric_has_failed():
     runs = pairs(11, factor=0.9)
     for run in runs:
@@ -162,6 +213,7 @@ def test_a_missing_p99_stands_beside_better():
         ({"bidkv.sweep": "one"}, {"bidkv.sweep": "two"}, "another sweep than the baseline's"),
         ({"git_commit": "a"}, {"git_commit": "b"}, "another commit than the baseline's"),
         ({}, {"degraded": "true"}, "degraded in 8 of 8 runs"),
+        ({"degraded": "true"}, {}, "the baseline degraded in 8 of 8"),
     ],
 )
 def test_what_was_not_alike_is_said_with_the_verdict(base, other, words):

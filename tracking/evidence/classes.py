@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import mean
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tracking.evidence.neighbours import groups
 from tracking.evidence.outcomes import Block
 from tracking.evidence.statistics import Interval, paired_test
 from tracking.store.reader import StoredRun
@@ -55,23 +56,25 @@ def _by_class(table: Table) -> list[ClassResult]:
         return []
     kinds = sorted(map(str, table.runs[0].latencies["kind"].dropna().unique()))
     kinds = (kinds if len(kinds) > 1 else []) + [LARGEST]
-    blocks = list(table.blocks.values())
-    found = [_class_result(blocks, table.baseline, name, kind) for name in table.strategies for kind in kinds]
+    found = [
+        _class_result(table.blocks, table.baseline, name, kind) for name in table.strategies for kind in kinds
+    ]
     return [result for result in found if result is not None]
 
 
-def _class_result(blocks: Sequence[Block], baseline: str, strategy: str, kind: str) -> ClassResult | None:
-    both = [block for block in blocks if block.get(baseline) and block.get(strategy)]
-    times, shares, unserved = [], [], []
-    for block in both:
+def _class_result(blocks: Mapping[str, Block], baseline: str, strategy: str, kind: str) -> ClassResult | None:
+    both = {seed: block for seed, block in blocks.items() if block.get(baseline) and block.get(strategy)}
+    seeds, times, shares, unserved = [], [], [], []
+    for seed, block in both.items():
         sides = [[_of_class(run, kind) for run in block[name]] for name in (baseline, strategy)]
         if all(value is not None for side in sides for value in side):
+            seeds.append(seed)
             times.append([mean(one[0] for one in side) for side in sides])
             shares.append([mean(one[1] for one in side) for side in sides])
             unserved.append([mean(one[2] for one in side) for side in sides])
     if not times:
         return None
-    ratio = paired_test(*zip(*times, strict=True), by_ratio=True).ratio
+    ratio = paired_test(*zip(*times, strict=True), by_ratio=True, groups=groups(both, seeds)).ratio
     missed = tuple(map(float, np.mean(shares, axis=0)))
     lost = tuple(map(float, np.mean(unserved, axis=0)))
     return ClassResult(kind, strategy, len(times), ratio, None if np.isnan(missed).any() else missed, lost)

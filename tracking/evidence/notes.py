@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from tracking.evidence.blocks import NO_VERDICT, ONE_TRACE, runs_of, saturated_seeds
-from tracking.evidence.neighbours import groups
+from tracking.evidence.blocks import NO_VERDICT, ONE_TRACE, saturated_seeds
+from tracking.evidence.neighbours import groups, of_unknown_place
 from tracking.evidence.outcomes import Block, failed_share
 from tracking.evidence.simulated import beyond_fit, guessed
 from tracking.evidence.statistics import MIN_PAIRS
@@ -67,15 +67,12 @@ def _on_windows(blocks: Mapping[str, Block]) -> list[str]:
     if of is not None:
         return [
             f"{len(blocks)} windows of one recording, some next to each other: neighbours count together, so the "
-            f"interval is that of {len(set(of))} blocks"
+            f"interval is that of {len(set(of))} block{'s' * (len(set(of)) > 1)}"
         ]
-    runs = [run for block in blocks.values() for run in runs_of(block)]
-    if any(run.params.get("workload.source.pick") == "window" and "rows" not in run.tags for run in runs):
-        whole = all(run.params.get("workload.num_requests") in (None, "None") for run in runs)
-        if not whole and len(blocks) > 1:
-            return [
-                "windows of one recording of an older store: they may overlap, and the interval be too narrow"
-            ]
+    if of_unknown_place(blocks):
+        return [
+            "windows of one recording, and nobody recorded which: they may overlap, and the interval be too narrow"
+        ]
     return []
 
 

@@ -23,6 +23,7 @@ ENOUGH = 100 * MIN_TAIL  # requests that a p99 needs
 FEWER = 0.99  # a run with less than this share of the requests that were measured beside it has lost some
 MEANS = {"e2e_rmst_s": ("e2e_mean_s", "e2e"), "ttft_rmst_s": ("ttft_mean_s", "ttft")}
 LARGEST = {"e2e_largest_s": "e2e", "ttft_largest_s": "ttft"}
+TAKES_TIME = ("ttft_", "e2e_")  # begin metrics of which a value of 0 or less is no measurement
 OVER_REQUESTS = ("ttft_", "tpot_", "itl_", "e2e_", "norm_latency", "slowdown", "jain")
 
 
@@ -36,8 +37,8 @@ class Pairing:
     seeds: list[str] = field(default_factory=list)
     baseline: list[float] = field(default_factory=list)
     strategy: list[float] = field(default_factory=list)
-    no_baseline: list[str] = field(default_factory=list)  # the baseline failed, or lacks the value
-    absent: list[str] = field(default_factory=list)  # one of the two never ran, or was interrupted
+    no_baseline: list[str] = field(default_factory=list)  # the baseline failed, never ran, or lacks the value
+    absent: list[str] = field(default_factory=list)  # the strategy never ran, or was interrupted
 
     @property
     def pairs(self) -> list[tuple[float, float]]:
@@ -65,6 +66,8 @@ def outcome(run: StoredRun, metric: str) -> float | None:
     if lost(run):
         return worst
     value = run.metrics.get(metric, np.nan)
+    if value <= 0 and metric.startswith(TAKES_TIME):
+        value = np.nan
     if np.isnan(value) and metric in MEANS:
         value = _restricted_mean(run, metric)
     if np.isnan(value) and metric in LARGEST:
@@ -114,6 +117,7 @@ def pairing(
 
     Where the metric is `owed` (the primary), a strategy's finished run without it has failed. So has, for any
     metric, a run whose client was late, or that measured fewer requests, where the baseline's was and did not.
+    A baseline that measured fewer requests than the strategy has no result.
     """
     found = Pairing()
     runs = [run for block in blocks.values() for run in block.get(strategy, ())]
@@ -121,9 +125,9 @@ def pairing(
     for seed, block in blocks.items():
         base, other = block.get(baseline, ()), block.get(strategy, ())
         if not base or not other:
-            found.absent.append(seed)
+            (found.no_baseline if other else found.absent).append(seed)
             continue
-        values = [value for run in base if (value := outcome(run, metric)) is not None]
+        values = [value for run in base if (value := _of_baseline(run, other, metric)) is not None]
         theirs = [_against(base, run, metric, owed and has_it) for run in other]
         theirs = [value for value in theirs if value is not None]
         if values and np.isfinite(values).all():
@@ -136,6 +140,11 @@ def pairing(
     return found
 
 
+def _of_baseline(run: StoredRun, other: Sequence[StoredRun], metric: str) -> float | None:
+    """What a baseline's run is worth beside the strategy's runs of its block; inf if it is worth nothing."""
+    return np.inf if measured_fewer(run, other) else outcome(run, metric)
+
+
 def _against(base: Sequence[StoredRun], run: StoredRun, metric: str, owed: bool) -> float | None:
     """What a strategy's run is worth beside the baseline's runs of its block."""
     value = outcome(run, metric)
@@ -146,7 +155,12 @@ def _against(base: Sequence[StoredRun], run: StoredRun, metric: str, owed: bool)
 
 def fell_behind(base: Sequence[StoredRun], run: StoredRun) -> bool:
     """Whether the strategy's run alone had a late client, or measured fewer requests than the baseline's."""
-    measured = [b.metrics["requests"] for b in base if not b.failed and "requests" in b.metrics]
-    fewer = bool(measured) and run.metrics.get("requests", np.inf) < FEWER * min(measured)
     late = run.late_client and not any(b.late_client for b in base)
-    return not run.failed and (fewer or late)
+    return not run.failed and (measured_fewer(run, base) or late)
+
+
+def measured_fewer(run: StoredRun, others: Sequence[StoredRun]) -> bool:
+    """Whether a finished run measured fewer requests than others of the same trace."""
+    measured = [o.metrics["requests"] for o in others if not o.failed and "requests" in o.metrics]
+    few = bool(measured) and run.metrics.get("requests", np.inf) < FEWER * max(measured)
+    return not run.failed and few

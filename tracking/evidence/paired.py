@@ -28,7 +28,9 @@ from tracking.metrics.catalogue import METRICS
 from tracking.store.reader import StoredRun, StoredSweep, cell_titles
 from tracking.strategies import in_order
 
-NO_BASELINE = 0.25  # of the pairs without a result of the baseline: beyond it there is no verdict
+NO_BASELINE = (
+    0.25  # of the pairs without a result of the baseline, or with a late client: beyond it no verdict
+)
 
 
 @dataclass(frozen=True)
@@ -150,17 +152,19 @@ def compare(
 def _tested(table: Table, metric: str, plan: EvidencePlan) -> list[Comparison]:
     """A metric's row for each strategy that has it, before anything is corrected or called."""
     rows, unjudged = [], table.state if table.state in NO_VERDICT else CALM
+    base_degraded = mostly_degraded(table.blocks, table.baseline)
     for name in table.strategies:
         primary = metric == plan.primary
         found = pairing(table.blocks, table.baseline, name, metric, owed=primary)
         if found.seeds:
             word = unjudged
-            if len(found.no_baseline) > NO_BASELINE * (len(found.seeds) + len(found.no_baseline)):
+            gone = len(found.no_baseline) + len(table.late_seeds)
+            if gone > NO_BASELINE * (len(found.seeds) + gone):
                 word = "no baseline"
-            elif mostly_degraded(table.blocks, name):
+            elif base_degraded or mostly_degraded(table.blocks, name):
                 word = "degraded"
-            caveats = caveats_on(table.blocks, table.baseline, name, found) if primary else ()
             test = _test(table, found, plan.matters(metric))
+            caveats = caveats_on(table.blocks, table.baseline, name, found, test) if primary else ()
             rows.append(Comparison(metric, name, test, 1.0, word, len(table.blocks), 1, not primary, caveats))
     return rows
 

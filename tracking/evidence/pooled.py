@@ -8,7 +8,7 @@ from statistics import mean
 import numpy as np
 from scipy.special import stdtrit  # scipy.stats takes half a second to import
 
-from tracking.evidence.outcomes import ENOUGH, Block, Pairing, lost
+from tracking.evidence.outcomes import ENOUGH, Block, Pairing, fell_behind, lost, measured_fewer
 from tracking.evidence.statistics import ALPHA, Interval
 from tracking.metrics.samples import percentile
 from tracking.store.reader import StoredRun
@@ -62,6 +62,12 @@ def p99_pairing(blocks: Mapping[str, Block], baseline: str, strategy: str, metri
             if value is None:
                 return None
             values.append(value)
+        base, other = block[baseline], block[strategy]
+        if any(measured_fewer(run, other) for run in base):
+            found.no_baseline.append(seed)
+            continue
+        if any(fell_behind(base, run) for run in other):
+            values[1] = np.inf
         if np.isinf(values[0]):
             found.no_baseline += [seed] if np.isfinite(values[1]) else []
             continue

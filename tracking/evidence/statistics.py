@@ -110,8 +110,8 @@ class PairedTest:
 
     @property
     def equivalent(self) -> bool:
-        """Whether no difference that matters is left in the interval."""
-        return self.effect.within(-self.margin, self.margin)
+        """Whether no difference that matters is left in the interval; never where a run failed, whatever the median."""
+        return not self.failed and self.effect.within(-self.margin, self.margin)
 
     def smallest_shown(self, comparisons: int = 1) -> float:
         """The smallest difference that a test like this one finds with 80 % power; see `detectable`.

@@ -56,7 +56,7 @@ def _served(table: Table) -> str:
 def _sentence(table: Table) -> str:
     rows = [row for name in table.strategies if (row := table.find(table.primary, name))]
     if not rows:
-        return f"{short_name(table.primary)} was not measured: no verdict"
+        return f"no seed has {short_name(table.primary)} of {table.baseline} and of another: no verdict"
     alone = all(row.strategy in table.controls for row in rows)
     rows = [row for row in rows if row.strategy not in table.controls]
     if alone:

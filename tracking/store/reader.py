@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -39,7 +40,8 @@ Cell = tuple[tuple[str, str], ...]
 class StoredRun:
     """One run of the store. `cell` names everything but strategy and seed: only equal cells compare.
 
-    A run that `failed` has tags and parameters, and neither metrics nor a result.
+    A run that `failed` has tags and parameters, and neither metrics nor a result. `crashes` are the attempts at
+    the same settings that failed, of this sweep and of others that were read with it.
     """
 
     run_id: str
@@ -50,6 +52,7 @@ class StoredRun:
     load_result: Callable[[], RunResult]
     load_requests: Callable[[], pd.DataFrame] | None = None
     failed: bool = False
+    crashes: int = 0
 
     @property
     def strategy(self) -> str:
@@ -195,6 +198,9 @@ class RunReader:
         runs = {run.run_id: run for s in found for run in s.runs}
         done = {run.tags.get("bidkv.config_hash") for run in runs.values()}
         failed = {run.run_id: run for s in found for run in s.failed}
+        crashed = Counter(run.tags.get("bidkv.config_hash") for run in failed.values())
+        for run in runs.values():
+            run.crashes += crashed[run.tags.get("bidkv.config_hash")]
         return StoredSweep(
             found[0].sweep_id,
             ", ".join(s.name for s in found),
@@ -207,12 +213,13 @@ class RunReader:
         children = self._search(f"tags.`bidkv.sweep` = '{parent.info.run_id}'")
         finished = [c for c in children if c.info.status == "FINISHED"]
         done = {c.data.tags.get("bidkv.config_hash") for c in finished}
+        crashed = Counter(c.data.tags.get("bidkv.config_hash") for c in children if _is_failure(c))
         lost = [c for c in children if c.data.tags.get("bidkv.config_hash") not in done]
         failed = {c.data.tags.get("bidkv.config_hash"): self._failed(c) for c in lost if _is_failure(c)}
         return StoredSweep(
             parent.info.run_id,
             parent.info.run_name,
-            [self._stored(c) for c in reversed(finished)],
+            [self._stored(c, crashed[c.data.tags.get("bidkv.config_hash")]) for c in reversed(finished)],
             sorted({c.info.run_name for c in lost}),
             list(failed.values()),
         )
@@ -226,7 +233,7 @@ class RunReader:
             run.info.run_id, run.info.run_name, dict(data.tags), dict(data.params), {}, nothing, failed=True
         )
 
-    def _stored(self, run: Run) -> StoredRun:
+    def _stored(self, run: Run, crashes: int) -> StoredRun:
         run_id = run.info.run_id
 
         here = artifact_folder(run.info.artifact_uri)
@@ -259,6 +266,7 @@ class RunReader:
             from_store(data.metrics),
             load_result,
             load_requests,
+            crashes=crashes,
         )
 
     def _search(self, query: str) -> list[Run]:
