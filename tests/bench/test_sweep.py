@@ -103,7 +103,7 @@ def test_the_table_and_the_next_steps_are_printed(swept):
         "lcf",
         "preemptions",
         "mlflow ui",
-        "tracking.compare",
+        "bidkv-compare",
     ):
         assert word in text
     figure = next(line.split()[1] for line in text.splitlines() if line.startswith("figure"))
@@ -124,9 +124,10 @@ def test_the_sentence_comes_before_the_table_and_stays_in_the_store(swept):
 def test_the_printed_compare_command_works(swept):
     _, text, _ = swept
     line = next(line for line in text.splitlines() if line.startswith("compare"))
-    python, *arguments = shlex.split(line.removeprefix("compare"))
-    assert python == "python" and "baseline=lcf-guard" in arguments
-    done = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=600)
+    name, *arguments = shlex.split(line.removeprefix("compare"))
+    assert name == "bidkv-compare" and "baseline=lcf-guard" in arguments
+    command = [str(Path(sys.executable).parent / name), *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert "against lcf-guard" in done.stdout and max(map(len, done.stdout.splitlines())) <= 80
 
@@ -245,7 +246,7 @@ def test_two_at_once_a_store_that_is_away_and_what_brings_the_results(tmp_path):
     output, errors = process.communicate(timeout=600)
     assert process.returncode == 1, errors
     assert "Traceback" not in errors
-    assert "results are in" in output and "ray_jobs.upload" in output
+    assert "results are in" in output and "bidkv-upload" in output
     assert "failed" not in output  # no run was run again
     lock.rollback()
     lock.close()
