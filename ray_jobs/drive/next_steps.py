@@ -46,9 +46,7 @@ def next_steps(
     if outcome.failed:
         steps.append(("failed", "; ".join(outcome.failed)))
     if outcome.waiting:
-        steps.append(
-            ("waiting", f"{outcome.waiting} results are in {tracking.spool}; bidkv-upload")
-        )
+        steps.append(("waiting", f"{outcome.waiting} results are in {tracking.spool}; bidkv-upload"))
     return steps
 
 
