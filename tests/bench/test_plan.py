@@ -16,7 +16,10 @@ CONF = str(Path(__file__).parents[2] / "conf")
 
 def job(*overrides):
     with initialize_config_dir(CONF, version_base="1.3"):
-        config = compose("config", ["workload=mixed", "workload.num_requests=20", "workload.warmup_requests=16", *overrides])
+        config = compose(
+            "config",
+            ["workload=mixed", "workload.num_requests=20", "workload.warmup_requests=16", *overrides],
+        )
     return OmegaConf.to_object(config)
 
 
