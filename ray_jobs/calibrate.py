@@ -1,4 +1,4 @@
-"""Fits the simulator's step-time model to a real engine: `python -m ray_jobs.calibrate steps=[…] name=…`.
+"""Fits the simulator's step-time model to a real engine: `bidkv-calibrate steps=[…] name=…`.
 
 Reads step logs that the real engine wrote (files, folders of saved runs, MLflow run ids), fits the
 efficiencies and overheads of a model shape on a device, reports the error on held-out steps, and
@@ -91,7 +91,7 @@ def write_calibration(calibration: Calibration, path: Path) -> None:
     handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "w") as file:
-            file.write("# Written by python -m ray_jobs.calibrate; `origin` says from what.\n")
+            file.write("# Written by bidkv-calibrate; `origin` says from what.\n")
             yaml.safe_dump(values, file, sort_keys=False, width=110)
         os.replace(draft, path)
     except BaseException:
