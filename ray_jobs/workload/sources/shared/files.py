@@ -32,17 +32,17 @@ def readable(path: str | None) -> Iterator[None]:
 
 
 def picked_files(source: SourceConfig, pattern: str, seed: int) -> list[Path]:
-    """All of them in the order of `pick`: sorted (head), from a random place on (window), or shuffled.
+    """All of them in the order of `pick`: sorted (head), or shuffled. A path that is a file stands for itself.
 
-    A path that is a file stands for itself.
+    Raises ValueError for windows: how many files a seed takes depends on what is in them, so two would share some.
     """
     if Path(source.path).expanduser().is_file():
         return [Path(source.path).expanduser()]
     files = source_folder(source.path, pattern)
-    random = stream(seed, "pick")
+    require(
+        source.pick != "window", "workload.source.pick", source.pick,
+        f"random or head for files of {source.kind}: the windows of two seeds would share some",
+    )  # fmt: skip
     if source.pick == "head":
         return files
-    if source.pick == "window":
-        begin = int(random.integers(len(files)))
-        return files[begin:] + files[:begin]
-    return [files[place] for place in random.permutation(len(files))]
+    return [files[place] for place in stream(seed, "pick").permutation(len(files))]
