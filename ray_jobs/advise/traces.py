@@ -18,8 +18,8 @@ SEARCHED_SHARE = 0.4  # of a frozen trace; the rest confirms
 
 def is_parted(workload: WorkloadConfig) -> bool:
     """Whether the requests are windows of a recording: some for the search, others for the confirmation."""
-    replayed = workload.arrivals.kind == "replay" and workload.source.pick == "window"
-    return replayed and of_the_file(workload.source.kind) and workload.num_requests is not None
+    windows = workload.source.pick == "window" and of_the_file(workload.source.kind)
+    return windows and workload.num_requests is not None
 
 
 def is_fresh(seed: int) -> bool:
@@ -45,8 +45,8 @@ def trace_of(workload: WorkloadConfig, seed: int, vocab_size: int, max_model_len
 
     A frozen trace is the same for every seed, so windows of it take turns: of its first part in the search
     and for rates, of the rest in the confirmation. Seeds beyond its windows get the same ones again, which
-    the statistics see. With sessions, which a window would cut, it stays whole. A recording that is replayed in windows
-    is parted likewise.
+    the statistics see. With sessions, which a window would cut, it stays whole. A recording's windows, whatever the arrivals,
+    are parted likewise.
     """
     if is_parted(workload):
         return _window(workload, seed, vocab_size, max_model_len)

@@ -496,10 +496,11 @@ def test_windows_of_a_frozen_trace_are_fresh_where_they_confirm(tmp_path):
     assert first.requests[0].arrival_s == 0 and sum(r.warmup for r in first.requests) == 10
 
 
-def test_windows_of_a_log_are_fresh_where_they_confirm_and_as_long_as_it_allows(tmp_path):
+@pytest.mark.parametrize("arrivals", [[], ["workload.arrivals.kind=poisson", "workload.rate=2"]])
+def test_windows_of_a_log_are_fresh_where_they_confirm_and_as_long_as_it_allows(tmp_path, arrivals):
     log = tmp_path / "access.csv"
     log.write_text("time,prompt_tokens,output_tokens\n" + "".join(f"{n},{n + 10},5\n" for n in range(1000)))
-    config = fitted_to_file(configured("workload=csv", f"workload.source.path={log}"))
+    config = fitted_to_file(configured("workload=csv", f"workload.source.path={log}", *arrivals))
     assert (config.search.requests, config.search.confirm_requests) == (100, 75)
     lengths = {
         part: [
