@@ -179,6 +179,15 @@ def left_out_lines(blocks: Iterable[Sequence[PlannedRun]]) -> list[str]:
     return list(dict.fromkeys(line for block in blocks if (line := left_out_line(block[0].trace))))
 
 
+def windows_of(blocks: Iterable[Sequence[PlannedRun]]) -> dict[str, list[Rows]]:
+    """The windows of recordings that each workload replays, by its name."""
+    found: dict[str, list[Rows]] = {}
+    for run in (run for block in blocks for run in block[:1]):
+        if "rows" in run.trace.meta:
+            found.setdefault(run.job.workload.name, []).append(Rows(*run.trace.meta["rows"]))
+    return found
+
+
 def window_lines(blocks: Iterable[Sequence[PlannedRun]]) -> list[str]:
     """For each cell that replays windows of a file how far they are apart, a line each."""
     lines = {}

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import yaml
 
-from ray_jobs.drive.seeds import REGISTER, as_text, claim_seeds, from_text
+from ray_jobs.drive.seeds import REGISTER, as_text, claim_seeds, from_text, frozen_jobs
+from ray_jobs.workload.config import SessionsConfig, SourceConfig
+from ray_jobs.workload.windows import Rows, rows_of
 
 ENTRY = "used:\n- { what: tuned, policies: [lcf], workloads: [mixed], seeds: '0-8,20', commit: null, on: 2026-01-01 }\n"
 
@@ -30,20 +33,36 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def jobs(seeds, proof="HEAD", workload="mixed"):
-    label = SimpleNamespace(label="backfill")
-    return [
-        SimpleNamespace(proof=proof, seed=seed, workload=SimpleNamespace(name=workload), strategy=label)
-        for seed in seeds
-    ]
+@dataclass(frozen=True)
+class Job:
+    """What the register asks of a job."""
+
+    proof: str | None
+    seed: int
+    workload: SimpleNamespace
+    strategy: SimpleNamespace
+
+
+def jobs(seeds, proof="HEAD", workload="mixed", path=None) -> list[Job]:
+    of = SimpleNamespace(
+        name=workload,
+        source=SourceConfig(kind="azure", path=path) if path else SourceConfig(),
+        sessions=SessionsConfig(),
+    )
+    policy = SimpleNamespace(label="backfill", admission="backfill", victim="lcf")
+    return [Job(proof, seed, of, policy) for seed in seeds]
+
+
+def claim(some: list[Job], sweep: str, register: Path, **options) -> None:
+    claim_seeds(frozen_jobs(some, register.parent.parent), sweep, register, **options)
 
 
 def test_a_proof_enters_its_seeds_once_and_goes_on_when_it_was_interrupted(checkout):
     register = checkout / "conf/used_seeds.yaml"
-    claim_seeds(jobs([0, 1], proof=None), "sweep", register)
+    claim(jobs([0, 1], proof=None), "sweep", register)
     assert register.read_text() == ENTRY
-    claim_seeds(jobs([21, 22, 24]), "sweep", register)
-    claim_seeds(jobs([21, 22, 24]), "sweep", register)
+    claim(jobs([21, 22, 24]), "sweep", register)
+    claim(jobs([21, 22, 24]), "sweep", register)
     old, new = yaml.safe_load(register.read_text())["used"]
     head = subprocess.run(
         ["git", "rev-parse", "HEAD"], cwd=checkout, capture_output=True, text=True
@@ -57,8 +76,10 @@ def test_a_proof_enters_its_seeds_once_and_goes_on_when_it_was_interrupted(check
     with pytest.raises(
         ValueError, match="seed='22': must be new for a proof on mixed: .*; 25 to 26 are free"
     ):
-        claim_seeds(jobs([22, 23]), "another", register)
-    claim_seeds(jobs([22, 23], workload="azure"), "another", register)
+        claim(jobs([22, 23]), "another", register)
+    with pytest.raises(ValueError, match="seed='22': must be new for a proof on renamed"):
+        claim(jobs([22, 23], workload="renamed"), "another", register)
+    claim(jobs([22, 23], workload="azure", path="azure.csv"), "another", register)
     assert len(yaml.safe_load(register.read_text())["used"]) == 3
 
 
@@ -69,19 +90,63 @@ def test_a_proof_enters_its_seeds_once_and_goes_on_when_it_was_interrupted(check
 def test_used_seeds_and_unknown_commits_are_refused_and_nothing_is_written(checkout, seeds, proof, message):
     register = checkout / "conf/used_seeds.yaml"
     with pytest.raises(ValueError, match=message):
-        claim_seeds(jobs(seeds, proof), "sweep", register)
+        claim(jobs(seeds, proof), "sweep", register)
     assert register.read_text() == ENTRY
 
 
 def test_a_policy_that_was_changed_since_is_not_the_one_that_was_frozen(checkout):
     register = checkout / "conf/used_seeds.yaml"
     (checkout / "bidkv/adapters/a.py").write_text("adapters may change")
-    claim_seeds(jobs([30]), "one", register)
+    claim(jobs([30]), "one", register)
     (checkout / "bidkv/policy.py").write_text("a policy may not")
     with pytest.raises(
         ValueError, match="since which no policy was changed; 1 files were, such as .*bidkv/policy.py"
     ):
-        claim_seeds(jobs([31]), "two", register)
+        claim(jobs([31]), "two", register)
+
+
+def commit(checkout: Path) -> None:
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    subprocess.run(["git", *identity, "commit", "-qam", "changed"], cwd=checkout, check=True)
+
+
+def test_an_interrupted_proof_does_not_go_on_with_another_policy(checkout):
+    register = checkout / "conf/used_seeds.yaml"
+    claim(jobs([30]), "sweep", register)
+    commit(checkout)  # the register alone
+    claim(jobs([30]), "sweep", register)
+    (checkout / "bidkv/policy.py").write_text("changed on what the proof showed")
+    commit(checkout)
+    with pytest.raises(ValueError, match="since which no policy was changed; 1 files were"):
+        claim(jobs([30]), "sweep", register)
+
+
+def test_a_policy_that_nobody_committed_is_not_frozen(checkout):
+    (checkout / "conf/strategy/new.yaml").write_text("not in the commit")
+    with pytest.raises(ValueError, match="1 files were, such as .*new.yaml"):
+        claim(jobs([30]), "sweep", checkout / "conf/used_seeds.yaml")
+
+
+def test_windows_of_a_recording_are_used_once_whatever_the_seed(checkout):
+    register = checkout / "conf/used_seeds.yaml"
+    register.write_text(ENTRY.rstrip("\n"))  # as an editor may leave it
+
+    def windows(seed: int, size: int = 100) -> dict[str, list[Rows]]:
+        return {"azure": [rows_of(seed, size, 900)], "other name": [rows_of(seed, size, 900)]}
+
+    claim(jobs([30], workload="azure", path="a/azure.csv"), "one", register, windows=windows(30))
+    claim(jobs([31], workload="azure", path="a/azure.csv"), "two", register, windows=windows(31))
+    for seed, name, size in ((39, "azure", 100), (39, "other name", 100), (38, "azure", 900)):
+        with pytest.raises(
+            ValueError, match=f"seed='{seed}': must be of other windows for a proof on {name}"
+        ):
+            claim(
+                jobs([seed], workload=name, path="b/azure.csv"),
+                "again",
+                register,
+                windows=windows(seed, size),
+            )
+    assert len(yaml.safe_load(register.read_text())["used"]) == 3
 
 
 def test_the_register_of_this_project_can_be_read():
