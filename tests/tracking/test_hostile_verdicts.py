@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hostile import BASE, OTHER, PRIMARY, pairs, requests_of, screen, statuses, stored, sweep_of, table_of
@@ -11,10 +13,10 @@ from tracking.evidence.classes import LARGEST, who_pays
 from tracking.evidence.config import EvidencePlan, GuardrailRule
 from tracking.evidence.neighbours import chained, groups
 from tracking.evidence.paired import compare
-from tracking.reporting.headline import headline
+from tracking.reporting.headline import headline, overall
 from tracking.reporting.rows import under_pressure
 from tracking.result import RunResult
-from tracking.store.reader import StoredRun
+from tracking.store.reader import RunReader, StoredRun
 
 LARGE_RULES = [
     GuardrailRule(metric="e2e_p99_s", max_ratio=1.1),
@@ -176,6 +178,7 @@ def test_a_run_without_the_primary_metric_has_failed():
             run.metrics[PRIMARY] = np.nan
     row = row_of(runs)[1]
     assert (row.test.pairs, row.test.failed) == (11, 4) and row.verdict != "better"
+    assert row.caveats == ("failed in 4 of 11",)
 
 
 def test_half_of_the_requests_under_one_trace_is_no_result():
@@ -225,11 +228,39 @@ def test_what_was_not_alike_is_said_with_the_verdict(base, other, words):
     assert row.verdict == ("degraded" if "degraded" in words else "better")
 
 
+def test_a_crash_is_not_forgotten_when_the_sweep_is_run_again():
+    """The attempts of the second command begin at 1 again; two sweeps that are read together likewise."""
+
+    def child(sweep: str, status: str) -> SimpleNamespace:
+        tags = {"bidkv.config_hash": "same", "strategy": OTHER, "seed": "0", "attempt": "1"}
+        info = SimpleNamespace(run_id=sweep + status, run_name=OTHER, status=status, artifact_uri="/nowhere")
+        return SimpleNamespace(info=info, data=SimpleNamespace(tags=tags, params={}, metrics={}))
+
+    store = {
+        "again": [child("again", "FINISHED"), child("again", "FAILED")],
+        "later": [child("later", "FAILED")],
+    }
+    reader = object.__new__(RunReader)
+    reader._search = lambda query: next(runs for name, runs in store.items() if name in query)
+    reader.sweep = lambda name: reader._sweep(
+        SimpleNamespace(info=SimpleNamespace(run_id=name, run_name=name))
+    )
+    (run,) = reader.sweeps(["again"]).runs
+    assert run.crashes == 1
+    merged = reader.sweeps(["again", "later"])
+    assert merged.runs[0].crashes == 2 and not merged.failed
+    runs = pairs(8)
+    runs[1].crashes = 1
+    assert "1 of 8 runs crashed before they went well" in headline(table_of(runs))
+
+
 def test_two_commits_under_one_label_are_said_with_the_verdict():
     runs = pairs(8)
     for run in runs:
         run.tags["git_commit"] = "new" if int(run.seed) > 3 else "old"
     assert "runs of several commits" in headline(table_of(runs))
+    table = table_of(pairs(8, git_commit="abc+dirty"))
+    assert any("changes that were not committed" in note for note in table.notes)
 
 
 # Overload
@@ -307,8 +338,11 @@ def test_who_pays_has_a_row_for_the_largest_whatever_their_class_and_a_guardrail
 def test_tail_safe_is_said_of_what_keeps_the_largest_and_the_p99():
     (table,) = compare(sweep_of(with_large(0.8, 1.0)), BASE, [PRIMARY], LARGE_RULES)
     assert headline(table).endswith("guardrails held, tail-safe")
-    (table,) = compare(sweep_of(with_large(0.8, 1.0)), BASE, [PRIMARY], LARGE_RULES[:1])
-    assert headline(table).endswith("guardrails held")
+    for rules in (LARGE_RULES[:1], LARGE_RULES[1:]):
+        (table,) = compare(sweep_of(with_large(0.8, 1.0)), BASE, [PRIMARY], rules)
+        assert headline(table).endswith("guardrails held")
+    tables = compare(sweep_of([*pairs(8), *pairs(8, rate="5")]), BASE, [PRIMARY])
+    assert "better in 2 of 2 loads, no guardrails" in overall(tables)
 
 
 # p99 of short runs

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from tracking.evidence.neighbours import of_unknown_place
 from tracking.evidence.outcomes import Block, Pairing, fell_behind
 from tracking.evidence.statistics import PairedTest
@@ -19,13 +21,13 @@ def caveats_on(
     runs, base_runs = (
         [run for block in both for run in block[name] if not run.failed] for name in (strategy, baseline)
     )
-    failed = sum(any(run.failed for run in block[strategy]) for block in both)
     behind = sum(any(fell_behind(block[baseline], run) for run in block[strategy]) for block in both)
+    failed = int(np.isinf(found.strategy).sum()) - behind
     degraded, base_degraded = (sum(run.degraded for run in some) for some in (runs, base_runs))
     again = {name: _tried_again(both, name) for name in (strategy, baseline)}
     phrases = {
         f"{len(found.seeds)} of {len(blocks)} pairs" + _why(found, baseline): len(found.seeds) < len(blocks),
-        f"failed in {failed} of {len(both)}": failed,
+        f"failed in {failed} of {len(both)}": failed > 0,
         f"late client or fewer requests measured in {behind}, counted as failed": behind,
         f"degraded in {degraded} of {len(runs)} runs": degraded,
         f"the baseline degraded in {base_degraded} of {len(base_runs)}": base_degraded,

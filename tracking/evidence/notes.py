@@ -11,6 +11,8 @@ from tracking.evidence.outcomes import Block, failed_share
 from tracking.evidence.simulated import beyond_fit, guessed
 from tracking.evidence.statistics import MIN_PAIRS
 
+DIRTY = "+dirty"  # ends the commit of a checkout with changes, see `tracking.store.writer`
+
 if TYPE_CHECKING:
     from tracking.evidence.paired import Table
 
@@ -126,8 +128,14 @@ def _on_metrics(table: Table, metrics: Sequence[str]) -> list[str]:
 
 
 def _on_commits(table: Table) -> list[str]:
-    commits = sorted({run.tags["git_commit"][:8] for run in table.runs if "git_commit" in run.tags})
-    return [f"runs of {len(commits)} commits: {', '.join(commits)}"] if len(commits) > 1 else []
+    commits = sorted({run.tags["git_commit"] for run in table.runs if "git_commit" in run.tags})
+    named = [commit[:8] + (DIRTY if commit.endswith(DIRTY) else "") for commit in commits]
+    notes = [f"runs of {len(named)} commits: {', '.join(named)}"] if len(named) > 1 else []
+    if any(name.endswith(DIRTY) for name in named):
+        notes.append(
+            "of a checkout with changes that were not committed: nobody knows whether all runs had the same"
+        )
+    return notes
 
 
 def _on_proof(table: Table) -> list[str]:

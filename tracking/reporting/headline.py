@@ -131,6 +131,7 @@ class _Score:
     held: int  # of `clean`, those whose guardrails are all shown to be kept
     broken: int
     worse: int
+    guarded: bool  # whether there are guardrails at all
 
     @classmethod
     def of(cls, tables: Sequence[Table], strategy: str) -> _Score | None:
@@ -143,7 +144,8 @@ class _Score:
         held = sum(all(c.status == "held" for c in table.guards(strategy)) for table, _ in kept)
         worse = sum(row.verdict == "worse" for _, row in found)
         clean = [row for _, row in kept]
-        return cls(strategy, clean, held, len(better) - len(clean), worse) if found else None
+        guarded = any(table.guards(strategy) for table, _ in found)
+        return cls(strategy, clean, held, len(better) - len(clean), worse, guarded) if found else None
 
     def rank(self) -> tuple[int, int, float]:
         return -len(self.clean), self.worse, sum(map(_gain, self.clean))
@@ -153,7 +155,9 @@ class _Score:
         """What is known of its guardrails where it is better, and in how many loads there is more to hear."""
         heard = sum(bool(row.caveats) for row in self.clean)
         text = (
-            "guardrails held"
+            "no guardrails"
+            if not self.guarded
+            else "guardrails held"
             if self.held == len(self.clean)
             else f"guardrails not broken (held in {self.held})"
         )
@@ -186,7 +190,8 @@ def _winner(table: Table, row: Comparison) -> str:
 def is_tail_safe(checks: Sequence[GuardrailCheck]) -> bool:
     """Whether the p99s and the largest requests are guarded, and every limit on them is shown to be kept."""
     tails = {check.metric: check.status for check in checks if check.metric in (*COLUMNS, *LARGEST)}
-    return bool(LARGEST.keys() & tails) and set(tails.values()) == {"held"}
+    both = bool(LARGEST.keys() & tails) and bool(COLUMNS.keys() & tails)
+    return both and set(tails.values()) == {"held"}
 
 
 def _nobody(table: Table, rows: Sequence[Comparison]) -> str:
