@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any
 
 from bidkv.adapters.vllm.demand import Demand
@@ -54,6 +54,28 @@ class KVBlocks:
             return totals, totals
         shared = self.shared.counts.get
         return totals, [n - shared(name, 0) for n, name in zip(totals, request_ids, strict=True)]
+
+    def freed_in_turn(self, request_ids: Sequence[str], but: Set[int] = frozenset()) -> list[int]:
+        """Blocks that come free with each of these, if they give theirs back one after another: what only they share
+        comes with the last. Those numbered in `but` do not count."""
+        if not but and self.shared is not None:
+            own = self.held_by(request_ids)[1]
+            return [n + more for n, more in zip(own, self.shared.ended_by(request_ids), strict=True)]
+        if not but and not self.prefix_caching and len(self._groups) == 1:
+            return self.held_by(request_ids)[0]
+        left: dict[int, int] = {}  # holders that stay, of blocks that have several
+        freed = []
+        for request_id in request_ids:
+            count = 0
+            for group in self._groups:
+                for block in group.req_to_blocks.get(request_id, ()):
+                    if block.is_null or block.block_id in but:
+                        continue
+                    if block.ref_cnt > 1:
+                        left[block.block_id] = left.get(block.block_id, block.ref_cnt) - 1
+                    count += block.ref_cnt == 1 or not left[block.block_id]
+            freed.append(count)
+        return freed
 
     def _count(self, request_id: str) -> tuple[int, int]:
         total = private = 0

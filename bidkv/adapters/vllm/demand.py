@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Set
 from typing import Any
 
 from vllm.v1.request import RequestStatus
@@ -45,6 +46,13 @@ class Demand:
         if not self.looks_up(request):
             return self.most(request)
         return self._blocks(request, *self._hits.of(request))
+
+    def held_hits(self, request: Any) -> Set[int]:
+        """The numbers of blocks that the prefix cache has of it and others hold: `exact` counts on their going on."""
+        if not self.looks_up(request):
+            return frozenset()
+        hits, _ = self._hits.of(request)
+        return {block.block_id for group in hits for block in group if block.ref_cnt and not block.is_null}
 
     def guess(self, request: Any, most: int | None = None) -> int:
         """With hits that are in use, found by halves: the beginning of a prefix is cached if its end is. `most` is

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import Any
 
 from bidkv.adapters.shared.tickets import Ticket, Tickets
@@ -19,12 +19,21 @@ class Reclaim:
     places. The preemptions are vLLM's own, made where it allocates.
     """
 
+    AGAIN = 16
+
     def __init__(self, scheduler: Any, tickets: Tickets[Any], blocks: KVBlocks, demand: Demand):
         self._scheduler, self._tickets, self._blocks, self._demand = scheduler, tickets, blocks, demand
         self.granted: str | None = None  # for whom there was an eviction: the policy holds it back no more
         self.victims: list[Any] = []  # still to be preempted in this step
+        self.rests = False  # they are in flight: they leave out this step, and are preempted later
         self.head: str | None = None  # for whom
         self._could: tuple[str, float] = ("", 0.0)  # who would fit without passers, and since when
+        self._waits = 0  # steps until it is reckoned again, block by block, who would have to go
+
+    def begin(self) -> None:
+        """A step begins."""
+        self.victims, self.rests, self.head = [], False, None
+        self._waits = max(0, self._waits - 1)
 
     def plan(
         self,
@@ -36,7 +45,6 @@ class Reclaim:
         may_free: Callable[[Any], bool],
     ) -> None:
         """Fills `victims`, the latest start first, where it is time to make room for `head`; else leaves none."""
-        self.victims, self.head = [], None
         if known_need < policy.large * self._blocks.usable:
             return
         passers = self._passers(head)
@@ -45,41 +53,53 @@ class Reclaim:
         scheduler, running = self._scheduler, len(self._scheduler.running)
         seats = getattr(scheduler, "max_num_active_reqs", scheduler.max_num_running_reqs)
         full = running + scheduler.num_waiting_for_streaming_input >= seats
-        _, private = self._blocks.held_by([passer.request_id for passer in passers])
+        gains = self._blocks.freed_in_turn([passer.request_id for passer in passers])
         # Who goes on running may take blocks before the next step, in which the first in line starts.
         free = self._blocks.free() - 1 - (running - len(passers)) // 4
-        if known_need > free + sum(private):
+        if known_need > free + sum(gains):
             return
         if self._could[0] != head.name:
             self._could = (head.name, now)
         since = self._could[1]
         if now - since < max(policy.grace_s, policy.grace * (since - head.t)):
             return
+        if self._waits:
+            return
         needed = self._demand.exact(head.item) + self._demand.watermark(head.item)
         if needed <= free and not full:
             return
-        for passer, blocks in zip(passers, private, strict=True):
-            if may_free(passer):
-                self.victims.append(passer)
-                free += blocks
-            if needed <= free:
-                self.head = self.granted = head.name
-                return
-        self.victims = []
+        self.head, kept = head.name, self._demand.held_hits(head.item)
+        self.victims = self._enough([p for p in passers if may_free(p)], needed - free, kept)
+        if self.victims:
+            self.granted = head.name
+        else:
+            self.victims = self._enough(passers, needed - free, kept)
+            self.rests = bool(self.victims)
+        if not self.victims:  # what they share with it is its own already
+            self._waits = self.AGAIN
 
     def next(self, requester: Any) -> Any | None:
-        """The next to be preempted while `requester` allocates; None if there is none that runs behind it."""
+        """The next to be preempted while `requester` allocates, at last itself; None if there is none that runs behind
+        it. Of those in flight the first that asks: vLLM does not preempt it, but leaves it and all behind it out."""
         running = self._scheduler.running
+        if self.rests:
+            return requester if requester in self.victims else None
         while self.victims:
             victim = self.victims.pop(0)
-            if (
-                victim is not requester
-                and victim in running
-                and running.index(victim) > running.index(requester)
-            ):
+            if victim in running and running.index(victim) >= running.index(requester):
                 return victim
         return None
 
     def _passers(self, head: Ticket[Any]) -> list[Any]:
         names = set(self._tickets.overtook(head))
         return [r for r in reversed(self._scheduler.running) if r.request_id in names] if names else []
+
+    def _enough(self, passers: list[Any], lacking: int, kept: Set[int]) -> list[Any]:
+        """The first of these that give back as many blocks together, without those that are `kept`; none if all of
+        them do not."""
+        gains = self._blocks.freed_in_turn([passer.request_id for passer in passers], kept)
+        for count, gain in enumerate(gains, start=1):
+            lacking -= gain
+            if lacking <= 0:
+                return passers[:count]
+        return []

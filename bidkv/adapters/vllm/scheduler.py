@@ -141,7 +141,7 @@ class BidKVSchedulerMixin:
         try:
             output = super().schedule(*args, **kwargs)
         finally:
-            if self._bidkv_withdraw() is not None:  # vLLM broke off instead
+            if self._bidkv_withdraw() is not None and not self._bidkv_reclaim.rests:  # vLLM broke off instead
                 session.log.unexecuted()
         self._bidkv_count_starts(output)
         self._bidkv_observe(output, t, start)
@@ -293,7 +293,7 @@ class BidKVSchedulerMixin:
     def _bidkv_make_room(self) -> None:
         """Where the first in line does not fit beside those that passed it, they give back what they took."""
         reclaim, session = self._bidkv_reclaim, self._bidkv_session
-        reclaim.victims = []
+        reclaim.begin()
         if not (self._bidkv_tickets.passers and self._bidkv_line and session.orders_waiting):
             return
         head = self._bidkv_line.head() if session.strategy.admission.reclaims else None
@@ -302,6 +302,10 @@ class BidKVSchedulerMixin:
             need, now = gate.need_of(head.name), self._bidkv_clock()
             reclaim.plan(head, need, policy, now, gate.ready, self._bidkv_can_be_freed)
             self._bidkv_demand.changed()  # those that run are given theirs first
+
+    def _bidkv_may_pass(self) -> bool:
+        """Nobody passes while those that passed are about to give way: it would be the next of them."""
+        return not self._bidkv_reclaim.rests and self._bidkv_gate.may_pass()
 
     def _bidkv_give_back(self, victim: Request) -> None:
         self._bidkv_withdraw()
@@ -480,7 +484,7 @@ class BidKVSchedulerMixin:
                 LineRules(admission.preempted_first, admission.backfill, admission.max_overtaken),
                 fits=gate.fits,
                 may_go_ahead=gate.may_go_ahead,
-                may_pass=gate.may_pass,
+                may_pass=self._bidkv_may_pass,
                 ready=gate.ready,
                 runs=has_started,
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -71,6 +72,18 @@ class SharedBlocks:
             if request_id not in run.holders:
                 self._hold(run, request_id)
             place += same
+
+    def ended_by(self, names: Sequence[str]) -> list[int]:
+        """Shared blocks that come free with each of these, if they leave one after another: with the last that holds
+        them."""
+        left: dict[Run, int] = {}
+        freed = [0] * len(names)
+        for place, name in enumerate(names):
+            for run in self._held.get(name, ()):
+                left[run] = left.get(run, len(run.holders)) - 1
+                if not left[run]:
+                    freed[place] += len(run.blocks)
+        return freed
 
     def _owner(self, block: Any, place: int, but: str, likely: str) -> str:
         """Who else has the block; in the same place, since a hash stands for all tokens up to its end."""

@@ -1,0 +1,122 @@
+"""Those that passed the first in line give way to it in whatever state they are, and only if that lets it in."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from server_bench import ServerBench
+
+from bidkv.adapters.vllm.scheduler import BidKVSchedulerMixin
+from ray_jobs.engines.shared.tiny_model import make_tiny_llama
+
+STEP_S = 0.015
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_llama(tmp_path_factory.mktemp("giving_way"), max_len=32768)
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch, model: Path) -> Any:
+    """Makes a bench; its steps last 15 ms."""
+
+    def made(strategy: str | None, **more: Any) -> ServerBench:
+        bench = ServerBench(model, strategy, **{"blocks": 1001} | more)
+        clock = staticmethod(lambda: 1000.0 + bench.steps * STEP_S)
+        monkeypatch.setattr(BidKVSchedulerMixin, "_bidkv_clock", clock)
+        return bench
+
+    return made
+
+
+def tokens(seed: int, count: int) -> list[int]:
+    return random.Random(seed).choices(range(3, 2000), k=count)
+
+
+def start_of_head(
+    bench: ServerBench,
+    passers: int,
+    own: int,
+    shared: int = 0,
+    head_shares: bool = False,
+    old_output: int = 200,
+    most: int = 3000,
+) -> int:
+    """Steps until a first one of 74 % of the memory starts, of whom the one that ran before it is done while passers go on."""
+    prefix = tokens(1, shared)
+    bench.add("old", tokens(2, 4800), old_output, arrival_time=1000.0)
+    for _ in range(8):
+        bench.step()
+    arrival = {"arrival_time": 1000.0 + bench.steps * STEP_S}
+    bench.add("head", (prefix if head_shares else []) + tokens(3, 11900 - shared * head_shares), 2, **arrival)
+    for number in range(passers):
+        for _ in range(4):
+            bench.step()
+        bench.add(f"p{number}", prefix + tokens(4 + number, own), 2900, **arrival)
+    for step in range(1, most):
+        bench.step()
+        if "head" in bench.started:
+            return step
+    raise AssertionError("never")
+
+
+@pytest.mark.parametrize("fenced", [False, True])
+@pytest.mark.parametrize(("passers", "own"), [(1, 5500), (12, 400)])
+def test_passers_that_run_alone_or_are_in_flight_give_way(
+    bench: Any, passers: int, own: int, fenced: bool
+) -> None:
+    def start(strategy: str | None) -> int:
+        one = bench(strategy, asynchronous=True)
+        one.scheduler.defer_block_free = fenced
+        steps = start_of_head(one, passers, own)
+        assert strategy is None or len(one.started) == 2 + passers  # all of them passed
+        return steps
+
+    assert start("backfill") <= start(None) + 2.5 / STEP_S  # a grace of two seconds
+
+
+@pytest.mark.parametrize("sliding", [0, 1])
+def test_what_only_passers_share_comes_free_with_the_last_of_them(bench: Any, sliding: int) -> None:
+    def start(strategy: str | None) -> int:
+        engine = {"enable_prefix_caching": True, "sliding_groups": sliding}
+        return start_of_head(bench(strategy, **engine), passers=3, own=64, shared=4800)
+
+    assert start("backfill") <= start(None) + 2.5 / STEP_S
+
+
+def test_nobody_gives_way_for_blocks_that_the_first_in_line_counts_on(bench: Any) -> None:
+    one = bench("backfill", enable_prefix_caching=True)
+    one.add("stays", tokens(9, 4800), 1500, arrival_time=1000.0)  # the head and it do not fit together
+    with pytest.raises(AssertionError, match="never"):
+        start_of_head(one, passers=1, own=1600, shared=3200, head_shares=True, old_output=100, most=900)
+    assert "p0" in one.started
+    assert one.requests["p0"].num_preemptions == 0
+
+
+@pytest.mark.parametrize("sliding", [0, 1])
+def test_what_comes_free_in_turn_is_what_vllm_frees(bench: Any, sliding: int) -> None:
+    rng = random.Random(5)
+    for _ in range(10):
+        one = bench("stock", blocks=3001, sliding_groups=sliding, enable_prefix_caching=True)
+        prefix = tokens(1, 640)
+        for number in range(12):
+            one.add(
+                str(number),
+                prefix[: rng.choice([0, 160, 320, 640])] + tokens(number, rng.randrange(5, 200)),
+                50,
+            )
+        for _ in range(5):
+            one.step()
+        scheduler = one.scheduler
+        blocks, names = scheduler._bidkv_blocks, rng.sample(list(scheduler.requests), 7)
+        promised, counted = blocks.freed_in_turn(names), blocks.freed_in_turn(names, {-1})
+        freed = []
+        for name in names:
+            free = blocks.free()
+            scheduler.kv_cache_manager.free(scheduler.requests[name])
+            freed.append(blocks.free() - free)
+        assert promised == counted == freed
