@@ -23,11 +23,11 @@ from tracking.evidence.config import GuardrailRule
 from tracking.evidence.guardrails import Guarded, check_all
 from tracking.evidence.neighbours import chained
 from tracking.evidence.outcomes import Pairing
-from tracking.evidence.skewed import skew_bound
-from tracking.evidence.statistics import holm, paired_test, verdict
+from tracking.evidence.statistics import as_family, holm, paired_test, verdict
 
 STATES = ("held", "unsure", "broken")
 CELLS, MARGIN, NOISE = 27, 0.005, 0.02
+LARGE_NOISE = 0.2  # beside which the margin is nothing
 Noise = Callable[[np.random.Generator, tuple[int, int]], np.ndarray]
 
 
@@ -50,12 +50,22 @@ NOISES: dict[str, Noise] = {
 
 
 def null_sweeps(
-    draw: Noise, pairs: int, sweeps: int, random: np.random.Generator, groups: list[int] | None = None
+    draw: Noise,
+    pairs: int,
+    sweeps: int,
+    random: np.random.Generator,
+    groups: list[int] | None = None,
+    size: float = NOISE,
+    apart: float = 0.0,
 ) -> tuple[float, float, float]:
-    """Shares of sweeps with a verdict, of intervals of a sweep, and of single comparisons that cover equal."""
+    """Shares of sweeps with a verdict, of intervals of a sweep, and of single comparisons that cover equal.
+
+    `size` is the noise's; cells have it times a log-normal factor of width `apart`.
+    """
     called, covered, alone = 0, 0, 0
     for _ in range(sweeps):
-        noise = np.exp(NOISE * draw(random, (CELLS, pairs)))
+        each = size * np.exp(apart * random.standard_normal((CELLS, 1)))
+        noise = np.exp(each * draw(random, (CELLS, pairs)))
         tests, words = judged(noise, groups)
         called += bool({"better", "worse"} & set(words))
         covered += sum(not test.excludes_equal for test in tests)
@@ -66,9 +76,7 @@ def null_sweeps(
 def judged(ratios: np.ndarray, groups: list[int] | None = None) -> tuple[list, list[str]]:
     """The tests and words of a sweep; `ratios` has a row a cell and a column a pair. As `compare` does it."""
     ones = np.ones(ratios.shape[1])
-    tests = [paired_test(ones, row, matters=MARGIN, groups=groups, skew=0.0) for row in ratios]
-    skew = skew_bound([test.scores for test in tests])
-    tests = [paired_test(ones, row, matters=MARGIN, groups=groups, skew=skew) for row in ratios]
+    tests = as_family([paired_test(ones, row, matters=MARGIN, groups=groups, skew=0.0) for row in ratios])
     corrected = holm([test.p_value for test in tests])
     return tests, [verdict(test, p, "lower") for test, p in zip(tests, corrected, strict=True)]
 
@@ -164,6 +172,16 @@ def main() -> None:
         for name, draw in NOISES.items():
             called, covered, alone = null_sweeps(draw, pairs, given.sweeps, random)
             print(f"{pairs:3} pairs, {name:18} {called:6.1%} | {covered:6.1%} | {alone:6.1%}", flush=True)
+    for pairs in (6, 8, 12):
+        for name, draw in NOISES.items():
+            shares = [
+                null_sweeps(draw, pairs, given.sweeps, random, size=LARGE_NOISE, apart=apart)[0]
+                for apart in (0.0, 0.5)
+            ]
+            print(
+                f"{pairs:3} pairs, {name:18} noise of 20 %, any verdict: {shares[0]:6.1%}, if it differs from cell to "
+                f"cell {shares[1]:6.1%}", flush=True,
+            )  # fmt: skip
     for path in given.trace:
         for count in (2000, 1000, 500):
             draw, of, pairs = file_noise(path, count)
@@ -195,7 +213,7 @@ def main() -> None:
                     f"p99 guardrail of 10 %, {blocks} x {requests}, {cells} cells, p99 {ratio:g} times: {text}; covers "
                     f"{covered:.1%}", flush=True,
                 )  # fmt: skip
-    for pairs, cells in ((8, 1), (8, 4), (8, 27), (10, 27), (12, 27)):
+    for pairs, cells in ((8, 1), (8, 4), (8, 8), (8, 12), (8, 27), (10, 27), (12, 27)):
         print(
             f"power for 5 % at 2 % noise, {pairs} pairs, {cells} cells: {power(pairs, cells, given.sweeps, random):.1%}"
         )

@@ -22,8 +22,7 @@ from tracking.evidence.guardrails import GuardrailCheck, check_all, guarded
 from tracking.evidence.neighbours import groups
 from tracking.evidence.notes import notes_on
 from tracking.evidence.outcomes import Block, Pairing, pairing
-from tracking.evidence.skewed import skew_bound
-from tracking.evidence.statistics import PairedTest, Verdict, holm, paired_test, verdict
+from tracking.evidence.statistics import PairedTest, Verdict, as_family, holm, paired_test, verdict
 from tracking.metrics.catalogue import METRICS
 from tracking.store.reader import StoredRun, StoredSweep, cell_titles
 from tracking.strategies import in_order
@@ -190,7 +189,7 @@ def _add_pressed(table: Table, plan: EvidencePlan) -> None:
 def _judge(tables: Sequence[Table]) -> None:
     """Corrects the p-values within their families and puts the words; tables of `NO_VERDICT` keep their state.
 
-    How skewed the noise may be is asked of a whole family at once: one comparison alone can hardly tell.
+    How skewed and how wide the noise may be is asked of a whole family at once: one comparison alone can hardly tell.
     """
     families: dict[tuple, list[tuple[Table, int]]] = {}
     for number, table in enumerate(tables):
@@ -206,8 +205,8 @@ def _judge(tables: Sequence[Table]) -> None:
             families.setdefault(family, []).append((table, index))
     for members in families.values():
         rows = [table.comparisons[index] for table, index in members]
-        skew = skew_bound([row.test.scores for row in rows])
-        rows = [replace(row, test=replace(row.test, skew=skew)) for row in rows]
+        tests = as_family([row.test for row in rows])
+        rows = [replace(row, test=test) for row, test in zip(rows, tests, strict=True)]
         corrected = holm([row.test.p_value for row in rows])
         for (table, index), row, p in zip(members, rows, corrected, strict=True):
             word = verdict(row.test, p, METRICS[row.metric].better)

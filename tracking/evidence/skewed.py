@@ -24,12 +24,15 @@ SKEWS = np.linspace(0.0, MOST_SKEWED, 9)
 DRAWS = 1_000_000  # simulated values for one number of pairs and skewness
 SEED = 22
 FAR = 100  # simulated t beyond the last that is read off; farther out their tail is a power of t
-LIKELY = 1.0  # standard errors that the skewness seen may be below that of the bound
+LIKELY = 1.25  # standard errors that the skewness seen may be below that of the bound
 
 
 @dataclass(frozen=True)
 class Reference:
-    """Simulated samples of `n` values: their |t|, sorted, and mean and spread of their squared skewness."""
+    """Simulated samples of `n` values: their |t|, sorted, and mean and spread of their squared skewness.
+
+    Beyond what was simulated the tail is that of t with n - 1 degrees of freedom.
+    """
 
     n: int
     t: np.ndarray
@@ -37,7 +40,7 @@ class Reference:
     skewness2_spread: float
 
     def p_value(self, t: float) -> float:
-        """P(|T| >= t). Beyond what was simulated the tail of t with n - 1 degrees of freedom goes on."""
+        """P(|T| >= t)."""
         edge = self.t[-FAR]
         if t <= edge:
             return float((len(self.t) - np.searchsorted(self.t, t)) / len(self.t))
@@ -47,38 +50,45 @@ class Reference:
         """The |t| with p = `alpha`."""
         beyond = alpha * len(self.t)
         if beyond >= FAR:
-            return float(np.quantile(self.t, 1 - alpha))
+            return float(self.t[len(self.t) - int(beyond)])
         return float(self.t[-FAR] * (FAR / beyond) ** (1 / (self.n - 1)))
 
 
-@lru_cache(maxsize=128)
-def reference(n: int, skew: float) -> Reference:
-    """Samples of `n` >= 2 values from a Gamma of this skewness, or normal ones for 0."""
-    random = np.random.default_rng([SEED, n])
+@lru_cache(maxsize=256)
+def reference(n: int, skew: float, borrowed: int = 0) -> Reference:
+    """Samples of `n` >= 2 values from a Gamma of this skewness, or normal ones for 0.
+
+    With `borrowed` degrees of freedom the variance of each sample comes from what a family knows of it
+    (`tracking.evidence.spread`), and its t is the moderated one.
+    """
+    random = np.random.default_rng([SEED, n, borrowed])
     size = (max(10_000, DRAWS // n), n)
     if skew:
         shape = 4 / skew**2
         values = (random.standard_gamma(shape, size) - shape) / np.sqrt(shape)
     else:
         values = random.standard_normal(size)
+    if borrowed:
+        values *= np.sqrt(borrowed / random.chisquare(borrowed, len(values)))[:, None]
     with np.errstate(divide="ignore", invalid="ignore"):
         skewness2 = np.nan_to_num(_skewness(values) ** 2)
-        t = np.abs(values.mean(axis=1)) * np.sqrt(n) / values.std(axis=1, ddof=1)
+        variance = ((n - 1) * values.var(axis=1, ddof=1) + borrowed) / (n - 1 + borrowed)
+        t = np.abs(values.mean(axis=1)) * np.sqrt(n / variance)
     return Reference(n, np.sort(t), float(skewness2.mean()), float(skewness2.std()))
 
 
-def t_p_value(t: float, n: int, skew: float) -> float:
+def t_p_value(t: float, n: int, skew: float, borrowed: int = 0) -> float:
     """Two-sided p of Student's t of `n` pairs, with noise of at most this skewness."""
     if not np.isfinite(t):
         return 0.0
-    exact = float(2 * stdtr(n - 1, -abs(t)))
-    return max(exact, reference(n, skew).p_value(abs(t))) if skew else exact
+    exact = float(2 * stdtr(n - 1 + borrowed, -abs(t)))
+    return max(exact, reference(n, skew, borrowed).p_value(abs(t))) if skew else exact
 
 
-def critical_t(alpha: float, n: int, skew: float) -> float:
+def critical_t(alpha: float, n: int, skew: float, borrowed: int = 0) -> float:
     """The |t| of `n` pairs that such noise exceeds with probability `alpha`."""
-    exact = float(stdtrit(n - 1, 1 - alpha / 2))
-    return max(exact, reference(n, skew).critical(alpha)) if skew else exact
+    exact = float(stdtrit(n - 1 + borrowed, 1 - alpha / 2))
+    return max(exact, reference(n, skew, borrowed).critical(alpha)) if skew else exact
 
 
 def skew_bound(samples: Sequence[np.ndarray]) -> float:
@@ -87,7 +97,7 @@ def skew_bound(samples: Sequence[np.ndarray]) -> float:
     Their mean squared skewness is held against what samples of their sizes have under each skewness. 2 where
     they say nothing: few values, or samples without a spread.
     """
-    told = [some for some in samples if len(some) > 2 and np.isfinite(some).all() and np.ptp(some) > 0]
+    told = [some for some in samples if len(some) > 2 and np.isfinite(some).all() and not alike(some)]
     if not told:
         return MOST_SKEWED
     seen = float(np.mean([_skewness(sample) ** 2 for sample in told]))
@@ -99,6 +109,11 @@ def skew_bound(samples: Sequence[np.ndarray]) -> float:
         if seen >= mean - LIKELY * np.sqrt(variance):
             return float(skew)
     return 0.0
+
+
+def alike(values: np.ndarray) -> bool:
+    """Whether values differ by the rounding of floating-point numbers alone."""
+    return bool(np.ptp(values) <= 1e-12 * max(1.0, abs(float(values.mean()))))
 
 
 def _skewness(values: np.ndarray) -> np.ndarray:

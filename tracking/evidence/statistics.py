@@ -2,7 +2,8 @@
 
 A pair is a trace on one machine: both strategies ran it there. Where every value is positive the test
 looks at log-ratios, else at differences: Student's t, with noise that may be as skewed as the pairs leave
-possible (`tracking.evidence.skewed`); where a run of the strategy failed, at signs alone with the failure as
+possible (`tracking.evidence.skewed`), and a spread that the family may know better
+(`tracking.evidence.spread`); where a run of the strategy failed, at signs alone with the failure as
 the worst (`tracking.evidence.ranks`). Pairs that are not independent of each other, windows of a recording
 with next to nothing between them, count together, as their mean.
 
@@ -14,7 +15,7 @@ family. A whole interval inside the margin reads "equivalent". Under 6 pairs eve
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
@@ -22,7 +23,8 @@ import numpy as np
 from scipy.special import stdtrit  # scipy.stats takes half a second to import
 
 from tracking.evidence.ranks import median_interval, sign_p
-from tracking.evidence.skewed import critical_t, skew_bound, t_p_value
+from tracking.evidence.skewed import alike, critical_t, skew_bound, t_p_value
+from tracking.evidence.spread import ALONE, Spread, spread_of
 
 ALPHA = 0.05
 POWER = 0.80
@@ -65,7 +67,8 @@ class PairedTest:
     `scores` are what is tested, log-ratios (`by_ratio`) or differences, one for each pair or for each group
     of pairs that are not independent (+-inf where one of the two failed), and `margin` is what matters of
     them. `differences` are strategy minus baseline in the metric's unit. `skew` is how skewed the noise may
-    be. The two means leave failed runs out.
+    be, and `spread` what its family knows of its variance: p is by it, the intervals are by these pairs alone.
+    The two means leave failed runs out.
     """
 
     pairs: int
@@ -76,6 +79,7 @@ class PairedTest:
     skew: float
     scores: np.ndarray = field(repr=False, compare=False)
     differences: np.ndarray = field(repr=False, compare=False)
+    spread: Spread = ALONE
 
     @cached_property
     def effect(self) -> Interval:
@@ -97,7 +101,7 @@ class PairedTest:
     @cached_property
     def p_value(self) -> float:
         """Two-sided, against "no farther from equal than the margin"; not corrected."""
-        return mean_p(self.scores, self.margin, self.skew)
+        return mean_p(self.scores, self.margin, self.skew, self.spread)
 
     @property
     def failed(self) -> int:
@@ -120,7 +124,7 @@ class PairedTest:
         failures and for a single pair; inf if these pairs cannot show any.
         """
         size = (
-            detectable(self.scores, self.margin, comparisons, self.skew)
+            detectable(self.scores, self.margin, comparisons, self.skew, self.spread)
             if self.pairs >= MIN_PAIRS
             else np.inf
         )
@@ -162,6 +166,13 @@ def paired_test(
     return PairedTest(len(a), base, other, by_ratio, margin, skew, scores, differences)
 
 
+def as_family(tests: Sequence[PairedTest]) -> list[PairedTest]:
+    """Tests that are made at once, with what their noise tells together; spreads in a metric's unit are not compared."""
+    skew = skew_bound([test.scores for test in tests])
+    spread = spread_of([test.scores for test in tests if test.by_ratio], skew)
+    return [replace(test, skew=skew, spread=spread if test.by_ratio else ALONE) for test in tests]
+
+
 def _grouped(scores: np.ndarray, groups: Sequence[int] | None) -> np.ndarray:
     if groups is None:
         return scores
@@ -187,13 +198,13 @@ def confidence_interval(values: np.ndarray, skew: float = 0.0) -> Interval:
     mean = float(values.mean())
     if n < 2:
         return Interval(mean, np.nan, np.nan)
-    if _alike(values):
+    if alike(values):
         return Interval(mean, mean, mean)
     half = critical_t(ALPHA, n, skew) * float(values.std(ddof=1)) / np.sqrt(n)
     return Interval(mean, mean - half, mean + half)
 
 
-def mean_p(values: np.ndarray, margin: float = 0.0, skew: float = 0.0) -> float:
+def mean_p(values: np.ndarray, margin: float = 0.0, skew: float = 0.0, spread: Spread = ALONE) -> float:
     """Two-sided p of the mean, against "no farther from zero than `margin`"; infinite values by their signs."""
     n = len(values)
     if n < 2 or not np.any(values):
@@ -203,14 +214,9 @@ def mean_p(values: np.ndarray, margin: float = 0.0, skew: float = 0.0) -> float:
     beyond = abs(float(values.mean())) - margin
     if beyond <= 0:
         return 1.0
-    if _alike(values):
+    if alike(values):
         return 0.0
-    return t_p_value(beyond * np.sqrt(n) / float(values.std(ddof=1)), n, skew)
-
-
-def _alike(values: np.ndarray) -> bool:
-    """Whether values differ by the rounding of floating-point numbers alone."""
-    return bool(np.ptp(values) <= 1e-12 * max(1.0, abs(float(values.mean()))))
+    return t_p_value(beyond * np.sqrt(n) / spread.deviation(values), n, skew, spread.borrowed(n))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -223,7 +229,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def detectable(scores: np.ndarray, margin: float, comparisons: int = 1, skew: float = 0.0) -> float:
+def detectable(
+    scores: np.ndarray, margin: float, comparisons: int = 1, skew: float = 0.0, spread: Spread = ALONE
+) -> float:
     """The smallest mean score that is found with 80 % power, given the spread of these.
 
     The critical t at the level of one of `comparisons` (Bonferroni), added to the margin it is tested
@@ -234,8 +242,9 @@ def detectable(scores: np.ndarray, margin: float, comparisons: int = 1, skew: fl
         return np.nan
     if n < 2:
         return np.inf
-    t = critical_t(ALPHA / comparisons, n, skew) + stdtrit(n - 1, POWER)
-    return margin + float(np.std(scores, ddof=1) * t / np.sqrt(n))
+    more = spread.borrowed(n)
+    t = critical_t(ALPHA / comparisons, n, skew, more) + stdtrit(n - 1 + more, POWER)
+    return margin + float(spread.deviation(scores) * t / np.sqrt(n))
 
 
 def verdict(test: PairedTest, corrected_p: float, better: str) -> Verdict:

@@ -17,7 +17,7 @@ from tracking.reporting.headline import headline
 from tracking.store.reader import StoredSweep
 
 COLUMNS = (
-    "workload", "state", "what", "strategy", "metric", "verdict", "exploratory", "control", "pairs", "blocks", "caveats", "skew",
+    "workload", "state", "what", "strategy", "metric", "verdict", "exploratory", "control", "pairs", "blocks", "caveats", "skew", "borrowed",
     "failed", "ratio", "ratio_low", "ratio_high", "difference", "difference_low", "difference_high", "p",
     "p_holm", "family", "smallest_shown", "baseline_mean", "mean", "limit", "how",
 )  # fmt: skip
@@ -80,6 +80,7 @@ def _comparison(table: Table, row: Comparison) -> dict[str, Any]:
         "blocks": row.blocks,
         "caveats": "; ".join(row.caveats),
         "skew": test.skew,
+        "borrowed": test.spread.borrowed(len(test.scores)),
         "failed": test.failed,
         "ratio": test.ratio,
         "difference": test.difference,
