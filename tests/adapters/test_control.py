@@ -385,3 +385,16 @@ def test_a_poll_without_news_looks_at_the_file_once(control: Path, monkeypatch: 
     control.write_text(json.dumps({"kill_switch": False}))
     made.poll()
     assert not made.settings.kill_switch
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("depth", 2.5), ("depth", 1e300), ("max_overtaken", 2.5), ("max_overtaken", True)]
+)
+def test_half_a_request_is_no_bound_and_no_depth(control: Path, key: str, value: Any) -> None:
+    made = session(ControlFile(control), AdapterSettings("lcf"))
+    write_control(control, {"strategy": "backfill", "admission_params": {key: value}})
+    made.poll()
+    assert made.log.counters["control_errors"] == 1
+    assert made.strategy.name == "lcf"
+    with pytest.raises(BidValidationError, match=f"{key}.*must be"):
+        AdapterSettings("backfill", admission_params={key: value}).build()

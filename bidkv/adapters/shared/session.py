@@ -154,6 +154,14 @@ class Session:
             self._admission_error(error)
             return -math.inf
 
+    def passes_alone(self, steps: int) -> bool:
+        """Whether who passes may start `steps` after the last step with a prompt; yes if the policy failed."""
+        try:
+            return bool(self.strategy.admission.passes_alone(steps))
+        except Exception as error:  # a third party's code; the engine must go on
+            self._admission_error(error)
+            return True
+
     def _admission_error(self, error: Exception) -> None:
         self.admission_failed = True
         self.log.strategy_error(error)

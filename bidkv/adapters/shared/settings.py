@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import PurePath
 from typing import Any
 
+from bidkv.adapters.shared.rules import check_rules
 from bidkv.errors import BidValidationError
 from bidkv.registry import BaselineRegistry, create_default_registry
 from bidkv.strategies.base import Strategy
@@ -83,6 +84,7 @@ class AdapterSettings:
         """A new strategy; raises `UnknownNameError` or `BidValidationError`."""
         registry = registry or create_default_registry()
         strategy = self._create(registry, self.params, self.admission_params)
+        check_rules(strategy.admission)
         params = self._seeded(strategy.victim, self.params)
         admission_params = self._seeded(strategy.admission, self.admission_params)
         if params == self.params and admission_params == self.admission_params:

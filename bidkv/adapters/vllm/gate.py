@@ -84,7 +84,7 @@ class Gate:
         if self._room(self._blocks.free()) < 0:
             return False
         running = self._scheduler.running
-        if not running or self._session.strategy.admission.passes_alone(self._decodes):
+        if not running or self._session.passes_alone(self._decodes):
             return True
         if running[-1].num_computed_tokens + 1 < running[-1].num_tokens:  # started in this step
             return True

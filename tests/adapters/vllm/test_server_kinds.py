@@ -23,6 +23,7 @@ from bidkv.adapters.shared.control import write_control
 from bidkv.adapters.shared.layout import UnknownLayoutError
 from bidkv.adapters.vllm.layout import check_followed
 from bidkv.registry import create_default_registry
+from bidkv.strategies.backfill import Backfill
 from ray_jobs.engines.shared.tiny_model import make_tiny_llama
 
 
@@ -278,6 +279,22 @@ def test_a_choice_that_vllm_does_not_carry_out_is_counted(model: Path) -> None:
     counters = bench.scheduler._bidkv_session.log.counters
     assert counters["preemptions"] > 0
     assert counters["unexecuted_choices"] > 0
+
+
+def test_a_policy_that_fails_when_somebody_may_pass_does_not_stop_the_server(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self: Backfill, steps: int) -> bool:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Backfill, "passes_alone", broken)
+    bench = ServerBench(model, "backfill")
+    bench.add("long", 600, 100)
+    bench.add("head", 1300, 2)
+    bench.add("small", 30, 4)
+    bench.run()
+    assert sorted(bench.started) == ["head", "long", "small"]
+    assert bench.scheduler._bidkv_session.log.counters["strategy_errors"] == 1
 
 
 def stepwise(model: Path, folder: Path, strategy: str, steps: bool) -> list[dict[str, Any]]:
