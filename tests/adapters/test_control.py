@@ -398,3 +398,30 @@ def test_half_a_request_is_no_bound_and_no_depth(control: Path, key: str, value:
     assert made.strategy.name == "lcf"
     with pytest.raises(BidValidationError, match=f"{key}.*must be"):
         AdapterSettings("backfill", admission_params={key: value}).build()
+
+
+def test_a_folder_above_that_others_may_write_is_refused_with_the_cure(tmp_path: Path) -> None:
+    own = tmp_path / "all" / "own"
+    own.mkdir(parents=True, mode=0o755)
+    write_control(own / "control.json", {"kill_switch": True})
+    os.chmod(tmp_path / "all", 0o777)  # anybody may rename `own` and put another folder of the server's there
+    with pytest.raises(BidValidationError, match=f"chmod go-w {tmp_path}/all") as error:
+        ControlFile(own / "control.json").poll()
+    assert "\n" not in str(error.value)
+    os.chmod(tmp_path / "all", 0o1777)  # as /tmp: only the owner of `own` may
+    assert ControlFile(own / "control.json").poll() == {"kill_switch": True}
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o755])
+def test_a_link_to_the_folder_is_followed_where_nobody_else_can_turn_it(tmp_path: Path, mode: int) -> None:
+    own, links = tmp_path / "own", tmp_path / "links"
+    own.mkdir(mode=0o755), links.mkdir()
+    (links / "here").symlink_to(own)
+    write_control(own / "control.json", {"kill_switch": True})
+    os.chmod(links, mode)
+    control = ControlFile(links / "here" / "control.json")
+    if mode == 0o755:
+        assert control.poll() == {"kill_switch": True}
+        return
+    with pytest.raises(BidValidationError, match=f"{links}.*written by group or others"):
+        control.poll()
