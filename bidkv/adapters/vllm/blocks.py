@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence, Set
 from typing import Any
 
@@ -68,8 +69,8 @@ class KVBlocks:
         for request_id in request_ids:
             count = 0
             for group in self._groups:
-                for block in group.req_to_blocks.get(request_id, ()):
-                    if block.is_null or block.block_id in but:
+                for block in real_blocks(group, group.req_to_blocks.get(request_id, ())):
+                    if block.block_id in but:
                         continue
                     if block.ref_cnt > 1:
                         left[block.block_id] = left.get(block.block_id, block.ref_cnt) - 1
@@ -80,9 +81,9 @@ class KVBlocks:
     def _count(self, request_id: str) -> tuple[int, int]:
         total = private = 0
         for group in self._groups:
-            blocks = group.req_to_blocks.get(request_id, ())
-            total += len(blocks) - sum([block.is_null for block in blocks])
-            private += sum([block.ref_cnt == 1 and not block.is_null for block in blocks])
+            blocks = real_blocks(group, group.req_to_blocks.get(request_id, ()))
+            total += len(blocks)
+            private += [block.ref_cnt for block in blocks].count(1) if self.prefix_caching else len(blocks)
         return total, private
 
     def cached_free(self) -> int | None:
@@ -112,6 +113,16 @@ class KVBlocks:
         if stale:
             self._manager.evict_blocks(stale)
         return len(stale)
+
+
+def real_blocks(group: Any, blocks: Sequence[Any]) -> Sequence[Any]:
+    """A request's table in a group without null blocks. A step may wait for it: sliding windows have theirs in front."""
+    kind = type(group).__name__
+    if kind == "FullAttentionManager":
+        return blocks
+    if kind == "SlidingWindowManager":
+        return blocks[bisect_left(blocks, True, key=lambda block: not block.is_null) :]
+    return [block for block in blocks if not block.is_null]
 
 
 def tokens_per_block(groups: Sequence[Any]) -> int:

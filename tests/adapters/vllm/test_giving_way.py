@@ -120,3 +120,26 @@ def test_what_comes_free_in_turn_is_what_vllm_frees(bench: Any, sliding: int) ->
             scheduler.kv_cache_manager.free(scheduler.requests[name])
             freed.append(blocks.free() - free)
         assert promised == counted == freed
+
+
+@pytest.mark.parametrize("caching", [False, True])
+def test_what_is_held_in_several_groups_is_counted_without_blocks_that_windows_let_go(
+    bench: Any, caching: bool
+) -> None:
+    one = bench("stock", blocks=3001, sliding_groups=2, enable_prefix_caching=caching)
+    prefix = tokens(1, 800)  # longer than a window of 512
+    for number in range(6):
+        one.add(str(number), prefix + tokens(number, 40), 200)
+    for step in range(120):
+        one.step()
+        blocks, groups = one.scheduler._bidkv_blocks, one.scheduler.kv_cache_manager.coordinator
+        tables = [
+            [b for group in groups.single_type_managers for b in group.req_to_blocks.get(name, ())]
+            for name in one.scheduler.requests
+        ]
+        totals = [sum(not block.is_null for block in table) for table in tables]
+        private = [sum(block.ref_cnt == 1 and not block.is_null for block in table) for table in tables]
+        assert blocks.held_by(list(one.scheduler.requests)) == (totals, private)
+        if step == 100:
+            assert any(block.is_null for block in tables[0])
+            assert (totals != private) == caching
