@@ -303,18 +303,14 @@ def test_a_bad_section_is_named(section: dict[str, Any], words: str) -> None:
         adapter_config(AdapterConfig(section))
 
 
-@pytest.mark.parametrize(
-    ("section", "names"), [({"strategy": "lcf"}, "'lcf'"), ({"control_file": "c.json"}, "'a control file'")]
-)
-def test_a_variable_beside_a_section_that_says_otherwise_is_an_error(
-    section: dict[str, Any], names: str, monkeypatch: pytest.MonkeyPatch
+def test_a_variable_names_the_strategy_of_a_section_that_names_none_and_no_other(
+    control: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BIDKV_STRATEGY", "backfill")
-    with pytest.raises(BidValidationError, match=f"BIDKV_STRATEGY=backfill has no effect .* names {names}"):
-        adapter_config({"bidkv": section})
-    monkeypatch.setenv("BIDKV_STRATEGY", "lcf")
-    if "strategy" in section:
-        assert adapter_config({"bidkv": section})[0].strategy == "lcf"
+    with pytest.raises(BidValidationError, match="BIDKV_STRATEGY=backfill has no effect .* names 'lcf'"):
+        adapter_config({"bidkv": {"strategy": "lcf"}})
+    assert adapter_config({"bidkv": {"strategy": "backfill"}})[0].strategy == "backfill"
+    assert adapter_config({"bidkv": {"control_file": str(control)}})[0].strategy == "backfill"
 
 
 def test_an_engine_given_a_file_alone_starts_with_what_it_says_and_then_keeps_to_it(control: Path) -> None:

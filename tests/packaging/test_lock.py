@@ -48,10 +48,12 @@ def test_what_is_locked_is_what_is_tested() -> None:
 
 def test_the_makefile_installs_from_the_lock_and_refreshes_it_by_one_command() -> None:
     plan = subprocess.run(
-        ["make", "-n", "env", "VENV=no-such-folder"], cwd=ROOT, capture_output=True, text=True, check=True
+        ["make", "--no-print-directory", "-n", "env", "VENV=no-such-folder"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout  # fmt: skip
     assert f"install -q -c scripts/lock.txt -e '.[{','.join(extras())}]'" in plan.replace(
         "--index-strategy unsafe-best-match ", ""
     )
-    plan = subprocess.run(["make", "-n", "lock"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    plan = subprocess.run(
+        ["make", "--no-print-directory", "-n", "lock"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
     assert plan.startswith("scripts/lock.sh ")

@@ -157,6 +157,8 @@ class WaitingLine(Generic[Item]):
     def _remove(self, name: str) -> None:
         place = self._places.pop(name)
         ticket = self._remove_from_order(place)
+        if not self._places:
+            self._turns.clear()
         if self._overdue:
             self._overdue = [entry for entry in self._overdue if entry[1] is not ticket]
         if self._offered is ticket:

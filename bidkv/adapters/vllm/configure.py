@@ -43,13 +43,13 @@ def adapter_config(additional_config: Any) -> tuple[AdapterSettings, ControlFile
         return environment_settings(), None
     if not isinstance(section, dict):
         raise BidValidationError(f"additional_config['bidkv'] must be an object, got {section!r}")
+    values = dict(section)
     named = os.environ.get(STRATEGY_VARIABLE)
-    if named and named != section.get("strategy"):
+    if named and values.setdefault("strategy", named) != named:
         raise BidValidationError(
             f"{STRATEGY_VARIABLE}={named} has no effect beside additional_config['bidkv'], which names "
-            f"{section.get('strategy', 'a control file')!r}; unset one of them"
+            f"{values['strategy']!r}; unset one of them"
         )
-    values = dict(section)
     path, trusted = values.pop("control_file", None), values.pop("trusted_control", None)
     if path is None and trusted is not None:
         raise BidValidationError(
