@@ -402,7 +402,11 @@ def test_the_parent_run_says_the_verdict_the_guardrails_and_the_pooled_p99(store
         run.latencies = pd.concat([run.latencies] * 10)
     log_answer(reader.client, sweep.sweep_id, tables)
     data = reader.client.get_run(sweep.sweep_id).data
-    assert headline(tables[0]) in data.tags["mlflow.note.content"]
+    assert (
+        headline(tables[0]) in data.tags["mlflow.note.content"]
+        and "**" not in data.tags["mlflow.note.content"]
+    )
+    assert data.tags["answer"].split()[0] in tables[0].strategies and "; p99 " in data.tags["answer"]
     assert data.tags["mixed at 9 req/s/fragile/guardrail completion_rate"] == "broken"
     p99 = "mixed at 9 req/s/preempt-evict/e2e_p99_s"
     assert data.metrics[f"{p99}.low"] < data.metrics[p99] < data.metrics[f"{p99}.high"]

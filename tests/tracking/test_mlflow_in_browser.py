@@ -58,7 +58,7 @@ def server(two_loads, tmp_path_factory):
 def tab(server, page):
     """A browser's tab; `page` has logged the report to the sweep."""
     with chromium() as browser:
-        tab = browser.new_page(viewport={"width": 1600, "height": 1000})
+        tab = browser.new_page(viewport={"width": 1440, "height": 1000})
         tab.set_default_timeout(PATIENCE_MS)
         yield tab
 
@@ -68,7 +68,7 @@ def test_the_table_of_runs_names_the_sweep_and_its_numbers(tab, server, two_load
     tab.goto(table_of(server, "1"))
     tab.get_by_text(f"two-loads {short(sweep_id)}").first.wait_for()
     heads = " ".join(tab.locator(".ag-header-cell").all_inner_texts())
-    for word in ("Description", "e2e_mean_s", "preemptions"):
+    for word in ("Description", "e2e_mean_s", "preemptions", "answer"):
         assert word in heads, heads
 
 

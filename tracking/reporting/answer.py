@@ -15,23 +15,24 @@ from tracking.evidence.outcomes import outcome
 from tracking.evidence.paired import Table
 from tracking.evidence.pooled import COLUMNS, strategy_p99
 from tracking.reporting.headline import headline, overall
+from tracking.reporting.in_short import in_short
+from tracking.store.columns import ANSWER
 
 DESCRIPTION = "mlflow.note.content"  # the tag that MLflow shows as a run's description
 BATCH_LIMIT = 1000  # metrics a request, MLflow's own limit
 
 
 def log_answer(client: MlflowClient, sweep_id: str, tables: Sequence[Table]) -> None:
-    """Logs on the parent run: a sentence for each table as its description, the state of every guardrail
-    as a tag, and of every strategy the primary metric's mean and the pooled p99s with their intervals.
+    """Logs on the parent run: a sentence for each table as its description, the answer in short and the state of
+    every guardrail as tags, and of every strategy the primary metric's mean and the pooled p99s with their intervals.
 
     Metrics are named "workload and load/strategy/metric"; ends of intervals have ".low" and ".high".
     """
     lead = overall(tables)
     text = f"{lead}.\n\n" if lead else ""
-    text += "\n\n".join(
-        f"**{table.title}**, against {table.baseline}: {headline(table)}." for table in tables
-    )
-    tags = [RunTag(DESCRIPTION, text)]
+    text += "\n\n".join(f"{table.title}, against {table.baseline}: {headline(table)}." for table in tables)
+    short = in_short(tables)
+    tags = [RunTag(DESCRIPTION, text), *([RunTag(ANSWER, short)] if short else [])]
     for table in tables:
         for check in table.guardrails:
             tags.append(RunTag(_name(table, check.strategy, f"guardrail {check.metric}"), check.status))

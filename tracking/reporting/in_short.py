@@ -1,0 +1,62 @@
+"""A sweep in one cell of a table: which strategy did best, by how much, what that is worth, and its tail."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tracking.evidence.blocks import NO_VERDICT
+from tracking.evidence.paired import Comparison, Table
+from tracking.evidence.statistics import Interval
+from tracking.metrics.catalogue import METRICS
+
+TAIL = "e2e_p99_s"
+
+
+def in_short(tables: Sequence[Table]) -> str | None:
+    """As "backfill 0.83, better; p99 0.91": of the strategy that is better in most of the tables, among equals the one
+    with the largest gain, its ratios to the baseline. None where nothing was compared."""
+    found: dict[str, list[tuple[Table, Comparison]]] = {}
+    for table in tables:
+        if table.state in NO_VERDICT:
+            continue
+        for name in table.strategies:
+            row = table.find(table.primary, name)
+            if row is not None and name not in table.controls:
+                found.setdefault(name, []).append((table, row))
+    if not found:
+        return None
+    best = min(found, key=lambda name: _rank(found[name]))
+    rows = [row for _, row in found[best]]
+    tails = [_tail(table, best) for table, _ in found[best]]
+    ratio, verdict = _span([row.test.ratio for row in rows]), _verdicts([row.verdict for row in rows])
+    return f"{best} {ratio}, {verdict}; p99 {_span(tails)}"
+
+
+def _rank(rows: Sequence[tuple[Table, Comparison]]) -> tuple[int, float]:
+    """Smaller is better."""
+    sign = -1 if METRICS[rows[0][1].metric].better == "higher" else 1
+    gains = [sign * row.test.effect.value for _, row in rows]
+    return -sum(row.verdict == "better" for _, row in rows), sum(gains) / len(gains)
+
+
+def _tail(table: Table, strategy: str) -> Interval | None:
+    """The ratio of p99 E2E, of runs that are long enough for one, else of all their requests."""
+    row = table.find(TAIL, strategy)
+    if row is not None:
+        return row.test.ratio
+    return next((check.ratio for check in table.guards(strategy) if check.metric == TAIL), None)
+
+
+def _span(ratios: Sequence[Interval | None]) -> str:
+    values = sorted(ratio.value for ratio in ratios if ratio is not None)
+    if not values:
+        return "not measured"
+    low, high = f"{values[0]:.2f}", f"{values[-1]:.2f}"
+    return low if low == high else f"{low} to {high}"
+
+
+def _verdicts(words: Sequence[str]) -> str:
+    """One word, or how often each was said: "better in 3 of 4"."""
+    if len(words) == 1:
+        return words[0]
+    return f"better in {words.count('better')} of {len(words)}"
