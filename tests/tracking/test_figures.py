@@ -51,6 +51,9 @@ def test_the_run_figure_names_the_run_and_marks_its_preemptions(run):
     count = sum(event["type"] == "preempt" for event in run.events)
     assert "lcf (fcfs+lcf), seed 0: 120 requests, finished" in text
     assert f"{count} preemptions" in text
+    warm = set(run.requests.loc[run.requests["warmup"], "request_id"])
+    early = sum(e["type"] == "preempt" and e["victim"] in warm for e in run.events)
+    assert (f"{early} of them of the warm-up" in text) == (early > 0)
     assert "seconds since the run's start" in text and "KV in use, %" in text
 
 

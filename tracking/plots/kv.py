@@ -49,6 +49,14 @@ def draw_kv(ax: Axes, result: RunResult) -> None:
     ax.set_xlim(left=0)
     ax.set_ylabel("KV in use, %")
     text = f"{len(marks)} preemptions" if len(marks) != 1 else "1 preemption"
+    early = _of_warm_up(result)
+    text += f", {early} of them of the warm-up, which no metric counts" if early else ""
     ax.text(
         1.0, 1.02, f"| {text}", color=PREEMPTION, fontsize=9, ha="right", va="bottom", transform=ax.transAxes
     )
+
+
+def _of_warm_up(result: RunResult) -> int:
+    """Preemptions of requests that no metric counts."""
+    warm = set(result.requests.loc[result.requests["warmup"].astype(bool), "request_id"])
+    return sum(event["type"] == "preempt" and event["victim"] in warm for event in result.events)
