@@ -51,10 +51,8 @@ def read(folder: Path) -> StoredSweep:
 
 
 def ratio(table: Table, strategy: str, metric: str) -> float:
-    """Of the runs' values; of a p99 that single runs are too short for, that of all their requests."""
-    row = table.find(metric, strategy)
-    pooled = next((check for check in table.guards(strategy) if check.metric == metric), None)
-    found = row.test.ratio if row else pooled and pooled.ratio
+    """NaN where there is none."""
+    found = table.ratio(metric, strategy)
     return found.value if found else math.nan
 
 

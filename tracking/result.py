@@ -51,6 +51,11 @@ class RunResult:
     )
 
     @property
+    def run_start(self) -> dict[str, Any]:
+        """The adapter's first record, what it said of the engine and of itself; empty without one."""
+        return next((event for event in self.events if event["type"] == "run_start"), {})
+
+    @property
     def degraded(self) -> bool:
         """Whether the engine's own choice replaced the strategy's at least once."""
         return any(e["type"] == "strategy_error" or e.get("degraded") for e in self.events)

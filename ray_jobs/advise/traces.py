@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from ray_jobs.workload.config import WorkloadConfig
 from ray_jobs.workload.freeze import drafts_key, freeze_trace
-from ray_jobs.workload.sources import find_source, of_the_file
+from ray_jobs.workload.sources import find_source
 from ray_jobs.workload.trace import Trace
 from tracking.errors import require
 
@@ -18,8 +18,7 @@ SEARCHED_SHARE = 0.4  # of a frozen trace; the rest confirms
 
 def is_parted(workload: WorkloadConfig) -> bool:
     """Whether the requests are windows of a recording: some for the search, others for the confirmation."""
-    windows = workload.source.pick == "window" and of_the_file(workload.source.kind)
-    return windows and workload.num_requests is not None
+    return workload.source.has_windows and workload.num_requests is not None
 
 
 def is_fresh(seed: int) -> bool:

@@ -13,9 +13,9 @@ from ray_jobs.drive.capacity_search import Bisection, Probe, evenly_mixed, measu
 from ray_jobs.drive.config import BenchConfig, CapacityConfig
 from ray_jobs.drive.pilot import Run, Say, engine_facts, find
 from ray_jobs.drive.plan import digest, leave_out_path
-from ray_jobs.workload.config import ArrivalConfig, WorkloadConfig
+from ray_jobs.workload.config import ArrivalConfig
 from ray_jobs.workload.freeze import freeze_trace
-from ray_jobs.workload.sources import has_file, of_the_file
+from ray_jobs.workload.sources import has_file
 from ray_jobs.workload.trace import Trace
 from tracking.errors import require
 
@@ -113,16 +113,10 @@ def probe_trace(job: BenchConfig) -> Trace:
     requests = replace(
         workload, load="100%", capacity=1.0, num_requests=count, warmup_requests=0, warmup_s=0.0
     )  # fmt: skip
-    if spread_over_the_file(workload):
+    if workload.source.has_windows:  # one is not like the next, and a capacity is that of them all
         requests = replace(requests, source=replace(workload.source, pick="spread"), arrivals=ArrivalConfig())
     trace = freeze_trace(requests, settings.seed, job.engine.vocab_size, job.engine.max_model_len)
     return trace if has_file(workload.source.kind) else evenly_mixed(trace)
-
-
-def spread_over_the_file(workload: WorkloadConfig) -> bool:
-    """Whether a seed has a window of the file: one is not like the next, and a capacity is that of them all."""
-    source = workload.source
-    return has_file(source.kind) and of_the_file(source.kind) and source.pick == "window"
 
 
 def key_of(job: BenchConfig) -> str:
@@ -133,7 +127,7 @@ def key_of(job: BenchConfig) -> str:
     mix = {key: value for key, value in workload.items() if key not in NOT_OF_THE_MIX}
     if has_file(job.workload.source.kind):
         mix["num_requests"] = job.workload.num_requests
-    if spread_over_the_file(job.workload):
+    if job.workload.source.has_windows:
         mix["source"] = {**mix["source"], "pick": "spread"}
     search = {key: value for key, value in asdict(limits_of(job)).items() if key != "folder"}
     engine, version, machine = engine_facts(job)

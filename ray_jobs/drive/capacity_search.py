@@ -12,12 +12,12 @@ from math import sqrt
 
 import numpy as np
 
+from ray_jobs.workload.mixing import mixed_order
 from ray_jobs.workload.trace import Trace
 from tracking.result import RunResult
 
 GROWTH = 0.01  # of the requests that arrive in the meantime: a queue that grows by less is stable
 SAMPLES = 400  # of the queue's length, evenly spaced over the half that counts
-GOLDEN = (sqrt(5) - 1) / 2
 FIRST_STEP = 0.04  # from the guess to the other end of the bracket; doubled until it holds
 
 
@@ -48,7 +48,7 @@ def evenly_mixed(trace: Trace) -> Trace:
     """
     lengths = [len(request.prompt_token_ids) + request.output_tokens for request in trace.requests]
     ranked = np.argsort(lengths, kind="stable")
-    order = ranked[np.argsort(np.arange(len(ranked)) * GOLDEN % 1.0)]
+    order = ranked[mixed_order(len(ranked))]
     return replace(trace, requests=tuple(replace(trace.requests[i], arrival_s=0.0) for i in order))
 
 

@@ -9,7 +9,7 @@ from ray_jobs.workload.arrivals import arrival_times
 from ray_jobs.workload.config import WorkloadConfig
 from ray_jobs.workload.drafts import fit, fits, make_request, trace_facts
 from ray_jobs.workload.freeze_sessions import freeze_sessions
-from ray_jobs.workload.sources import find_source, has_file, of_the_file
+from ray_jobs.workload.sources import find_source, has_file
 from ray_jobs.workload.sources.shared.base import Draft, TokenMaker
 from ray_jobs.workload.sources.shared.files import readable
 from ray_jobs.workload.streams import stream
@@ -115,15 +115,17 @@ def _pick(workload: WorkloadConfig, drafts: list[Draft], seed: int) -> tuple[lis
         count <= total, "workload.num_requests", count,
         f"<= {total}, the usable requests of workload.source.path={workload.source.path!r}",
     )  # fmt: skip
-    drawn = not of_the_file(workload.source.kind)  # its own place for each seed
-    if workload.source.pick == "head" or (workload.source.pick == "window" and drawn):
+    if workload.source.has_windows:
+        rows = rows_of(seed, count, total)
+        return drafts[rows.begin : rows.end], rows
+    if workload.source.pick in (
+        "head",
+        "window",
+    ):  # such a window: the source has drawn a place for each seed
         return drafts[:count], None
     if workload.source.pick == "spread":
         mixed = [row for rows in stretches(count, total) for row in rows]
         return [drafts[row] for row in (sorted(mixed) if workload.arrivals.kind == "replay" else mixed)], None
-    if workload.source.pick == "window":
-        rows = rows_of(seed, count, total)
-        return drafts[rows.begin : rows.end], rows
     chosen: Sequence[int] = stream(seed, "pick").permutation(total)[:count]
     if workload.arrivals.kind == "replay":
         chosen = sorted(chosen)

@@ -9,7 +9,7 @@ from omegaconf import MISSING
 
 from ray_jobs.workload.length_config import LengthConfig
 from ray_jobs.workload.session_config import ConversationConfig
-from ray_jobs.workload.sources import find_source, has_file
+from ray_jobs.workload.sources import find_source, has_file, of_the_file
 from tracking.errors import require, require_one_of
 
 PICKS = ("head", "window", "spread", "random")
@@ -64,6 +64,11 @@ class SourceConfig:
     tokenizer: str | None = (
         None  # text files: a tokenizer.json or its folder; null estimates, see sources/shared/text.py
     )
+
+    @property
+    def has_windows(self) -> bool:
+        """Whether each seed has neighbours of the file that no other seed has."""
+        return self.pick == "window" and of_the_file(self.kind)
 
     def __post_init__(self) -> None:
         find_source(self.kind)

@@ -10,15 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from math import sqrt
 
 import numpy as np
 
+from ray_jobs.workload.mixing import mixed_order
 from ray_jobs.workload.trace import Trace
 from tracking.errors import require
 
 STRETCHES = 32
-GOLDEN = (sqrt(5) - 1) / 2
 FEW_SEEDS = 64  # of more in a row it does not matter how far apart they are
 
 
@@ -56,7 +55,7 @@ def rows_of(seed: int, count: int, total: int) -> Rows:
 def stretches(count: int, total: int) -> list[range]:
     """`count` of a file's rows as STRETCHES of neighbours, evenly spread over it: what all windows are like together.
 
-    Multiples of the golden ratio put them in order: each part of the list has some of every part of the file.
+    They are mixed: each part of the list has some of every part of the file.
     """
     parts = min(STRETCHES, count)
     bounds = [part * count // parts for part in range(parts + 1)]
@@ -64,7 +63,7 @@ def stretches(count: int, total: int) -> list[range]:
         range(bounds[p] * total // count, bounds[p] * total // count + bounds[p + 1] - bounds[p])
         for p in range(parts)
     ]
-    return [rows[part] for part in np.argsort(np.arange(parts) * GOLDEN % 1.0)]
+    return [rows[part] for part in mixed_order(parts)]
 
 
 @lru_cache(maxsize=64)

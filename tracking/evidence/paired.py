@@ -22,7 +22,7 @@ from tracking.evidence.guardrails import GuardrailCheck, check_all, guarded
 from tracking.evidence.neighbours import groups
 from tracking.evidence.notes import notes_on
 from tracking.evidence.outcomes import Block, Pairing, pairing
-from tracking.evidence.statistics import PairedTest, Verdict, as_family, holm, paired_test, verdict
+from tracking.evidence.statistics import Interval, PairedTest, Verdict, as_family, holm, paired_test, verdict
 from tracking.metrics.catalogue import METRICS
 from tracking.store.reader import StoredRun, StoredSweep, cell_titles
 from tracking.strategies import in_order
@@ -92,6 +92,13 @@ class Table:
 
     def guards(self, strategy: str) -> list[GuardrailCheck]:
         return [check for check in self.guardrails if check.strategy == strategy]
+
+    def ratio(self, metric: str, strategy: str) -> Interval | None:
+        """Of the runs' values; of a p99 that single runs are too short for, that of all their requests."""
+        row = self.find(metric, strategy)
+        if row is not None:
+            return row.test.ratio
+        return next((check.ratio for check in self.guards(strategy) if check.metric == metric), None)
 
 
 def compare(

@@ -97,7 +97,7 @@ def skew_bound(samples: Sequence[np.ndarray]) -> float:
     Their mean squared skewness is held against what samples of their sizes have under each skewness. 2 where
     they say nothing: few values, or samples without a spread.
     """
-    told = [some for some in samples if len(some) > 2 and np.isfinite(some).all() and not alike(some)]
+    told = telling(samples)
     if not told:
         return MOST_SKEWED
     seen = float(np.mean([_skewness(sample) ** 2 for sample in told]))
@@ -109,6 +109,11 @@ def skew_bound(samples: Sequence[np.ndarray]) -> float:
         if seen >= mean - LIKELY * np.sqrt(variance):
             return float(skew)
     return 0.0
+
+
+def telling(samples: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Those that have enough finite values, and a spread, to say anything of the noise."""
+    return [some for some in samples if len(some) > 2 and np.isfinite(some).all() and not alike(some)]
 
 
 def alike(values: np.ndarray) -> bool:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import digamma, polygamma  # scipy.stats takes half a second to import
 
-from tracking.evidence.skewed import alike
+from tracking.evidence.skewed import telling
 
 CAUTION = 1.0  # standard errors that the variances may lie farther apart than seen
 TOO_SKEWED = 1.5  # variances of more skewed noise depend on its means: nothing is borrowed
@@ -43,7 +43,7 @@ ALONE = Spread()
 
 def spread_of(samples: Sequence[np.ndarray], skew: float) -> Spread:
     """What these samples, with noise of at most this skewness, tell together; those without a spread tell nothing."""
-    told = [some for some in samples if len(some) > 2 and np.isfinite(some).all() and not alike(some)]
+    told = telling(samples)
     if len(told) < 2 or skew > TOO_SKEWED:
         return ALONE
     half = np.array([len(sample) - 1 for sample in told]) / 2

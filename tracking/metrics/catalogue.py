@@ -62,7 +62,6 @@ def run_flags(result: RunResult) -> dict[str, str]:
     late_client: "true" if more than one request in a hundred was sent over 50 ms after it was due, so that
     the client, not the engine, made the latencies. engine_tested: what the adapter said at the start, "unknown" in records that do not tell.
     """
-    start = next((event for event in result.events if event["type"] == "run_start"), {})
     view = RunView(result)
     pressed = bool(view.all_preemptions) or bool(
         len(view.steps) and view.steps["hol_blocked"].astype(bool).any()
@@ -72,7 +71,7 @@ def run_flags(result: RunResult) -> dict[str, str]:
         "saturated": str(is_saturated(view.requests)).lower(),
         "late_client": str(is_late(view.send_lag)).lower(),
         "degraded": str(result.degraded).lower(),
-        "engine_tested": str(start.get("engine_tested", "unknown")).lower(),
+        "engine_tested": str(result.run_start.get("engine_tested", "unknown")).lower(),
     } | raised(result)
 
 

@@ -116,13 +116,12 @@ def jain_index(values: np.ndarray) -> float:
 
 def kv_blocks(result: RunResult) -> int | None:
     """KV blocks of the engine, from the run_start event; None if it is not there."""
-    return next((e.get("num_blocks") for e in result.events if e["type"] == "run_start"), None)
+    return result.run_start.get("num_blocks")
 
 
 def kv_tokens(result: RunResult) -> int | None:
     """Tokens of the engine's KV cache, from the run_start event; None if it does not say."""
-    start = next((e for e in result.events if e["type"] == "run_start"), {})
-    blocks, size = start.get("num_blocks"), start.get("block_size")
+    blocks, size = kv_blocks(result), result.run_start.get("block_size")
     return blocks * size if blocks and size else None
 
 

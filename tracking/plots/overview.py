@@ -46,7 +46,7 @@ def _draw_queue(ax: Axes, result: RunResult) -> None:
 def _title(result: RunResult) -> str:
     if not result.recorded:
         return f"without the adapter: {len(result.requests)} requests, {result.status}"
-    start = next((e for e in result.events if e["type"] == "run_start"), {})
+    start = result.run_start
     pair = f"{start.get('admission')}+{start.get('victim')}"
     name = start.get("strategy", "?")
     seed = f", seed {start['seed']}" if "seed" in start else ""

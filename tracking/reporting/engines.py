@@ -43,16 +43,16 @@ def engine_name(run: StoredRun) -> str:
 
 def engine_uses(runs: Sequence[StoredRun]) -> list[EngineUse]:
     """Those of all runs that say when they were served, by name."""
-    by_engine: dict[str, list[StoredRun]] = {}
+    by_engine: dict[str, list[tuple[StoredRun, float, float]]] = {}
     for run in runs:
-        if served(run) is not None:
-            by_engine.setdefault(engine_name(run), []).append(run)
+        times = served(run)
+        if times is not None:
+            by_engine.setdefault(engine_name(run), []).append((run, *times))
     uses = []
     for name, some in sorted(by_engine.items()):
-        times = [served(run) for run in some]
-        span = max(until for _, until in times) - min(since for since, _ in times)
-        start_s = float(some[0].tags.get("engine_start_s", "nan"))
-        uses.append(EngineUse(name, len(some), start_s, span, sum(until - since for since, until in times)))
+        span = max(until for _, _, until in some) - min(since for _, since, _ in some)
+        start_s = float(some[0][0].tags.get("engine_start_s", "nan"))
+        uses.append(EngineUse(name, len(some), start_s, span, sum(until - since for _, since, until in some)))
     return uses
 
 
@@ -76,12 +76,9 @@ def engines_section(runs: Sequence[StoredRun]) -> Section | None:
         for u in uses
     ]
     header = ["engine", "runs", "start, s", "first to last run, s", "in runs, s", "lost between runs"]
-    first = min(served(run)[0] for run in runs if served(run))
-    bars = [
-        (engine_name(run), run.strategy, served(run)[0] - first, served(run)[1] - first)
-        for run in runs
-        if served(run)
-    ]
+    timed = [(run, *times) for run in runs if (times := served(run))]
+    first = min(since for _, since, _ in timed)
+    bars = [(engine_name(run), run.strategy, since - first, until - first) for run, since, until in timed]
     caption = "A bar is a run. A row ends where its engine was given back; an interrupted sweep goes on with new engines."
     return Section(
         "Engines", [Note(sentence), Grid(header, rows), Picture("engines", engines_figure(bars), caption)]

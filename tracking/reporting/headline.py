@@ -61,7 +61,7 @@ def _sentence(table: Table) -> str:
     rows = [row for row in rows if row.strategy not in table.controls]
     if alone:
         return f"nothing but {table.baseline} against itself (A/A): no verdict"
-    better = sorted((c for c in rows if c.verdict == "better"), key=_gain)
+    better = sorted((c for c in rows if c.verdict == "better"), key=gain)
     winners = [c for c in better if not _broken(table, c)]
     clauses = [_winner(table, winners[0])] if winners else [_nobody(table, rows)]
     if winners[1:]:
@@ -148,7 +148,7 @@ class _Score:
         return cls(strategy, clean, held, len(better) - len(clean), worse, guarded) if found else None
 
     def rank(self) -> tuple[int, int, float]:
-        return -len(self.clean), self.worse, sum(map(_gain, self.clean))
+        return -len(self.clean), self.worse, sum(map(gain, self.clean))
 
     @property
     def kept(self) -> str:
@@ -166,7 +166,7 @@ class _Score:
     @property
     def span(self) -> str:
         """The effects where it is better, from the largest to the smallest."""
-        shown = [effect(row.test, row.metric).split(" [")[0] for row in sorted(self.clean, key=_gain)]
+        shown = [effect(row.test, row.metric).split(" [")[0] for row in sorted(self.clean, key=gain)]
         return shown[0] if shown[0] == shown[-1] else f"{shown[0]} to {shown[-1]}"
 
 
@@ -225,7 +225,7 @@ def _improved(metric: str) -> str:
     return "faster" if METRICS[metric].unit in ("s", "s/token", "us") else "better"
 
 
-def _gain(row: Comparison) -> float:
+def gain(row: Comparison) -> float:
     """Smaller is better, whatever the metric's direction."""
     return row.test.effect.value * (-1 if METRICS[row.metric].better == "higher" else 1)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from tracking.evidence.blocks import NO_VERDICT
 from tracking.evidence.paired import Comparison, Table
 from tracking.evidence.statistics import Interval
-from tracking.metrics.catalogue import METRICS
+from tracking.reporting.headline import gain
 
 TAIL = "e2e_p99_s"
 
@@ -27,24 +27,15 @@ def in_short(tables: Sequence[Table]) -> str | None:
         return None
     best = min(found, key=lambda name: _rank(found[name]))
     rows = [row for _, row in found[best]]
-    tails = [_tail(table, best) for table, _ in found[best]]
+    tails = [table.ratio(TAIL, best) for table, _ in found[best]]
     ratio, verdict = _span([row.test.ratio for row in rows]), _verdicts([row.verdict for row in rows])
     return f"{best} {ratio}, {verdict}; p99 {_span(tails)}"
 
 
 def _rank(rows: Sequence[tuple[Table, Comparison]]) -> tuple[int, float]:
     """Smaller is better."""
-    sign = -1 if METRICS[rows[0][1].metric].better == "higher" else 1
-    gains = [sign * row.test.effect.value for _, row in rows]
+    gains = [gain(row) for _, row in rows]
     return -sum(row.verdict == "better" for _, row in rows), sum(gains) / len(gains)
-
-
-def _tail(table: Table, strategy: str) -> Interval | None:
-    """The ratio of p99 E2E, of runs that are long enough for one, else of all their requests."""
-    row = table.find(TAIL, strategy)
-    if row is not None:
-        return row.test.ratio
-    return next((check.ratio for check in table.guards(strategy) if check.metric == TAIL), None)
 
 
 def _span(ratios: Sequence[Interval | None]) -> str:

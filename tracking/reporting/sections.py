@@ -194,7 +194,7 @@ def timeline_section(run: StoredRun) -> Section:
 
 def environment_of(run: StoredRun) -> dict[str, str]:
     """What the run's machine says of itself, and its KV pool."""
-    start = next((event for event in run.result.events if event["type"] == "run_start"), {})
+    start = run.result.run_start
     blocks, size = start.get("num_blocks"), start.get("block_size")
     pool = f"{blocks} blocks of {size} tokens, {blocks * size:,} tokens" if blocks and size else "unknown"
     return {"KV pool": pool, **run.result.environment}

@@ -52,9 +52,6 @@ class Gate:
         self._step = 0
         self._decodes = 0  # steps in a row in which no prompt was computed
         self._prompts: bool | None = None  # whether this step computes one; None = not asked yet
-        self._passers: tuple[int, int] | None = (
-            None  # how many ran, and what passers held, when that was asked
-        )
         self._states: list[RequestState] = []  # of who runs, as of this step
         self._room_at: tuple[int, int, int] | None = None  # the step, how many ran, what was free
         self._room_left = math.inf

@@ -66,9 +66,8 @@ def resurrection_ratio(run: RunView) -> float:
 @metric("tokens", "none", RECORDS)
 def tokens_restored(run: RunView) -> float:
     """tokens whose KV was loaded from host memory, not computed; absent without host memory"""
-    start = next((event for event in run.result.events if event["type"] == "run_start"), {})
     loaded = run.column("restored_tokens") + run.column("restored_resume_tokens")
-    return float(np.nansum(loaded)) if start.get("host_memory") else np.nan
+    return float(np.nansum(loaded)) if run.result.run_start.get("host_memory") else np.nan
 
 
 @metric("s", "lower", RECORDS, "time preempted")
