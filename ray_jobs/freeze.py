@@ -47,7 +47,7 @@ def main(config: DictConfig) -> None:
         refuse_idle(keys, idle_keys(job.workload))
         trace = freeze_trace(job.workload, job.seed, job.vocab_size, job.max_model_len)
         trace.save(job.out)
-    line = left_out_line(trace)
+    line = left_out_line(trace, "max_model_len")
     if line:
         print(line)
     print(f"{job.out}: {len(trace.requests)} requests, hash {trace.hash}")

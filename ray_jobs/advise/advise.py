@@ -14,12 +14,11 @@ from ray_jobs.advise.pressure import Pressure, pressure_of
 from ray_jobs.advise.rates import HighestRates, highest_rates
 from ray_jobs.advise.search import Search, search
 from ray_jobs.advise.space import Candidate, Space
-from ray_jobs.advise.traces import CONFIRM, RATES, SEARCH, SEEDS_OF_A_RUN, trace_of
+from ray_jobs.advise.traces import CONFIRM, FIRST_TRACES, RATES, SEARCH, SEEDS_OF_A_RUN, trace_of
 from tracking.evidence.outcomes import Block
 
 STOCK = "stock"
 FINALISTS = 3
-FIRST_TRACES = 2  # of stock, before anything else
 SEARCH_SHARE, CONFIRM_SHARE = 0.4, 0.4  # of the time that is left then; the rest is for the highest rates
 
 

@@ -14,7 +14,9 @@ from typing import Any
 from ray_jobs.advise.advise import Advice
 from ray_jobs.advise.config import OBJECTIVES, RecommendConfig
 from ray_jobs.advise.confirm import Confirmation
+from ray_jobs.advise.file_sizes import cut_line
 from ray_jobs.advise.more import MoreTime, more_time
+from ray_jobs.advise.pressure import Pressure
 from ray_jobs.advise.rates import HighestRates
 from ray_jobs.advise.serving import serving_command
 from ray_jobs.advise.space import Candidate
@@ -25,6 +27,7 @@ from tracking.evidence.statistics import MIN_PAIRS, Interval
 from tracking.reporting.words import change, short_name
 
 KEEP, UNDECIDED, PRESSURE = "keep stock", "undecided", "policies can help"
+OVERLOADED = "overloaded: a policy decides who waits, it does not make the engine bear this load"
 
 
 def answer(
@@ -37,16 +40,14 @@ def answer(
     confirmation, chosen = advice.confirmation, advice.chosen
     sim, pressure, only = config.engine.sim, advice.pressure, config.until == "pressure"
     more = None if only else more_time(config, advice)
-    found = chosen.label if chosen else UNDECIDED if more else KEEP
-    if only and (pressure is None or pressure.any):
-        found = PRESSURE
+    found = asked_alone(pressure) if only else chosen.label if chosen else UNDECIDED if more else KEEP
     return {
         "recommendation": found,
         "but": named(confirmation.unsure) if chosen and confirmation.unsure else None,
         "pressure": asdict(pressure) | {"text": pressure.text} if pressure else None,
         "why": "asked for whether there is pressure alone" if only else why(config, advice, more),
         "more": asdict(more) | {"command": longer(words, more)} if more else None,
-        "next": again(words) if found == PRESSURE else None,
+        "next": again(words) if only and found != KEEP else None,
         "command": command(config, advice, chosen or advice.stock),
         "stock_command": command(config, advice, advice.stock),
         "strategy": asdict(advice.space.strategy(chosen)) if chosen else None,
@@ -82,6 +83,13 @@ def answer(
         },
         "notes": notes(config, advice, real),
     }
+
+
+def asked_alone(pressure: Pressure | None) -> str:
+    """With until=pressure; None where time was up before stock had run."""
+    if pressure is None:
+        return UNDECIDED
+    return OVERLOADED if pressure.overloaded else PRESSURE if pressure.any else KEEP
 
 
 def why(config: RecommendConfig, advice: Advice, more: MoreTime | None = None) -> str:
@@ -174,6 +182,9 @@ def notes(config: RecommendConfig, advice: Advice, real: Confirmation | None) ->
             f"nobody measured {sim.model_shape.name} on {sim.hardware.name}: step times are {sim.calibration_label}; "
             "bidkv-calibrate fits them to a real engine's steps"
         )
+    cut = cut_line(config)
+    if cut is not None:
+        found.append(cut)
     if real is None:
         found.append(
             "simulated: vLLM's real scheduler, modelled step times; confirm=real runs it on the engine itself"

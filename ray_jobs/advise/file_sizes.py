@@ -1,4 +1,4 @@
-"""How long runs may be on a recording, so that every trace of a part is another window of it."""
+"""How long runs may be on a recording, so that every trace of a part is another window of it; what is cut of it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from dataclasses import replace
 
 from ray_jobs.advise.config import RecommendConfig
 from ray_jobs.advise.lab import sized
-from ray_jobs.advise.traces import SEARCHED_SHARE, is_parted
+from ray_jobs.advise.traces import FIRST_TRACES, SEARCHED_SHARE, is_parted, recorded
+from ray_jobs.workload.drafts import fits
+from ray_jobs.workload.left_out import left_out
 from ray_jobs.workload.sources import find_source
 from tracking.errors import require
 
@@ -21,8 +23,9 @@ def fitted_to_file(config: RecommendConfig) -> RecommendConfig:
     search = config.search
     if not is_parted(sized(config.workload, search.requests)):
         return config
-    source = config.workload.source
-    count = len(find_source(source.kind).drafts(config.workload, config.seed, config.engine.vocab_size))
+    source, count = config.workload.source, recorded_requests(config)
+    if config.until == "pressure":
+        return _for_pressure(config, count)
     windows = max(*(rung.seeds for rung in search.rungs), search.rate_seeds)
     searched = int(SEARCHED_SHARE * count) // windows
     confirmed = int((1 - SEARCHED_SHARE) * count) // search.confirm_seeds
@@ -40,6 +43,37 @@ def fitted_to_file(config: RecommendConfig) -> RecommendConfig:
             confirm_requests=_at_most(search.confirm_requests, confirmed),
         ),
     )
+
+
+def _for_pressure(config: RecommendConfig, count: int) -> RecommendConfig:
+    """A few runs of stock need less."""
+    longest = int(SEARCHED_SHARE * count) // FIRST_TRACES
+    require(
+        longest >= FEWEST, "workload.source.path", config.workload.source.path,
+        f"a log of at least {round(FEWEST * FIRST_TRACES / SEARCHED_SHARE)} requests; this has {count}",
+    )  # fmt: skip
+    size = _at_most(config.search.requests, longest)
+    search = replace(config.search, requests=size, confirm_requests=size, rate_requests=size)
+    return replace(config, search=search)
+
+
+def recorded_requests(config: RecommendConfig) -> int:
+    """How many requests the workload's file has."""
+    return len(recorded(config.workload, config.engine.vocab_size))
+
+
+def cut_line(config: RecommendConfig) -> str | None:
+    """What of a recording does not run as it was, in one line; None where nothing is to be said, or nothing recorded."""
+    workload, limit = config.workload, config.engine.max_model_len
+    if not is_parted(sized(workload, config.search.requests)):
+        return None
+    drafts = [draft.scaled(workload.length_scale) for draft in recorded(workload, config.engine.vocab_size)]
+    unfit = sum(not fits(draft, workload, limit) for draft in drafts)
+    source = find_source(workload.source.kind)
+    meta = source.facts(workload) if hasattr(source, "facts") else {}
+    dropped = unfit if workload.fit == "drop" else 0
+    meta |= {"max_model_len": limit, "dropped": dropped, "truncated": unfit - dropped}
+    return left_out(workload.name, len(drafts), meta)
 
 
 def _at_most(requests: int | None, longest: int) -> int:

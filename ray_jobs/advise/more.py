@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ray_jobs.advise.advise import Advice
 from ray_jobs.advise.config import OBJECTIVES, RecommendConfig
 from ray_jobs.advise.confirm import Confirmation
+from ray_jobs.advise.file_sizes import recorded_requests
 from ray_jobs.advise.lab import sized
 from ray_jobs.advise.traces import SEARCHED_SHARE, is_parted
 from tracking.evidence.statistics import MIN_PAIRS, PairedTest, detectable
@@ -40,9 +41,9 @@ def more_time(config: RecommendConfig, advice: Advice) -> MoreTime | None:
         best = min(undecided, key=lambda done: sign * done.test.effect.value)
         pairs = pairs_for(best.test, len(advice.finalists))
         shows = best.test.smallest_shown(len(advice.finalists))
-        return _time(config, advice, pairs, shows if math.isfinite(shows) else None, best.strategy)
+        return time_for(config, advice, pairs, shows if math.isfinite(shows) else None, best.strategy)
     if len(advice.confirmations) < len(advice.finalists) or not advice.search.complete:
-        return _time(config, advice, config.search.confirm_seeds, None, None)
+        return time_for(config, advice, config.search.confirm_seeds, None, None)
     return None
 
 
@@ -66,7 +67,7 @@ def pairs_for(test: PairedTest, comparisons: int) -> int:
     return min(MOST_PAIRS, max(MIN_PAIRS + 2, test.pairs, pairs))
 
 
-def _time(
+def time_for(
     config: RecommendConfig, advice: Advice, pairs: int, shows: float | None, strategy: str | None
 ) -> MoreTime:
     """The search again, and so many pairs for each finalist."""
@@ -77,4 +78,6 @@ def _time(
     if not is_parted(sized(config.workload, config.search.confirm_requests)):
         return MoreTime(minutes, pairs, shows, strategy)
     requests = math.ceil(pairs * config.search.confirm_requests / (1 - SEARCHED_SHARE) / 100) * 100
+    if requests <= recorded_requests(config):
+        return MoreTime(minutes, pairs, shows, strategy)
     return MoreTime(minutes, pairs, shows, strategy, requests)

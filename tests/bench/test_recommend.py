@@ -25,15 +25,17 @@ from omegaconf import OmegaConf
 from rich.console import Console
 
 import ray_jobs.recommend  # noqa: F401 (registers the configuration's schema)
-from ray_jobs.advise.advise import advise_in, fresh_blocks
+from ray_jobs.advise.advise import Advice, advise_in, fresh_blocks
 from ray_jobs.advise.allot import Pace, confirm_within
-from ray_jobs.advise.answer import KEEP, UNDECIDED, answer, as_json, why, write_json
+from ray_jobs.advise.answer import KEEP, OVERLOADED, UNDECIDED, answer, as_json, why, write_json
 from ray_jobs.advise.config import RecommendConfig, seconds_of
 from ray_jobs.advise.confirm import confirm
-from ray_jobs.advise.file_sizes import fitted_to_file
+from ray_jobs.advise.file_sizes import cut_line, fitted_to_file
 from ray_jobs.advise.lab import sized
+from ray_jobs.advise.more import time_for
 from ray_jobs.advise.rates import faster
 from ray_jobs.advise.render import effects, print_answer
+from ray_jobs.advise.search import Search
 from ray_jobs.advise.serving import serving_command
 from ray_jobs.advise.space import Candidate, Space
 from ray_jobs.advise.traces import CONFIRM, SEARCH, SEEDS_OF_A_RUN, trace_of
@@ -318,6 +320,12 @@ def test_pressure_alone_is_a_few_runs_and_the_command_that_goes_on():
     found = answer(lab.config, advised(lab), words=["workload=h100_mixed", "until=pressure"])
     assert len(lab.done) == 2 and found["next"] == "bidkv-recommend workload=h100_mixed"
     assert "policies can help" in printed(found)
+    lab.queue |= {"backlog": 0.4, "served_req_s": 2.6, "arrive_req_s": 4.0}
+    lab.done.clear()
+    assert answer(lab.config, advised(lab))["recommendation"] == OVERLOADED
+    lab.deadline_after = 0
+    lab.done.clear()
+    assert answer(lab.config, advised(lab))["recommendation"] == UNDECIDED
 
 
 def test_what_these_traces_cannot_show_is_undecided_with_the_time_and_the_command_that_would_do():
@@ -494,6 +502,37 @@ def test_windows_of_a_frozen_trace_are_fresh_where_they_confirm(tmp_path):
     assert len(set.union(*confirmed)) == 600 and confirmed[6] == confirmed[0] and searched[4] == searched[0]
     first = trace_of(workload, CONFIRM + 1, 32000, 8192)
     assert first.requests[0].arrival_s == 0 and sum(r.warmup for r in first.requests) == 10
+
+
+def test_what_is_cut_of_a_log_is_a_note_and_pressure_alone_takes_a_shorter_one(tmp_path):
+    path = tmp_path / "access.csv"
+    path.write_text(
+        "time,prompt_tokens,output_tokens\n" + "".join(f"{n},{300 * n},5\n" for n in range(1, 201))
+    )
+    log = ["workload=csv", f"workload.source.path={path}"]
+    assert "173 of 200 requests cut to fit engine.max_model_len=8192" in cut_line(configured(*log))
+    assert "173 longer than engine.max_model_len=8192 left out" in cut_line(
+        configured(*log, "workload.fit=drop")
+    )
+    assert cut_line(configured("workload=h100_mixed")) is None
+    with pytest.raises(ValueError, match="a log of at least 267 requests"):
+        fitted_to_file(configured(*log))
+    assert fitted_to_file(configured(*log, "until=pressure")).search.requests == 40
+
+
+def test_a_log_that_is_long_enough_wants_time_and_not_a_longer_log(tmp_path):
+    path = tmp_path / "access.csv"
+    for rows, longer in ((1000, True), (100_000, False)):
+        path.write_text("time,prompt_tokens,output_tokens\n" + "".join(f"{n},9,5\n" for n in range(rows)))
+        config = fitted_to_file(configured("workload=csv", f"workload.source.path={path}"))
+        more = time_for(
+            config,
+            Advice(Space(config.space, config.engine), Candidate("stock"), Search(), {}),
+            20,
+            0.1,
+            "backfill",
+        )
+        assert bool(more.log_requests) is longer and more.minutes > 2
 
 
 @pytest.mark.parametrize("arrivals", [[], ["workload.arrivals.kind=poisson", "workload.rate=2"]])

@@ -87,7 +87,21 @@ def test_prompts_of_a_session_go_on_where_they_ended_and_classes_and_limits_are_
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
-        (["yesterday,1,1", "0,1,1"], "record 1: time='yesterday' is no time"),
+        (
+            ["yesterday,1,1", "0,1,1", "1,1,1"],
+            "record 1: time='yesterday' is no time like the others, which are numbers",
+        ),
+        (["0,1,1", "1,1,1", "yesterday,1,1"], "record 3: time='yesterday'"),
+        (
+            ["2026-11-01,1,1", "2026-11-02,1,1", "28/Mar/2026,1,1"],
+            "record 3: time='28/Mar/2026' .* are ISO 8601",
+        ),
+        (["28/Mar/2026,1,1", "29/Mar/2026,1,1"], "record 1: .* is no time: ISO 8601"),
+        (["0,1,1", ",,", "1,1,1", ",1,1"], "record 4: time is empty"),
+        (["0,1,1", "1,1,inf"], "record 2: output_tokens='inf' is no number of tokens"),
+        (["0,1,1", "1,1,1e18"], "record 2: output_tokens='1e18' is no number of tokens"),
+        (["0,1,1,/v1", "1,1,1,/v1"], "rows have as many fields as its first line has names, 3"),
+        (["0,1,1"], "two answered requests at least"),
         (["0,1,1", "1,many,1"], "record 2: prompt_tokens='many' is no number of tokens"),
         (["0,1,0", "1,1,0"], "of 2 rows 2 have no output tokens"),
         ([], "of 0 rows"),
@@ -96,3 +110,37 @@ def test_prompts_of_a_session_go_on_where_they_ended_and_classes_and_limits_are_
 def test_what_cannot_be_read_is_named(tmp_path, rows, words):
     with pytest.raises(ValueError, match=words):
         read(log(tmp_path, "time,prompt_tokens,output_tokens", *rows))
+
+
+def test_names_are_known_however_they_are_written_and_units_behind_a_time_count(tmp_path):
+    for header in (
+        "Arrival Time, Prompt Tokens ,Output Tokens", "startTime,promptTokens,completionTokens", "TS,INPUT_TOKENS,OUTPUT-TOKENS",
+        "timestamp,gen_ai.usage.input_tokens,gen_ai.usage.output_tokens",
+    ):  # fmt: skip
+        assert list(read(log(tmp_path, header, "0,10,5", "4,20,6")).table["seconds"]) == [0, 4]
+    milliseconds = read(log(tmp_path, "time_ms,prompt_tokens,output_tokens", "500,10,5", "4500,20,6"))
+    assert list(milliseconds.table["seconds"]) == [0, 4]
+
+
+def test_empty_lines_and_a_sheets_empty_rows_are_none_and_the_header_may_come_after_them(tmp_path):
+    path = log(tmp_path, "\n\ntime;prompt_tokens;output_tokens", "0;10;5", "", ";;", "4;20;6")
+    assert read(path).rows == 2 and list(read(path).table["prompt"]) == [10, 20]
+
+
+def test_of_two_columns_of_one_name_none_is_taken_in_silence(tmp_path):
+    with pytest.raises(ValueError, match="a file with one column output_tokens: it has 2"):
+        read(log(tmp_path, "time,prompt_tokens,output_tokens,output_tokens", "0,1,1,7", "1,1,1,7"))
+
+
+def test_times_that_cannot_be_the_servers_are_said_or_refused(tmp_path):
+    def line(*times: str) -> str:
+        path = log(tmp_path, "time,prompt_tokens,output_tokens", *(f"{t},10,5" for t in times))
+        return left_out_line(
+            freeze_trace(from_file("csv", path, name="csv", num_requests=None), 0, 32000, 4096)
+        )
+
+    assert "coarse: 2 different ones, up to 10 requests at once" in line(*["0"] * 10, *["60"] * 10)
+    assert "nothing arrives for 56.1 years of it" in line("0", *(str(1.77e9 + n) for n in range(20)))
+    assert line(*(str(n) for n in range(20))).endswith("output_tokens)")
+    with pytest.raises(ValueError, match="arrive at different times: all have the same time"):
+        line("7", "7", "7")
