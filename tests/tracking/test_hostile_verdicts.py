@@ -11,9 +11,11 @@ from scipy.signal import lfilter
 
 from tracking.evidence.classes import LARGEST, who_pays
 from tracking.evidence.config import EvidencePlan, GuardrailRule
+from tracking.evidence.guardrails import GuardrailCheck
 from tracking.evidence.neighbours import chained, groups
 from tracking.evidence.paired import compare
 from tracking.reporting.headline import headline, overall
+from tracking.reporting.in_short import in_short
 from tracking.reporting.rows import under_pressure
 from tracking.result import RunResult
 from tracking.store.reader import RunReader, StoredRun
@@ -387,3 +389,35 @@ def test_the_plan_decides_what_is_primary_for_what_is_owed():
             del run.metrics["e2e_mean_s"]
     (table,) = compare(sweep_of(runs), BASE, ["e2e_mean_s"], plan=EvidencePlan(primary="e2e_mean_s"))
     assert table.find("e2e_mean_s", OTHER).test.failed == 1
+
+
+def guarded(load: str, **states: str):
+    """A table in which each strategy is better, `fast` most; every guardrail of a strategy has the state it is given."""
+    runs = [stored(BASE, seed, 10 + seed) for seed in range(8)]
+    factors = {"calm": 0.95, "plain": 0.9, "fast": 0.7, "costly": 0.6}
+    for name in states:
+        runs += [stored(name, seed, factors[name] * (10 + seed + 0.01 * (seed % 2))) for seed in range(8)]
+    table = table_of(runs)
+    table.title = load
+    metrics = {"calm": ("e2e_p99_s", "e2e_largest_s")}
+    table.guardrails += [
+        GuardrailCheck(metric, name, "<= 1.1x", None, state, "")
+        for name, state in states.items()
+        for metric in metrics.get(name, ("e2e_p99_s",))
+    ]
+    return table
+
+
+def test_a_winner_whose_tail_is_safe_is_named_before_a_faster_one_of_which_less_is_known():
+    table = guarded("a", fast="unsure", plain="held", calm="held", costly="broken")
+    order = [headline(table).index(name) for name in ("calm:", "plain ", "fast ", "costly ")]
+    assert order == sorted(order) and "tail-safe" in headline(table).partition(";")[0]
+    assert "better, but not shown to keep its guardrails: fast" in headline(table)
+    assert in_short([table]).startswith("calm 0.95, better;")
+    both = [table, guarded("b", fast="unsure", plain="held", calm="held")]
+    assert overall(both).startswith("calm: better in 2 of 2 loads, guardrails held")
+    assert in_short(both).startswith("calm 0.95, better in 2 of 2;")
+    doubtful = guarded("a", fast="unsure")
+    assert ", but p99 E2E unsure" in headline(doubtful) and in_short([doubtful]).startswith(
+        "fast 0.70, better, but;"
+    )

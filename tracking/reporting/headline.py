@@ -17,6 +17,7 @@ from tracking.reporting.words import effect, short_name, size, times
 from tracking.strategies import in_order
 
 NAMED = 3  # strategies named in one clause; of more, the number
+TAIL_SAFE, HELD, UNSURE, BROKEN = range(4)  # in the order in which winners are named
 ORDER = ("broken", "unsure", "not measured", "held")
 
 
@@ -61,11 +62,16 @@ def _sentence(table: Table) -> str:
     rows = [row for row in rows if row.strategy not in table.controls]
     if alone:
         return f"nothing but {table.baseline} against itself (A/A): no verdict"
-    better = sorted((c for c in rows if c.verdict == "better"), key=gain)
-    winners = [c for c in better if not _broken(table, c)]
+    better = sorted((c for c in rows if c.verdict == "better"), key=lambda c: (standing(table, c), gain(c)))
+    winners = [c for c in better if standing(table, c) != BROKEN]
     clauses = [_winner(table, winners[0])] if winners else [_nobody(table, rows)]
-    if winners[1:]:
-        clauses.append(_listed([f"{c.strategy} {effect(c.test, c.metric)}" for c in winners[1:]]) + " too")
+    for doubtful in (False, True):
+        others = [c for c in winners[1:] if (standing(table, c) == UNSURE) == doubtful]
+        named = _listed([f"{c.strategy} {effect(c.test, c.metric)}" for c in others])
+        if others:
+            clauses.append(
+                f"better, but not shown to keep its guardrails: {named}" if doubtful else f"{named} too"
+            )
     clauses += _listed_each(
         [
             f"{c.strategy} is {_improved(c.metric)} but breaks {_breaks(table, c)}"
@@ -128,6 +134,7 @@ class _Score:
 
     strategy: str
     clean: list[Comparison]
+    tail_safe: int
     held: int  # of `clean`, those whose guardrails are all shown to be kept
     broken: int
     worse: int
@@ -140,15 +147,19 @@ class _Score:
             (t, row) for t in tables if (row := t.find(t.primary, strategy)) and strategy not in t.controls
         ]
         better = [(table, row) for table, row in found if row.verdict == "better"]
-        kept = [(table, row) for table, row in better if not _broken(table, row)]
-        held = sum(all(c.status == "held" for c in table.guards(strategy)) for table, _ in kept)
+        kept = [(table, row) for table, row in better if standing(table, row) != BROKEN]
+        held = sum(standing(table, row) <= HELD for table, row in kept)
+        tail_safe = sum(standing(table, row) == TAIL_SAFE for table, row in kept)
         worse = sum(row.verdict == "worse" for _, row in found)
         clean = [row for _, row in kept]
         guarded = any(table.guards(strategy) for table, _ in found)
-        return cls(strategy, clean, held, len(better) - len(clean), worse, guarded) if found else None
+        return (
+            cls(strategy, clean, tail_safe, held, len(better) - len(clean), worse, guarded) if found else None
+        )
 
-    def rank(self) -> tuple[int, int, float]:
-        return -len(self.clean), self.worse, sum(map(gain, self.clean))
+    def rank(self) -> tuple[int, int, int, float]:
+        """Smaller is better: whose tail is safe in most loads stands first."""
+        return -self.tail_safe, -len(self.clean), self.worse, sum(map(gain, self.clean))
 
     @property
     def kept(self) -> str:
@@ -179,12 +190,23 @@ def _winner(table: Table, row: Comparison) -> str:
         if some:
             sizes = ", ".join(times(check.ratio) for check in some if check.ratio)
             names = _joined([short_name(check.metric) for check in some])
-            parts.append(f"{names} {status}" + (f" ({sizes})" if sizes else ""))
+            but = "but " if len(parts) == 1 else ""
+            parts.append(f"{but}{names} {status}" + (f" ({sizes})" if sizes else ""))
     if any(check.status == "held" for check in checks):
         parts.append("other guardrails held" if len(parts) > 1 else "guardrails held")
     if is_tail_safe(checks):
         parts.append("tail-safe")
     return ", ".join(parts)
+
+
+def standing(table: Table, row: Comparison) -> int:
+    """What is known of the guardrails of a strategy: TAIL_SAFE, HELD, UNSURE (or not measured) or BROKEN."""
+    checks = table.guards(row.strategy)
+    if any(check.status == "broken" for check in checks):
+        return BROKEN
+    if any(check.status != "held" for check in checks):
+        return UNSURE
+    return TAIL_SAFE if is_tail_safe(checks) else HELD
 
 
 def is_tail_safe(checks: Sequence[GuardrailCheck]) -> bool:
