@@ -46,6 +46,7 @@ def answer(
         "but": named(confirmation.unsure) if chosen and confirmation.unsure else None,
         "pressure": asdict(pressure) | {"text": pressure.text} if pressure else None,
         "why": "asked for whether there is pressure alone" if only else why(config, advice, more),
+        "besides": besides(config, advice),
         "more": asdict(more) | {"command": longer(words, more)} if more else None,
         "next": again(words) if only and found != KEEP else None,
         "command": command(config, advice, chosen or advice.stock),
@@ -116,6 +117,19 @@ def why(config: RecommendConfig, advice: Advice, more: MoreTime | None = None) -
     shown = confirmation.test.smallest_shown(len(advice.finalists))
     detectable = f"; a difference of {shown:.1%} would have shown" if math.isfinite(shown) else ""
     return f"{text}: {confirmation.word}{detectable}"
+
+
+def besides(config: RecommendConfig, advice: Advice) -> list[str]:
+    """The other finalists on the same traces: why it is not the one that a reader may have expected."""
+    found = []
+    for done in advice.confirmations:
+        if done is advice.confirmation or not done.test.ratio:
+            continue
+        doubts = f", but beyond its guardrail in {named(done.beyond)}" if done.beyond else ""
+        if done.unsure and not done.beyond:
+            doubts = f", but unsure: {named(done.unsure)}"
+        found.append(f"{done.strategy} {change(done.test.ratio)}, {done.word}{doubts}")
+    return found
 
 
 def longer(words: Sequence[str], more: MoreTime) -> str:

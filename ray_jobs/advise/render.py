@@ -46,6 +46,8 @@ def print_answer(found: dict[str, Any], form: str) -> None:
         "bold green" if found["confirmed"] and found["strategy"] else "bold",
     )
     line("because", found["why"])
+    if found["besides"]:
+        line("besides", "; ".join(found["besides"]))
     if found["more"]:
         line("more", more_line(found["more"]))
     if found["next"]:

@@ -215,6 +215,9 @@ def test_where_the_best_breaks_a_guardrail_on_fresh_traces_the_next_strategy_has
     assert len(advice.confirmations) == 2
     assert advice.confirmations[0].beyond and advice.chosen.strategy == "backfill"
     assert why(lab.config, advice).startswith(advice.chosen.label)
+    found = answer(lab.config, advice)
+    assert found["besides"][0].startswith("boost ") and "besides   boost " in printed(found)
+    assert "better, but beyond its guardrail in p99" in found["besides"][0]
 
 
 def test_who_always_has_a_turn_has_it_whatever_the_search_found():
