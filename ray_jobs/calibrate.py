@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,8 +30,10 @@ from ray_jobs.engines.sim.recorded import RecordedSteps, digest, read_recorded_s
 from ray_jobs.engines.sim.shape import ModelShape
 from tracking.cli import CONF, exit_on_bad_input, run_command
 from tracking.errors import require
+from tracking.no_effect import idle_store_keys
+from tracking.places import require_file
 from tracking.store.config import TrackingConfig
-from tracking.typed import refuse_unknown, typed
+from tracking.typed import Idle, refuse_idle, refuse_unknown, typed
 
 FOLDER = CONF / "calibration"
 
@@ -54,11 +57,21 @@ class CalibrateConfig:
     def __post_init__(self) -> None:
         require(len(self.steps) > 0, "steps", self.steps, "at least one step log")
         require(0 < self.hold_out <= 0.5, "hold_out", self.hold_out, "in (0, 0.5]")
+        if self.out is not None:
+            require_file("out", self.out, ".yaml")
         allowed = self.name.replace("-", "").replace(".", "").replace("_", "").isalnum()
         require(allowed, "name", self.name, "letters, digits, dots, hyphens and underscores")
 
 
 ConfigStore.instance().store(name="calibrate_schema", node=CalibrateConfig)
+
+
+def idle_keys(config: CalibrateConfig) -> Iterator[Idle]:
+    """A path that no shape is read from, and what only concerns who writes to the store."""
+    yield from idle_store_keys()
+    if not config.model_shape.config:
+        because = "the shape is declared in conf/model_shape; model_shape=from_config reads the file"
+        yield Idle("model_shape.path", because)
 
 
 def calibrate(config: CalibrateConfig) -> tuple[Calibration, StepErrors, StepErrors]:
@@ -140,8 +153,10 @@ def report(calibration: Calibration, trained: StepErrors, held: StepErrors, shap
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="calibrate")
 def main(config: DictConfig) -> None:
     with exit_on_bad_input():
-        refuse_unknown(typed(), CalibrateConfig)
+        keys = typed()
+        refuse_unknown(keys, CalibrateConfig)
         settings: CalibrateConfig = OmegaConf.to_object(config)
+        refuse_idle(keys, idle_keys(settings))
         calibration, trained, held = calibrate(settings)
         path = Path(settings.out) if settings.out else FOLDER / f"{settings.name}.yaml"
         write_calibration(calibration, path)

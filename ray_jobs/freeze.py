@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import hydra
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from ray_jobs.workload.config import WorkloadConfig
+from ray_jobs.workload.config import MOST_SEED, WorkloadConfig
 from ray_jobs.workload.freeze import freeze_trace
 from ray_jobs.workload.left_out import left_out_line
 from ray_jobs.workload.no_effect import idle_workload_keys
 from tracking.cli import CONF, exit_on_bad_input, run_command
+from tracking.errors import require
+from tracking.places import require_file
 from tracking.typed import Idle, refuse_idle, refuse_unknown, typed
 
 
@@ -26,6 +29,20 @@ class FreezeConfig:
     vocab_size: int = 32000
     max_model_len: int = 8192
     out: str = MISSING
+
+    def __post_init__(self) -> None:
+        require(0 <= self.seed <= MOST_SEED, "seed", self.seed, f"from 0 to {MOST_SEED}")
+        require(self.vocab_size > 4, "vocab_size", self.vocab_size, "> 4")
+        require(
+            self.max_model_len > 1,
+            "max_model_len",
+            self.max_model_len,
+            "> 1: a request has a prompt and an output",
+        )
+        require_file("out", self.out, ".parquet")
+        source = self.workload.source.path
+        same = source is not None and Path(self.out).absolute() == Path(source).expanduser().absolute()
+        require(not same, "out", self.out, "another file than workload.source.path, which would be gone")
 
 
 def idle_keys(workload: WorkloadConfig) -> Iterator[Idle]:

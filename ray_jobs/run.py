@@ -22,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from ray_jobs.drive.config import BenchConfig
 from ray_jobs.drive.no_effect import refuse_no_effect
 from ray_jobs.drive.planning import BASIC_SWEEPER
+from ray_jobs.drive.refused import nothing_left
 from ray_jobs.drive.search import objective_of
 from tracking.cli import CONF, exit_on_bad_input
 from tracking.imports import large_imports
@@ -35,9 +36,9 @@ ConfigStore.instance().store(name="bench_schema", node=BenchConfig)
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def main(config: DictConfig) -> BenchConfig | float | list[float] | None:
     """Plans one run of a sweep, or (single run, optimising sweeper) runs it and returns its `objective`."""
-    with exit_on_bad_input():
-        job: BenchConfig = OmegaConf.to_object(config)
     settings = HydraConfig.get()
+    with nothing_left(settings.sweep.dir), exit_on_bad_input():
+        job: BenchConfig = OmegaConf.to_object(config)
     if settings.mode == RunMode.MULTIRUN and settings.sweeper._target_ == BASIC_SWEEPER:
         return job  # ray_jobs.drive.callback.SweepCallback collects it
     with exit_on_bad_input():

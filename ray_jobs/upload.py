@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import hydra
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
 from tracking.cli import CONF, exit_on_bad_input, run_command
+from tracking.errors import require
 from tracking.imports import large_imports
 from tracking.store.address import short
 from tracking.store.spool import waiting_spools
@@ -30,8 +32,12 @@ ConfigStore.instance().store(name="upload_schema", node=UploadConfig)
 def main(config: DictConfig) -> None:
     """Exits with 1 if a store did not take all."""
     with exit_on_bad_input():
-        refuse_unknown(typed(), UploadConfig)
+        keys = typed()
+        refuse_unknown(keys, UploadConfig)
         settings: UploadConfig = OmegaConf.to_object(config)
+        # Without a word the folder of this checkout is meant, which is not there before a store was away.
+        there = Path(settings.spool).is_dir() or "spool" not in keys
+        require(there, "spool", settings.spool, "a folder: tracking.spool of the sweeps whose results wait")
     spools = waiting_spools(settings.spool)
     if not spools:
         print(f"{settings.spool}: nothing waits")

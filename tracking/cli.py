@@ -12,6 +12,7 @@ from pathlib import Path
 from hydra.errors import CompactHydraException
 from omegaconf.errors import OmegaConfBaseException
 
+from tracking.bad_values import about_value
 from tracking.nearest import plain, refuse_words
 
 BAD_INPUT = 2
@@ -38,7 +39,8 @@ def exit_on_bad_input() -> Iterator[None]:
     try:
         yield
     except BAD_INPUT_ERRORS as error:
-        print(f"error: {plain(error, CONF) or one_line(error)}", file=sys.stderr)
+        text = about_value(error) or plain(error, CONF, sys.argv[1:]) or one_line(error)
+        print(f"error: {text}", file=sys.stderr)
         sys.exit(BAD_INPUT)
 
 

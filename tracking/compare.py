@@ -19,11 +19,12 @@ from tracking.config import CompareConfig, ComparisonConfig
 from tracking.evidence.baseline import default_baseline
 from tracking.evidence.classes import who_pays
 from tracking.evidence.paired import Table, compare
+from tracking.no_effect import idle_compare_keys
 from tracking.reporting.machine import as_csv, as_json
 from tracking.reporting.render import rich_tables
 from tracking.reporting.rows import first_screen, opening
 from tracking.store.reader import RunReader, StoredSweep
-from tracking.typed import refuse_unknown, typed
+from tracking.typed import refuse_idle, refuse_unknown, typed
 
 WIDTH = 80  # columns, when the output is not a terminal
 DETAIL_WIDTH = 180
@@ -78,8 +79,10 @@ def words_of(tables: Sequence[Table]) -> set[str]:
 def main(config: DictConfig) -> None:
     """Prints the comparison and leaves with the exit code that `fail_if` asks for."""
     with exit_on_bad_input():  # here too: Hydra would print a line of its own first
-        refuse_unknown(typed(), CompareConfig)
+        keys = typed()
+        refuse_unknown(keys, CompareConfig)
         settings: CompareConfig = OmegaConf.to_object(config)
+        refuse_idle(keys, idle_compare_keys(settings))
         sweep, tables = compare_from_store(settings)
     if settings.format == "json":
         print(as_json(sweep, tables, settings.classes))

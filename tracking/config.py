@@ -11,6 +11,7 @@ from tracking.cli import CONF
 from tracking.errors import require, require_one_of
 from tracking.evidence.config import EvidencePlan, GuardrailsConfig
 from tracking.metrics.catalogue import METRICS
+from tracking.places import require_folder
 from tracking.store.config import TrackingConfig
 
 COMPARED = (
@@ -73,6 +74,10 @@ class ReportConfig(ComparisonConfig):
 
     run: str | None = None  # run id (or its beginning) whose timeline is shown; null = a baseline run
     folder: str = "outputs/report"  # each sweep has a folder of its own in it
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_folder("folder", self.folder)
 
 
 def declared_comparison(tracking: TrackingConfig, sweep: str, baseline: str | None = None) -> CompareConfig:

@@ -13,10 +13,11 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, InterpolationResolutionError
 
-from tracking.errors import nearest
+from tracking.errors import nearest, require_one_of
 
 NOT_IN_DEFAULTS = re.compile(
-    r"Could not override '([^']+)'\. No match in the defaults list|config group '([^']+)' does not exist"
+    r"Could not override '([^']+)'\.\s+(?:No match in the defaults list|Did you mean to override)"
+    r"|config group '([^']+)' does not exist"
 )
 
 
@@ -27,14 +28,15 @@ def did_you_mean(name: str, known: Iterable[str], before: str = "") -> str:
     return f", did you mean {path}{near}?" if near else f"; there are {', '.join(names)}" if names else ""
 
 
-def plain(error: BaseException, conf: Path) -> str | None:
-    """Hydra's error about a key or an option that is not there, in words with the cure; None for any other."""
+def plain(error: BaseException, conf: Path, words: Sequence[str] = ()) -> str | None:
+    """Hydra's error about a key or an option that is not there, in words with the cure; None for any other. `words` are
+    what was typed."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ConfigAttributeError | ConfigKeyError) and isinstance(
             cause.parent_node, DictConfig
         ):
-            return f"{cause.full_key}: there is no such key; {_nearest_key(cause, conf)}"
+            return f"{cause.full_key}: there is no such key; {_nearest_key(cause, conf, words)}"
         if isinstance(cause, MissingConfigException) and cause.missing_cfg_file and cause.options:
             group, _, name = str(cause.missing_cfg_file).rpartition("/")
             near = nearest(name, cause.options)
@@ -47,9 +49,21 @@ def plain(error: BaseException, conf: Path) -> str | None:
         match = NOT_IN_DEFAULTS.search(str(cause))
         if match:
             group = match[1] or match[2]
-            return f"{group}: there is nothing to choose; {_place_of(group, conf)}"
+            chosen = _experiments_own(group, words)
+            return f"{chosen or f'{group}: there is nothing to choose'}; {_place_of(group, conf)}"
         cause = cause.__cause__
     return None
+
+
+def _experiments_own(group: str, words: Sequence[str]) -> str | None:
+    """Where an experiment has chosen from a group that what was typed leaves no room for."""
+    if any(word.lstrip("+~").startswith(group) for word in words):
+        return None
+    experiment = next((word for word in words if word.startswith("experiment=")), None)
+    others = [word for word in words if re.match(r"\+?(engine|workload)=", word)]
+    if experiment is None or not others:
+        return None
+    return f"{' '.join(others)}: {experiment} chooses {group}, which that does not have; experiment=null leaves it out"
 
 
 def _resolvers_own(error: BaseException) -> str | None:
@@ -62,22 +76,38 @@ def _resolvers_own(error: BaseException) -> str | None:
     return None
 
 
-def _nearest_key(error: ConfigAttributeError | ConfigKeyError, conf: Path) -> str:
-    """A key of the same name elsewhere, else the nearest beside it, else the nearest anywhere."""
+def _nearest_key(error: ConfigAttributeError | ConfigKeyError, conf: Path, words: Sequence[str] = ()) -> str:
+    """A key of the same name elsewhere, else the nearest beside it, else the nearest below what it hangs on; where that
+    is deep, and nothing is alike, what there is beside it."""
     name, before = str(error.key), error.full_key.rpartition(".")[0]
+    typed = next((word.partition("=")[0] for word in words if word.lstrip("+").startswith(f"{name}.")), None)
+    if typed and not before:
+        name = typed.rpartition(".")[2]  # engine.max_model_len, where there is no engine
     everywhere = [path for path in paths(error.parent_node._get_root()) if not path.startswith("hydra")]
+    siblings = [str(key) for key in error.parent_node]
     elsewhere = [path for path in everywhere if path.rpartition(".")[2] == name]
-    if elsewhere:
+    if elsewhere and not before.endswith("]"):  # a list's entries have names of their own
         return f"did you mean {min(elsewhere, key=len)}?"
-    beside = nearest(name, [str(key) for key in error.parent_node])
+    beside = nearest(name, siblings)
     if beside:
         return f"did you mean {before + '.' if before else ''}{beside}?"
     group = nearest(name, engine_groups(conf)) if not before else None
     if group:
         return _place_of(group, conf)
-    last = {path.rpartition(".")[2]: path for path in everywhere}
-    near = nearest(name, last)
-    return f"did you mean {last[near]}?" if near else "--cfg job shows all keys"
+    below = [path for path in everywhere if not before or path.startswith(f"{before}.")]
+    last = {path.rpartition(".")[2]: path for path in below}
+    near = nearest(name, last) if "." not in before else None
+    if near:
+        return f"did you mean {last[near]}?"
+    return _beside(before, siblings) if before else "--cfg job shows all keys"
+
+
+def _beside(before: str, names: Sequence[str]) -> str:
+    return (
+        f"there are {', '.join(f'{before}.{name}' for name in names)}"
+        if names
+        else f"{before} has no keys here"
+    )
 
 
 def paths(node: Any, before: str = "") -> Iterator[str]:
@@ -116,23 +146,33 @@ def engine_groups(conf: Path) -> dict[str, tuple[str, list[str]]]:
 def refuse_words(words: Sequence[str], conf: Path) -> None:
     """Raises ValueError for words of a command line that Hydra could not read, or would fail on without a word."""
     flags = get_args_parser()._option_string_actions
-    wanted = False  # the last flag's value
+    wanted = None  # the last flag, if its value comes next
     for word in words:
         name = word.partition("=")[0]
-        if wanted:
-            wanted = False
+        if wanted is not None:
+            _refuse_choice(wanted, word)
+            wanted = None
         elif word.startswith("-"):
             if name.startswith("--") and not any(flag.startswith(name) for flag in flags):
                 raise ValueError(f"{word}: there is no such flag; keys have no dashes: {word.lstrip('-')}")
-            action = flags.get(word)
-            wanted = action is not None and action.nargs != 0 and action.nargs != "?"
+            action = flags.get(name)
+            if "=" in word and action is not None:
+                _refuse_choice(action, word.partition("=")[2])
+            takes = "=" not in word and action is not None and action.nargs not in (0, "?")
+            wanted = action if takes else None
         elif "=" not in word and not word.startswith("~"):
             raise ValueError(f"{word}: must be KEY=VALUE{_as_option(word, conf)}")
         else:
             _refuse_unreadable(word)
             _refuse_a_group_as_key(name, word.partition("=")[2], conf)
-    if wanted:
+    if wanted is not None:
         raise ValueError(f"{words[-1]}: needs a value after it, such as --cfg job")
+
+
+def _refuse_choice(action: Any, value: str) -> None:
+    """A value of a flag that takes one of a few."""
+    if action.choices:
+        require_one_of(action.option_strings[0], value, action.choices)
 
 
 def _refuse_unreadable(word: str) -> None:

@@ -19,6 +19,7 @@ from tracking.compare import compare_sweep
 from tracking.config import ReportConfig
 from tracking.evidence.baseline import default_baseline
 from tracking.evidence.paired import Table
+from tracking.no_effect import idle_store_keys
 from tracking.plots.overhead import selector_times
 from tracking.reporting.answer import log_answer
 from tracking.reporting.definitions import strategies_section
@@ -39,7 +40,7 @@ from tracking.reporting.sections import (
 from tracking.reporting.summary import FEW, summary_section
 from tracking.store.address import page_of, short
 from tracking.store.reader import RunReader, StoredRun, StoredSweep, cell_titles
-from tracking.typed import refuse_unknown, typed
+from tracking.typed import refuse_idle, refuse_unknown, typed
 
 LARGE = 3  # workloads and loads; a page with more has its figures as PNG, and some for the hardest load only
 
@@ -122,7 +123,9 @@ def _chosen_run(runs: list[StoredRun], config: ReportConfig, baseline: str) -> S
 def main(config: DictConfig) -> None:
     """Writes the page and logs it to the sweep's parent run, under `report/`, with the verdict in words."""
     with exit_on_bad_input():  # here too: Hydra would print a line of its own first
-        refuse_unknown(typed(), ReportConfig)
+        keys = typed()
+        refuse_unknown(keys, ReportConfig)
+        refuse_idle(keys, idle_store_keys())
         settings: ReportConfig = OmegaConf.to_object(config)
         reader = RunReader(settings.tracking.uri, settings.tracking.experiment)
         sweep = reader.sweeps(settings.sweep)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,9 +11,11 @@ from omegaconf import MISSING
 
 from ray_jobs.drive.config import CapacityConfig, ClusterConfig
 from ray_jobs.engines.job import JobConfig, StrategyConfig
+from ray_jobs.workload.config import MOST_REQUESTS
 from tracking.errors import require, require_one_of
 from tracking.evidence.config import GuardrailsConfig
 from tracking.metrics.config import SloConfig
+from tracking.places import require_file
 from tracking.store.config import TrackingConfig
 
 OBJECTIVES = {"mean": "e2e_rmst_s", "p99": "e2e_p99_s", "goodput": "goodput_req_s"}
@@ -21,6 +24,7 @@ CONFIRMATIONS = ("sim", "real")
 FORMATS = ("text", "json")
 UNTIL = ("answer", "pressure")
 SECONDS = {"": 1, "s": 1, "sec": 1, "min": 60, "m": 60, "h": 3600}
+PROCESSES_A_CORE = 4  # more only wait, and each has an engine's memory
 SHORTEST_BUDGET_S = 30.0  # the simulators' start alone takes a third of it
 
 
@@ -98,7 +102,8 @@ class SearchConfig:
         require(0 <= self.per_setting < 1, "search.per_setting", self.per_setting, "in [0, 1)")
         for key in ("requests", "confirm_requests", "rate_requests", "real_requests"):
             value = getattr(self, key)
-            require(value is None or value >= 20, f"search.{key}", value, ">= 20 or null")
+            allowed = value is None or 20 <= value <= MOST_REQUESTS
+            require(allowed, f"search.{key}", value, f"from 20 to {MOST_REQUESTS:,}, or null")
         require(self.confirm_seeds >= 2, "search.confirm_seeds", self.confirm_seeds, ">= 2")
         require(self.real_timeout_s > 0, "search.real_timeout_s", self.real_timeout_s, "> 0")
         require(self.rate_seeds >= 0, "search.rate_seeds", self.rate_seeds, ">= 0 (0 leaves it out)")
@@ -136,7 +141,12 @@ class RecommendConfig(JobConfig):
         require_one_of("format", self.format, FORMATS)
         require(0 <= self.practical < 1, "practical", self.practical, "in [0, 1)")
         require(0 < self.slo_share <= 1, "slo_share", self.slo_share, "in (0, 1]")
-        require(self.processes is None or self.processes >= 1, "processes", self.processes, ">= 1 or null")
+        most = PROCESSES_A_CORE * len(os.sched_getaffinity(0))
+        allowed = self.processes is None or 1 <= self.processes <= most
+        require(allowed, "processes", self.processes, f"from 1 to {most}, {PROCESSES_A_CORE} a core, or null")
+        require(self.model is None or bool(self.model.strip()), "model", self.model, "not empty, or null")
+        if self.out is not None:
+            require_file("out", self.out)
         engine = self.engine
         require(
             engine.kind in ("vllm", "vllm_sim"), "engine.kind", engine.kind,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ray_jobs.advise.config import RecommendConfig
-from ray_jobs.engines.no_effect import OWN_MODEL, idle_job_keys
+from ray_jobs.engines.no_effect import OWN_MODEL, SHAPE_FILE, idle_job_keys
 from ray_jobs.workload.no_effect import idle_workload_keys
 from ray_jobs.workload.sources import has_sessions
 from tracking.typed import Idle
@@ -33,9 +33,10 @@ def idle_recommend_keys(config: RecommendConfig) -> Iterator[Idle]:
     for key in ("until", "precision", "p99_precision", "min_requests"):
         yield Idle(f"run.{key}", "search.requests and search.confirm_requests say how long a run is")
     yield Idle("repeat", "traces are told apart by seed")
-    # The engine that is simulated is not the one of a real run, but what the search is told of it counts.
+    # Of an engine that runs for real the search simulates another, so what that is told counts.
+    simulated = config.engine.kind == "vllm_sim"
     for idle in idle_job_keys(config):
-        if not idle.key.startswith("engine.sim"):
+        if simulated or not idle.key.startswith("engine.sim") or idle.key == SHAPE_FILE:
             yield idle
 
 

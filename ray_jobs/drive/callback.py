@@ -14,10 +14,11 @@ from rich.console import Console
 
 from ray_jobs.drive.config import BenchConfig
 from ray_jobs.drive.no_effect import refuse_no_effect
-from ray_jobs.drive.planning import BASIC_SWEEPER, PlanningBar, combinations
+from ray_jobs.drive.planning import BASIC_SWEEPER, PlanningBar, combinations, refuse_odd_sweeps
+from ray_jobs.drive.refused import nothing_left
 from ray_jobs.drive.search import found_lines, objectives
 from ray_jobs.drive.secrets import refuse_secrets
-from tracking.cli import exit_on_bad_input
+from tracking.cli import CONF, exit_on_bad_input
 from tracking.imports import large_imports
 
 
@@ -33,6 +34,7 @@ class SweepCallback(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         with exit_on_bad_input():
             refuse_secrets(config, config.hydra.overrides.task)
+            refuse_odd_sweeps(config.hydra.overrides.task, CONF)
         # An optimising sweeper does not know its jobs beforehand.
         if config.hydra.sweeper._target_ == BASIC_SWEEPER:
             total = combinations(config.hydra.sweeper.params, config.hydra.overrides.task)
@@ -56,13 +58,14 @@ class SweepCallback(Callback):
             for line in found_lines(Path(config.hydra.sweep.dir), objectives(config.objective)):
                 self.console.print(line, highlight=False, markup=False, soft_wrap=True)
             return
-        with exit_on_bad_input():
-            refuse_no_effect(list(zip(self.jobs, self.overrides, strict=True)))
-        with large_imports():  # Ray: not before every run is configured
-            from ray_jobs.drive.launch import run_sweep
+        with nothing_left(config.hydra.sweep.dir):
+            with exit_on_bad_input():
+                refuse_no_effect(list(zip(self.jobs, self.overrides, strict=True)))
+            with large_imports():  # Ray: not before every run is configured
+                from ray_jobs.drive.launch import run_sweep
 
-        try:
-            run_sweep(self.jobs)
-        except Exception:
-            traceback.print_exc()
-            sys.exit(1)
+            try:
+                run_sweep(self.jobs)
+            except Exception:
+                traceback.print_exc()
+                sys.exit(1)

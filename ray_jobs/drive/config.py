@@ -8,8 +8,10 @@ from typing import Any
 
 from ray_jobs.drive.search import objectives
 from ray_jobs.engines.job import JobConfig
+from ray_jobs.workload.config import MOST_REQUESTS
 from tracking.errors import require, require_one_of
 from tracking.metrics.config import SloConfig
+from tracking.places import require_folder
 from tracking.store.config import TrackingConfig
 
 
@@ -47,7 +49,9 @@ class CapacityConfig:
             require(allowed, "capacity.precision", self.precision, "from 0.001 to 0.2, or null")
         require(self.max_runs >= 4, "capacity.max_runs", self.max_runs, ">= 4")
         if self.requests is not None:
-            require(self.requests >= 50, "capacity.requests", self.requests, ">= 50 or null")
+            allowed = 50 <= self.requests <= MOST_REQUESTS
+            require(allowed, "capacity.requests", self.requests, f"from 50 to {MOST_REQUESTS:,}, or null")
+        require_folder("capacity.folder", self.folder)
 
 
 @dataclass
@@ -70,6 +74,7 @@ class BenchConfig(JobConfig):
         super().__post_init__()
         from tracking.metrics.catalogue import METRICS  # with pandas: not before the rest is in order
 
+        require_folder("figures", self.figures)
         for metric in objectives(self.objective):
             require_one_of("objective", metric, METRICS)
         python = self.engine.python

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from tracking.errors import require_one_of
 
 BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 
@@ -21,6 +24,30 @@ def combinations(params: Mapping[str, Any] | None, overrides: Sequence[str]) -> 
         override.get_key_element(): override for override in parsed
     }  # what is typed replaces the experiment's
     return len(BasicSweeper.split_arguments(list(last.values()), None)[0])
+
+
+def refuse_odd_sweeps(overrides: Sequence[str], conf: Path) -> None:
+    """Raises ValueError for a swept key that has no value, or one twice, or a name that its group has not: nothing would run,
+    or the same again, and the last shows only after others were composed."""
+    for word, override in zip(
+        overrides, OverridesParser.create().parse_overrides(list(overrides)), strict=True
+    ):
+        if not override.is_sweep_override():
+            continue
+        values = list(override.sweep_string_iterator())
+        if not values:
+            raise ValueError(f"{word}: has no value, so nothing would run; seed=range(8) are 0 to 7")
+        group = conf / override.key_or_group
+        if group.is_dir():
+            for value in values:
+                require_one_of(
+                    override.key_or_group, value, sorted(path.stem for path in group.glob("*.yaml"))
+                )
+        twice = next((value for value in values if values.count(value) > 1), None)
+        if twice is not None:
+            raise ValueError(
+                f"{word}: has {twice} twice, and both would be the same run; repeat=0,1 runs all twice"
+            )
 
 
 class PlanningBar:

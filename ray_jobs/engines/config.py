@@ -155,10 +155,15 @@ def check_simulated(engine: EngineConfig) -> None:
             "given with engine.kv_offload_gib",
         )  # fmt: skip
     if engine.num_blocks is None:
-        fit = blocks_that_fit(engine)
+        fit, sim = blocks_that_fit(engine), engine.sim
+        require(
+            fit > 1, "engine.sim.model_shape", sim.model_shape.name,
+            f"smaller, or on more or larger devices: its weights leave no memory of {sim.hardware.name} for KV "
+            "(hardware@engine.sim.hardware=, engine.sim.model_shape.tensor_parallel=)",
+        )  # fmt: skip
         require(
             (fit - 1) * engine.block_size >= engine.max_model_len,
             "engine.max_model_len", engine.max_model_len,
-            f"<= {max(0, fit - 1) * engine.block_size}, the tokens that {engine.sim.hardware.name} holds beside "
-            f"the weights of {engine.sim.model_shape.name}",
+            f"<= {(fit - 1) * engine.block_size}, the tokens that {sim.hardware.name} holds beside the weights of "
+            f"{sim.model_shape.name}",
         )  # fmt: skip

@@ -11,7 +11,7 @@ from omegaconf import MISSING
 from bidkv import create_default_registry
 from bidkv.policy_file import absolute, digest, is_reference
 from ray_jobs.engines.config import PASS_ENV, EngineConfig
-from ray_jobs.workload.config import WorkloadConfig
+from ray_jobs.workload.config import MOST_SEED, WorkloadConfig
 from tracking.errors import require, require_one_of
 from tracking.secrets import check_names
 
@@ -157,6 +157,8 @@ class JobConfig:
         return replace(self.engine, **knobs, extra=self.engine.extra | extra) if own else self.engine
 
     def __post_init__(self) -> None:
+        require(0 <= self.seed <= MOST_SEED, "seed", self.seed, f"from 0 to {MOST_SEED}")
+        require(self.repeat >= 0, "repeat", self.repeat, ">= 0")
         answers = self.workload.sessions.answers
         require(
             answers == "recorded" or self.engine.kind != "vllm_sim",

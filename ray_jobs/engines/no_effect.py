@@ -10,6 +10,8 @@ from ray_jobs.engines.job import JobConfig, StrategyConfig, defaults
 from ray_jobs.engines.shared.models import FROM_SHAPE, TINY
 from tracking.typed import Idle
 
+SHAPE_FILE = "engine.sim.model_shape.path"
+FROM_CONFIG = "model_shape@engine.sim.model_shape=from_config"
 OWN_MODEL = (
     "the model is engine.sim.model_shape: model_shape@engine.sim.model_shape=qwen2.5-7b (a file of conf/model_shape), "
     "or =from_config with engine.sim.model_shape.path=…/config.json for a model of yours"
@@ -56,6 +58,11 @@ def idle_engine_keys(engine: EngineConfig) -> Iterator[Idle]:
         yield Idle(
             "engine.tiny",
             f"it is the shape of engine.model={TINY}; here {OWN_MODEL if simulated else 'is another'}",
+        )
+    if engine.sim is not None and not engine.sim.model_shape.config:
+        yield Idle(
+            SHAPE_FILE,
+            f"the shape is declared in conf/model_shape; {FROM_CONFIG} reads the file",
         )
     if simulated:
         yield from _simulated(engine)

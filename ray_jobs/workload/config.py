@@ -19,6 +19,8 @@ KINDS_WITH_RATE = ("poisson", "gamma", "constant", "sessions")
 KINDS_WITH_SHARE = ("poisson", "gamma", "constant", "replay")
 DECLARED_KINDS = ("exact", "fixed", "slack")
 FITS = ("error", "truncate", "drop")
+MOST_SEED = 2**53  # more is another number in JSON, and in a column of a table
+MOST_REQUESTS = 10**7  # of a run: more do not fit in memory
 SHARE = re.compile(r"(\d+(?:\.\d+)?)%")
 
 
@@ -44,7 +46,8 @@ class ArrivalConfig:
         for key in ("burstiness", "time_scale"):
             value = getattr(self, key)
             require(0 < value < math.inf, f"workload.arrivals.{key}", value, "> 0")
-        require(self.users >= 1, "workload.arrivals.users", self.users, ">= 1")
+        allowed = 1 <= self.users <= MOST_REQUESTS
+        require(allowed, "workload.arrivals.users", self.users, f"from 1 to {MOST_REQUESTS:,}")
         require(
             0 <= self.think_time_s < math.inf, "workload.arrivals.think_time_s", self.think_time_s, ">= 0"
         )
@@ -181,7 +184,8 @@ class WorkloadConfig:
                 "a number for a mixture, and for sessions without workload.sessions.count",
             )  # fmt: skip
         else:
-            require(self.num_requests >= 1, "workload.num_requests", self.num_requests, ">= 1")
+            allowed = 1 <= self.num_requests <= MOST_REQUESTS
+            require(allowed, "workload.num_requests", self.num_requests, f"from 1 to {MOST_REQUESTS:,}")
             require(
                 self.warmup_requests < self.num_requests, "workload.warmup_requests", self.warmup_requests,
                 f"below workload.num_requests={self.num_requests}",

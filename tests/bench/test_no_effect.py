@@ -12,21 +12,28 @@ from commands import ROOT
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+import ray_jobs.calibrate
 import ray_jobs.capacity
 import ray_jobs.freeze
 import ray_jobs.recommend
 import ray_jobs.run
 import ray_jobs.upload  # noqa: F401 (each registers its configuration's schema)
+import tracking.compare
+import tracking.report  # noqa: F401
 from ray_jobs.advise.config import RecommendConfig
 from ray_jobs.advise.no_effect import idle_recommend_keys
+from ray_jobs.calibrate import CalibrateConfig
 from ray_jobs.drive.config import BenchConfig
 from ray_jobs.drive.no_effect import idle_capacity_keys, refuse_no_effect
 from ray_jobs.freeze import FreezeConfig, idle_keys
 from ray_jobs.upload import UploadConfig
 from ray_jobs.workload.freeze import freeze_trace
 from ray_jobs.workload.no_effect import idle_workload_keys
+from tracking.bad_values import about_value
 from tracking.cli import CONF, one_line
+from tracking.config import CompareConfig, ReportConfig
 from tracking.nearest import plain, refuse_words
+from tracking.no_effect import idle_compare_keys, idle_store_keys
 from tracking.typed import idle_ones, refuse_idle, refuse_unknown, typed_keys
 
 COMMANDS: dict[str, tuple[type, Callable]] = {
@@ -34,6 +41,9 @@ COMMANDS: dict[str, tuple[type, Callable]] = {
     "capacity": (BenchConfig, idle_capacity_keys),
     "freeze": (FreezeConfig, lambda job: idle_keys(job.workload)),
     "upload": (UploadConfig, lambda _: ()),
+    "calibrate": (CalibrateConfig, ray_jobs.calibrate.idle_keys),
+    "compare": (CompareConfig, idle_compare_keys),
+    "report": (ReportConfig, lambda _: idle_store_keys()),
 }
 
 
@@ -51,12 +61,14 @@ def line_of(command: str, words: list[str]) -> str | None:
             refuse_unknown(keys, schema)
             refuse_idle(keys, idle(OmegaConf.to_object(job)))
     except Exception as error:  # whatever the command would print in a line
-        return plain(error, CONF) or one_line(error)
+        return about_value(error) or plain(error, CONF, words) or one_line(error)
     return None
 
 
 AZURE = ["workload=azure_conv", "workload.source.path=azure.csv"]
 SIM = ["engine=vllm_sim"]
+L4 = ["hardware@engine.sim.hardware=l4"]
+SHAPE_FILE = "engine.sim.model_shape.path=config.json"
 BAD = [
     # Typos: the nearest key, name or word.
     ("config", ["workload.rat=3"], "did you mean workload.rate?"),
@@ -94,8 +106,50 @@ BAD = [
     ("recommend", ["budgett=2min"], "did you mean budget?"),
     ("recommend", ["objective=mena"], "did you mean mean?"),
     ("recommend", ["space.always=backfil"], "backfill"),
-    ("freeze", ["outt=x.parquet", "out=x"], "did you mean out?"),
+    ("freeze", ["outt=x.parquet", "out=x.parquet"], "did you mean out?"),
     ("upload", ["spol=x"], "did you mean spool?"),
+    # No far-fetched proposals: what there is beside it.
+    ("config", ["strategy.params.graec=3"], "strategy.params has no keys here"),
+    ("config", ["strategy=backfill", "strategy.admission_params.passed=3"], "there are strategy.admission_params.depth"),
+    ("recommend", ["space.strategies.mine=lcf"], "there are space.strategies.lcf-guard"),
+    ("recommend", ["guardrails.rules.0.limit=3"], "guardrails.rules[0].max_ratio"),
+    ("freeze", ["out=x.parquet", "engine.max_model_len=9"], "did you mean max_model_len?"),
+    # Values of another kind, in words.
+    ("config", ["seed=zero"], "seed=zero: must be a whole number"),
+    ("config", ["seed=1.5"], "seed=1.5: must be a whole number"),
+    ("config", ["slo.ttft_s=2s"], "slo.ttft_s=2s: must be a number"),
+    ("config", ["engine.prefix_caching=perhaps"], "engine.prefix_caching=perhaps: must be true or false"),
+    ("config", ["engine.env=3"], "engine.env=3: must be a mapping, such as {KEY: VALUE}"),
+    ("config", ["engine.max_num_seqs=null"], "engine.max_num_seqs=null: must be given"),
+    ("recommend", ["search.rungs=3"], "search.rungs=3: must be a list, such as [A,B]"),
+    ("freeze", [], "out: must be given"),
+    ("config", ["~engine.num_blocks"], "engine.num_blocks=null asks for nothing"),
+    ("config", ["--cfg", "jobs"], "must be one of job, hydra, all"),
+    ("config", ["--cfg=jobs"], "must be one of job, hydra, all"),
+    # An experiment and what was typed beside it.
+    ("config", ["experiment=sim_quick", "engine=sglang"], "engine=sglang: experiment=sim_quick chooses calibration@"),
+    ("config", ["experiment=sim_quick", "hardware=l4"], "write hardware@engine.sim.hardware="),
+    # Sizes that no machine bears, and numbers that say nothing.
+    ("config", ["workload=mixed", "workload.num_requests=99999999999"], "from 1 to 10,000,000"),
+    ("config", ["workload=closed_loop", "workload.arrivals.users=99999999999"], "from 1 to 10,000,000"),
+    ("recommend", ["search.requests=99999999999"], "from 20 to 10,000,000, or null"),
+    ("recommend", ["processes=99999"], "4 a core"),
+    ("recommend", ["model="], "not empty, or null"),
+    ("config", ["seed=-1"], "from 0 to"),
+    ("config", ["repeat=-3"], ">= 0"),
+    ("freeze", ["out=x.parquet", "max_model_len=0"], "max_model_len=0: must be > 1"),
+    ("freeze", ["out=x.parquet", "vocab_size=1"], "vocab_size=1: must be > 4"),
+    ("recommend", [*SIM, *L4, "model_shape@engine.sim.model_shape=llama-3.1-70b-tp2"], "leave no memory of L4 for KV"),
+    # Places that cannot take a result, before the work.
+    ("recommend", ["out=/"], "out='/': must be a file's name"),
+    ("recommend", [f"out={CONF}"], "this is a folder"),
+    ("recommend", [f"out={CONF}/recommend.yaml/x.json"], "is a file"),
+    ("report", [f"folder={CONF}/recommend.yaml"], "is a file"),
+    ("config", [f"figures={CONF}/recommend.yaml"], "is a file"),
+    ("freeze", ["out=x.csv"], "ends in .parquet"),
+    ("freeze", ["workload=frozen", "workload.source.path=x.parquet", "out=./x.parquet"], "which would be gone"),
+    ("calibrate", ["steps=[x]", "name=x", "out=x.txt"], "ends in .yaml"),
+    ("config", ["tracking.uri=mlruns"], "sqlite:///FILE"),
     # Keys that exist, and would change nothing.
     ("config", ["workload=mixed", "workload.source.path=mylog.csv"], "workload=csv"),
     ("config", ["workload=mixed", "workload.source.pick=head"], "reads no file"),
@@ -124,6 +178,15 @@ BAD = [
     ("config", ["cluster=ray", "cluster.num_cpus=3"], "has its own"),
     ("config", ["capacity.precision=0.1"], "workload.load=95%"),
     ("config", ["objective=e2e_p99_s"], "experiment=search"),
+    ("config", [*SIM, SHAPE_FILE], "=from_config reads the file"),
+    ("recommend", [*SIM, SHAPE_FILE], "=from_config reads the file"),
+    ("recommend", ["engine=vllm_shape", SHAPE_FILE], "=from_config reads the file"),
+    ("calibrate", ["steps=[x]", "name=x", "model_shape.path=c.json"], "model_shape=from_config reads the file"),
+    ("calibrate", ["steps=[x]", "name=x", "tracking.resume=false"], "for who writes them"),
+    ("compare", ["tracking.spool=x"], "for who writes them"),
+    ("compare", ["format=json", "detail=true"], "has every metric anyway"),
+    ("compare", ["format=csv", "classes=true"], "format=json has"),
+    ("report", ["tracking.artifact_root=x"], "for who writes them"),
     ("recommend", ["engine.model=Qwen/Qwen3-32B"], "engine.sim.model_shape.path="),
     ("recommend", ["workload.source.path=mylog.csv"], "workload=csv"),
     ("recommend", ["workload.num_requests=3000"], "search.requests"),
@@ -131,8 +194,8 @@ BAD = [
     ("recommend", ["search.real_requests=50"], "confirm=real"),
     ("recommend", ["tracking.experiment=mine"], "confirm=real"),
     ("recommend", ["search.rate_seeds=0", "slo_share=0.9"], "no highest rate"),
-    ("freeze", ["workload.source.path=nofile.csv", "out=x"], "workload=csv"),
-    ("freeze", ["workload=frozen", "workload.source.path=t", "seed=3", "out=x"], "its requests already"),
+    ("freeze", ["workload.source.path=nofile.csv", "out=x.parquet"], "workload=csv"),
+    ("freeze", ["workload=frozen", "workload.source.path=t", "seed=3", "out=x.parquet"], "its requests already"),
     ("capacity", ["workload.rate=3"], "the highest rate"),
     ("capacity", ["strategy=lcf"], "that of stock"),
     ("capacity", ["seed=3"], "capacity.seed"),
@@ -150,17 +213,23 @@ def test_what_would_be_ignored_or_is_mistyped_is_one_line_with_its_cure(command,
     ("module", "words"),
     [
         ("ray_jobs.run", ["workload=mixed", "workload.source.path=mylog.csv", "strategy=lcf,bidkv"]),
+        ("ray_jobs.run", ["workload=mixed", "workload.rate=-1"]),
+        ("ray_jobs.run", ["workload=mixed,nosuch"]),
+        ("ray_jobs.run", ["seed=range(0)"]),
+        ("ray_jobs.run", ["seed=0,1,0"]),
+        ("ray_jobs.upload", ["spool={folder}/nosuch"]),
         ("ray_jobs.recommend", ["engine.model=Qwen/Qwen3-32B"]),
         ("ray_jobs.freeze", ["workload.source.path=nofile.csv", "out={folder}/trace.parquet"]),
     ],
 )
 def test_the_command_ends_with_2_and_has_written_nothing(tmp_path, module, words):
-    folders = [f"hydra.sweep.dir={tmp_path}/hydra"] if module == "ray_jobs.run" else []
+    tmp_path = tmp_path / "made"  # by the command, if at all
+    folders = [f"hydra.sweep.dir={tmp_path}/hydra/now"] if module == "ray_jobs.run" else []
     command = [sys.executable, "-m", module, *(word.format(folder=tmp_path) for word in words), *folders]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 2, done.stderr
     assert len(done.stderr.strip().splitlines()) == 1 and done.stderr.startswith("error: "), done.stderr
-    assert not [path for path in tmp_path.iterdir() if path.name != "hydra"]
+    assert not tmp_path.exists()
 
 
 def test_in_a_sweep_a_key_has_to_count_in_one_combination():
@@ -191,7 +260,9 @@ def test_what_is_said_to_change_nothing_changes_nothing_and_the_rest_does(name):
 
     def frozen(*words: str):
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            workload = OmegaConf.to_object(compose("freeze", [f"workload={name}", "out=x", *words])).workload
+            workload = OmegaConf.to_object(
+                compose("freeze", [f"workload={name}", "out=x.parquet", *words])
+            ).workload
         small = replace(
             workload, sessions=replace(workload.sessions, count=min(workload.sessions.count or 9, 9))
         )

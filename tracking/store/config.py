@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from tracking.errors import require
 from tracking.secrets import check_address
+
+STORE = re.compile(r"(sqlite|postgresql|mysql|mssql)(\+\w+)?://|https?://|databricks")
 
 
 @dataclass
@@ -25,6 +28,11 @@ class TrackingConfig:
         require(
             not self.uri.startswith("sqlite:") or self.uri.startswith("sqlite:///"),
             "tracking.uri", self.uri, "sqlite:///FILE, with a fourth slash for a path from the root",
+        )  # fmt: skip
+        require(
+            STORE.match(self.uri) is not None, "tracking.uri", self.uri,
+            "sqlite:///FILE, http://HOST:5000 of an MLflow server, or another database's address; MLflow's folders of files "
+            "(mlruns) take no more runs",
         )  # fmt: skip
         require(self.patience_s >= 0, "tracking.patience_s", self.patience_s, ">= 0")
         check_address("tracking.uri", self.uri)
