@@ -20,6 +20,9 @@ FAULTS = """() => {
     if (!table.offsetWidth) faults.push(name + ": not shown");
     const box = table.closest(".box"), scrolls = box && getComputedStyle(box).overflowX === "auto";
     if ((scrolls ? box : table).getBoundingClientRect().right > edge + 1) faults.push(name + ": cut on the right");
+    const words = document.createRange();
+    if (table.caption) words.selectNodeContents(table.caption);
+    if (words.getBoundingClientRect().right > edge + 1) faults.push(name + ": what stands above it is cut on the right");
     for (const cell of table.querySelectorAll("th, td"))
       if (cell.scrollWidth > cell.clientWidth + 1) faults.push(`${name}: cut: ${cell.innerText}`);
     for (const row of table.tBodies[0].rows)
