@@ -53,6 +53,7 @@ class PoolState:
     free_tokens: int = 400_000  # when a policy is asked to admit; cached prefixes nobody uses count
     needed_tokens: int = 0  # of the free ones, what the request in question would take
     max_running: int = 256
+    running: int = 256  # requests, when a policy is asked whether a prompt may have a step of its own
     seconds_per_step: float = 0.03  # smoothed over the steps that did something
     step: int = 0  # counts the engine's steps: what a policy reckoned in one need not be reckoned again in it
     shortfall_tokens: int = 0  # what the allocation that failed still needs; 0 outside a choice of victims

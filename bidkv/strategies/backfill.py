@@ -17,11 +17,13 @@ class Backfill(AdmissionPolicy):
     """First come, first served; but memory that the first in line cannot use goes to one who can.
 
     Of the `depth` requests behind it the first that fits starts, in a step that computes a prompt anyway
-    or after `alone_after` steps without one (no longer than `alone_after_s`): that keeps the tail of latency,
+    or after `alone_after` steps without one (no longer than `alone_after_s`, nor than `alone_each` steps for each that
+    runs): that keeps the tail of latency,
     since passers are fewer than memory would allow, and saves steps that all who run wait for. Whoever was
     overtaken by `max_overtaken` later ones is not passed again. A first in line that needs the share `large` of
     the pool gets the memory of those that passed it, when it would have fitted with that for `grace` of its wait
-    (at least `grace_s`): they are preempted and go back to their places. Whoever starts must leave free `headroom`
+    (at least `grace_s`): they are preempted and go back to their places. Any other is passed for no longer than
+    `passing` of its wait (at least `passing_s`) after it did not fit. Whoever starts must leave free `headroom`
     (a share of the pool) and `growth` (a share of the tokens that the running ones are expected to add, learned
     from finished requests, `prior` before any); a first in line that fits is held back for no more than
     `patience` of its wait.
@@ -33,16 +35,19 @@ class Backfill(AdmissionPolicy):
 
     def __init__(
         self,
-        depth: int = 32,
+        depth: int = 64,
         max_overtaken: int = 40,
         headroom: float = 0.01,
         growth: float = 0.05,
         alone_after: int = 32,
         alone_after_s: float = 0.4,
+        alone_each: float = 2.0,
         reclaims: bool = True,
         grace: float = 0.35,
         grace_s: float = 2.0,
         large: float = 0.35,
+        passing: float = 0.1,
+        passing_s: float = 1.0,
         patience: float = 0.25,
         prior: int = PRIOR,
     ):
@@ -54,9 +59,12 @@ class Backfill(AdmissionPolicy):
             growth=growth,
             alone_after=alone_after,
             alone_after_s=alone_after_s,
+            alone_each=alone_each,
             grace=grace,
             grace_s=grace_s,
             large=large,
+            passing=passing,
+            passing_s=passing_s,
             patience=patience,
         )
         if not isinstance(reclaims, bool):
@@ -65,8 +73,8 @@ class Backfill(AdmissionPolicy):
             raise BidValidationError(f"{self.name}: headroom must be below 1, got {headroom}")
         self.backfill, self.max_overtaken = depth, max_overtaken
         self.headroom, self.growth = headroom, growth
-        self.alone_after, self.alone_after_s = alone_after, alone_after_s
-        self.large = large
+        self.alone_after, self.alone_after_s, self.alone_each = alone_after, alone_after_s, alone_each
+        self.large, self.passing, self.passing_s = large, passing, passing_s
         self.reclaims, self.grace, self.grace_s, self.patience = reclaims, grace, grace_s, patience
         self.lengths = self._make_lengths(prior)
         self._growth = Growth(self.lengths)

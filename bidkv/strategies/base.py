@@ -43,11 +43,14 @@ class AdmissionPolicy(Policy):
     `backfill`: where the first in line does not fit, how many behind it are tried (0: none).
     `max_overtaken`: whoever was overtaken by so many later requests goes next, and nobody passes it.
     `alone_after`: who passes joins a step in which a prompt is computed anyway, or waits for so many steps
-    without, and no longer than `alone_after_s` seconds.
+    without, no longer than `alone_after_s` seconds, and for no more than `alone_each` steps for each that runs:
+    those are who the step takes longer for.
     `headroom`: the share of the pool that an admission must leave free while anything runs.
     `reclaims`: those that passed the first in line give their memory back when it would fit with that, and has waited
     so for `grace` of the time that it had waited by then, or `grace_s` seconds if that is longer; where it
     needs at least the share `large` of the pool (less comes free by itself soon).
+    `passing`: a first in line that does not fit is passed for no longer than this share of the time that it had waited
+    by then, or `passing_s` seconds if that is longer; but for those that get memory back by `reclaims`.
     `patience`: a first in line that fits is held back no longer than this share of the time it had to wait until then.
     """
 
@@ -58,11 +61,14 @@ class AdmissionPolicy(Policy):
     max_overtaken: int | None = None
     alone_after: int = 0
     alone_after_s: float = math.inf
+    alone_each: float = math.inf
     headroom: float = 0.0
     reclaims: bool = False
     grace: float = 0.0
     grace_s: float = 0.0
     large: float = 0.0
+    passing: float = math.inf
+    passing_s: float = 0.0
     patience: float = math.inf
 
     @abstractmethod
@@ -83,7 +89,12 @@ class AdmissionPolicy(Policy):
 
     def passes_alone(self, steps: int) -> bool:
         """Whether who passes may start by itself, `steps` after the last step in which a prompt was computed."""
-        return steps >= self.alone_after or steps * self.pool.seconds_per_step >= self.alone_after_s
+        pool = self.pool
+        return (
+            steps >= self.alone_after
+            or steps >= self.alone_each * pool.running
+            or steps * pool.seconds_per_step >= self.alone_after_s
+        )
 
     @property
     def asks(self) -> bool:

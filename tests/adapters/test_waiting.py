@@ -163,7 +163,7 @@ def test_who_fits_passes_only_when_it_may() -> None:
         asked.append(name)
         return name == "b"
 
-    waiting = Line({"a": 0, "b": 1}, fits=fits, backfill=4, may_pass=lambda: may[0])
+    waiting = Line({"a": 0, "b": 1}, fits=fits, backfill=4, may_pass=lambda first: may[0])
     for name in "ab":
         waiting.join(name)
     assert waiting.first() == "a"

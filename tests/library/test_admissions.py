@@ -273,6 +273,15 @@ def test_passers_wait_for_steps_and_where_these_are_slow_for_seconds(
     assert admission("backfill", alone_after=0).passes_alone(0)
 
 
+@pytest.mark.parametrize(("running", "alone_from"), [(0, 0), (1, 2), (5, 10), (16, 32), (256, 32)])
+def test_passers_wait_for_fewer_steps_where_few_run_who_would_have_to_wait(
+    running: int, alone_from: int
+) -> None:
+    policy = admission("backfill", alone_after=32, alone_each=2.0)
+    policy.pool.seconds_per_step, policy.pool.running = 0.001, running
+    assert [policy.passes_alone(steps) for steps in range(40)] == [steps >= alone_from for steps in range(40)]
+
+
 def test_the_forecast_peak_counts_what_requests_share_once() -> None:
     running = [replace(waiting("r", 4000, 4000), output_tokens=500)]
     pool = replace(POOL, free_tokens=5500, needed_tokens=4800)
@@ -306,8 +315,9 @@ def test_an_oracle_leaves_room_for_what_the_running_ones_will_really_add(name: s
 @pytest.mark.parametrize("name", ["backfill", "backfill-deep", "bidkv2"])
 def test_every_parameter_of_a_backfill_arrives_under_its_own_name(name: str) -> None:
     given = {
-        "depth": 3, "max_overtaken": 5, "headroom": 0.07, "growth": 0.11, "alone_after": 13, "alone_after_s": 1.7,
-        "reclaims": True, "grace": 0.19, "grace_s": 2.3, "large": 0.29, "patience": 3.1,
+        "depth": 3, "max_overtaken": 5, "headroom": 0.07, "growth": 0.11, "alone_after": 13, "alone_after_s": 1.7, "alone_each": 1.9,
+        "reclaims": True, "grace": 0.19, "grace_s": 2.3, "large": 0.29, "passing": 0.17,
+        "passing_s": 1.3, "patience": 3.1,
     }  # fmt: skip
     admission = create_default_registry().get(name, admission_params={**given, "prior": 37}).admission
     assert {key: getattr(admission, "backfill" if key == "depth" else key) for key in given} == given

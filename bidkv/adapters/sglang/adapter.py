@@ -98,7 +98,7 @@ class SGLangAdapter:
         if not self._session.running:
             self.bind(scheduler)
         self._session.poll()
-        self._stall.step(self._session.strategy.admission, self._steps.decodes)
+        self._stall.step(self._session, self._steps.decodes)
         self._schedule_t, start = self._clock(), perf_counter_ns()
         self._make_room(scheduler)
         try:

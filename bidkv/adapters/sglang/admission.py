@@ -89,7 +89,8 @@ class AdmissionRound:
                 return verdict
             wants, left = tokens_refused(adder, req)
             if not self._passed:
-                self._first.refused(req.rid, self._session.clock(), wants, left)
+                arrival = self._state_of(req).arrival
+                self._first.refused(req.rid, self._session.clock(), arrival, wants, left)
         elif not policy.backfill:
             return self._stop(adder)
         else:
@@ -120,8 +121,11 @@ class AdmissionRound:
 
     def _may_try_another(self, adder: Any) -> bool:
         """Whether one more may pass: not too many are looked at, and a prefill of passers alone is rare enough."""
-        if not (adder.can_run_list or self._mixed or self._policy.passes_alone(self._decodes)):
+        running = len(adder.running_batch.reqs) if adder.running_batch is not None else 0
+        if not (adder.can_run_list or self._mixed or self._session.passes_alone(self._decodes, running)):
             self.waits_alone = True
+            return False
+        if self._first.passed_long_enough(self._session.clock(), self._policy):
             return False
         self._tried += 1
         return self._tried <= self._policy.backfill

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +18,8 @@ class FirstInLine:
 
     What those hold that joined later and started before it is memory that it would have had in arrival order. From when
     it would fit with that, it waits no longer than the policy's `grace`; nobody is evicted in vain. One that fits,
-    but that the policy holds back, waits no longer than its `patience`.
+    but that the policy holds back, waits no longer than its `patience`. Where nobody gives memory back, it is passed for
+    no longer than `passing`.
     """
 
     EVERY = 4  # looks after which passers are looked for again
@@ -26,6 +28,8 @@ class FirstInLine:
         self._places, self._pool = places, pool
         self._name: str | None = None
         self._first = 0.0  # since when it is the first
+        self._blocked: float | None = None  # since when it does not fit, and how long it had waited by then
+        self._waited = 0.0
         self._held: float | None = None  # since when it would fit, and the policy says no
         self._could: float | None = None  # since when it would fit without passers
         self._needed = (
@@ -34,12 +38,20 @@ class FirstInLine:
         self._looks = 0
         self.granted: str | None = None  # for whom there was an eviction: the policy holds it back no more
 
-    def refused(self, name: str, now: float, needed: int, free: float) -> None:
+    def refused(self, name: str, now: float, arrival: float, needed: int, free: float) -> None:
         """SGLang has no room for the first in line, which needs so many tokens; `free` is what it may have of them."""
         self._see(name, now)
         self._held = None
+        if self._blocked is None:
+            self._blocked, self._waited = now, max(0.0, now - arrival)
         # With what SGLang keeps for those that run, and with the part of its own prefix that could be evicted.
         self._needed = needed + self._pool.reclaimable_tokens() - int(free) + 1
+
+    def passed_long_enough(self, now: float, policy: AdmissionPolicy) -> bool:
+        """Whether nobody may pass it any more. It gets memory back from passers where the policy `reclaims`."""
+        if policy.reclaims or policy.passing == math.inf or self._blocked is None:
+            return False
+        return now - self._blocked > max(policy.passing_s, policy.passing * self._waited)
 
     def is_held_back(self, name: str, now: float, arrival: float, policy: AdmissionPolicy) -> bool:
         """Whether the policy may keep the first in line waiting, for which there is room."""
@@ -101,4 +113,5 @@ class FirstInLine:
 
     def _see(self, name: str, now: float) -> None:
         if name != self._name:
-            self._name, self._first, self._held, self._could = name, now, None, None
+            self._name, self._first = name, now
+            self._blocked = self._held = self._could = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bidkv.adapters.sglang.admission import AdmissionRound
-from bidkv.strategies.base import AdmissionPolicy
+from bidkv.adapters.shared.session import Session
 
 
 class Stall:
@@ -29,12 +29,12 @@ class Stall:
         self._steps = self.AFTER + turn.looked // self.PER_STEP
         self._batch.batch_is_full = True
 
-    def step(self, policy: AdmissionPolicy, decodes: int) -> None:
+    def step(self, session: Session, decodes: int) -> None:
         """Before each step: ends when another look may be of use."""
         if self._batch is None:
             return
         self._steps -= 1
-        if self._steps <= 0 or (self._waits_alone and policy.passes_alone(decodes)):
+        if self._steps <= 0 or (self._waits_alone and session.passes_alone(decodes, session.pool.running)):
             self.end()
 
     def end(self) -> None:

@@ -10,7 +10,9 @@ from bidkv.strategies.base import AdmissionPolicy
 
 FLAGS = ("preempted_first", "resorts", "reclaims", "asks", "only_reserves")
 COUNTS = {"backfill": 0, "max_overtaken": 1}
-NUMBERS = ("alone_after", "alone_after_s", "headroom", "grace", "grace_s", "large", "patience")
+NUMBERS = (
+    "alone_after", "alone_after_s", "alone_each", "headroom", "grace", "grace_s", "large", "passing", "passing_s", "patience",
+)  # fmt: skip
 PARAMETERS = {"backfill": "depth"}
 """What the constructors of this project call it, where that is another name."""
 

@@ -154,8 +154,10 @@ class Session:
             self._admission_error(error)
             return -math.inf
 
-    def passes_alone(self, steps: int) -> bool:
-        """Whether who passes may start `steps` after the last step with a prompt; yes if the policy failed."""
+    def passes_alone(self, steps: int, running: int) -> bool:
+        """Whether who passes may start `steps` after the last step with a prompt, while so many run; yes if the policy
+        failed."""
+        self.pool.running = running
         try:
             return bool(self.strategy.admission.passes_alone(steps))
         except Exception as error:  # a third party's code; the engine must go on

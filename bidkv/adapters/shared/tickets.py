@@ -23,6 +23,7 @@ class Ticket(Generic[Item]):
     home: int  # its number when it came
     t: float  # when it joined, in seconds
     overtaken: int = 0  # starts since then of those with a larger number
+    blocked_t: float | None = None  # when it was first in line and did not fit, the first time
     passed: bool = False  # it ran after overtaking somebody, and was preempted
     note: Any = None  # what an adapter remembers of it
 

@@ -40,7 +40,7 @@ class WaitingLine(Generic[Item]):
         *,
         fits: Callable[[Item], bool] = lambda item: True,
         may_go_ahead: Callable[[Ticket[Item], Ticket[Item]], bool] | None = None,
-        may_pass: Callable[[], bool] = lambda: True,
+        may_pass: Callable[[Ticket[Item]], bool] = lambda first: True,
         ready: Callable[[Item], bool] = lambda item: True,
         runs: Callable[[Item], bool] = lambda item: True,
     ):
@@ -184,7 +184,7 @@ class WaitingLine(Generic[Item]):
         pool = self._pool()
         head = pool[0][-1]
         self.passed = None
-        if not self._ready(head.item) or self._fits(head.item) or len(pool) == 1 or not self._may_pass():
+        if not self._ready(head.item) or self._fits(head.item) or len(pool) == 1 or not self._may_pass(head):
             return head
         for place in pool[1:]:
             if self._may_go_ahead(place[-1], head):

@@ -75,19 +75,34 @@ class Gate:
         """A step was scheduled that does something."""
         self._decodes = 0 if prompt_tokens else self._decodes + 1
 
-    def may_pass(self) -> bool:
-        """Whether who passes the first in line adds no step with a prompt to this one, or not too soon; and not
-        where there is no room for anybody."""
-        if self._room(self._blocks.free()) < 0:
+    def may_pass(self, first: Ticket[Any]) -> bool:
+        """Whether who passes the first in line adds no step with a prompt to this one, or not too soon; not where
+        there is no room for anybody, nor where that one was passed for long enough."""
+        if self._passed_long_enough(first) or self._room(self._blocks.free()) < 0:
             return False
         running = self._scheduler.running
-        if not running or self._session.passes_alone(self._decodes):
+        if not running or self._session.passes_alone(self._decodes, len(running)):
             return True
         if running[-1].num_computed_tokens + 1 < running[-1].num_tokens:  # started in this step
             return True
         if self._prompts is None:
             self._prompts = any(r.num_computed_tokens + 1 < r.num_tokens for r in running)
         return self._prompts
+
+    def _passed_long_enough(self, first: Ticket[Any]) -> bool:
+        policy = self._session.strategy.admission
+        if policy.passing == math.inf:
+            return False
+        needed = self.need_of(first.name)
+        if needed <= self._blocks.free():
+            return False  # it is held back, no longer than `patience`
+        now = self._session.clock()
+        if first.blocked_t is None:
+            first.blocked_t = now
+        if policy.reclaims and needed >= policy.large * self._blocks.usable:
+            return False  # it gets memory back
+        since = first.blocked_t
+        return now - since > max(policy.passing_s, policy.passing * (since - first.t))
 
     def ready(self, request: Any) -> bool:
         """Whether vLLM will try to start it now, for all that is known; else it skips it."""

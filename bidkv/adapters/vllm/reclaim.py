@@ -73,21 +73,20 @@ class Reclaim:
         if self.victims:
             self.granted = head.name
         else:
-            others = [p for p in passers if p is not scheduler.running[0]]  # nobody runs in front of that one
-            self.victims = self._enough(others, needed - free, kept)
+            self.victims = self._enough(passers, needed - free, kept)
             self.rests = bool(self.victims)
         if not self.victims:  # what they share with it is its own already
             self._waits = self.AGAIN
 
     def next(self, requester: Any) -> Any | None:
-        """The next to be preempted while `requester` allocates; None if there is none that runs behind it. Of those in
-        flight the first that asks: vLLM does not preempt it, but leaves it and all behind it out."""
+        """The next to be preempted while `requester` allocates, at last itself; None if there is none that runs behind
+        it. Of those in flight the first that asks: vLLM does not preempt it, but leaves it and all behind it out."""
         running = self._scheduler.running
         if self.rests:
             return requester if requester in self.victims else None
         while self.victims:
             victim = self.victims.pop(0)
-            if victim in running and running.index(victim) > running.index(requester):
+            if victim in running and running.index(victim) >= running.index(requester):
                 return victim
         return None
 

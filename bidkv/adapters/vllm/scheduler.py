@@ -23,7 +23,7 @@ from bidkv.adapters.shared.facts import FactsReader
 from bidkv.adapters.shared.layout import UnknownLayoutError, is_tested
 from bidkv.adapters.shared.session import Session
 from bidkv.adapters.shared.steps import StepLog
-from bidkv.adapters.shared.tickets import Tickets
+from bidkv.adapters.shared.tickets import Ticket, Tickets
 from bidkv.adapters.shared.victims import describe_victim, pick_victim
 from bidkv.adapters.shared.waiting import LineRules, WaitingLine
 from bidkv.adapters.vllm.accounting import client_id, open_account, request_record, update_account
@@ -92,7 +92,7 @@ class BidKVSchedulerMixin:
             control,
             facts=self._bidkv_facts,
             changed=self._bidkv_settings_changed,
-            clock=self._bidkv_clock,
+            clock=lambda: self._bidkv_clock(),
             run_log=self._bidkv_run_log,
             step_log=self._bidkv_step_log,
             meter=make_meter(self.vllm_config),
@@ -303,9 +303,9 @@ class BidKVSchedulerMixin:
             reclaim.plan(head, need, policy, now, gate.ready, self._bidkv_can_be_freed)
             self._bidkv_demand.changed()  # those that run are given theirs first
 
-    def _bidkv_may_pass(self) -> bool:
+    def _bidkv_may_pass(self, first: Ticket[Request]) -> bool:
         """Nobody passes while those that passed are about to give way: it would be the next of them."""
-        return not self._bidkv_reclaim.rests and self._bidkv_gate.may_pass()
+        return not self._bidkv_reclaim.rests and self._bidkv_gate.may_pass(first)
 
     def _bidkv_give_back(self, victim: Request) -> None:
         self._bidkv_withdraw()

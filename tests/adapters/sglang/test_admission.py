@@ -95,7 +95,7 @@ def test_passers_make_no_prefill_of_their_own_but_after_a_while(
     real: Any, hooked: Callable[..., Any]
 ) -> None:
     scheduler = real(**PLAIN)
-    backfill(hooked, scheduler, alone_after=20, alone_after_s=1e9)
+    backfill(hooked, scheduler, alone_after=20, alone_after_s=1e9, alone_each=1e9)
     play(scheduler, blocked(scheduler))
     first = next(i for i, step in enumerate(scheduler.steps) if any(rid == "s0" for rid, _ in step))
     assert [len(step) for step in scheduler.steps[:first]] == [1] * first and 20 <= first <= 22
@@ -103,7 +103,7 @@ def test_passers_make_no_prefill_of_their_own_but_after_a_while(
 
 def test_passers_join_a_prefill_that_takes_place_anyway(real: Any, hooked: Callable[..., Any]) -> None:
     scheduler = real(**PLAIN)
-    backfill(hooked, scheduler, alone_after=1000, alone_after_s=1e9)
+    backfill(hooked, scheduler, alone_after=1000, alone_after_s=1e9, alone_each=1e9)
     arrivals = blocked(scheduler, others=4)
     arrivals[3].insert(0, scheduler.request("anyway", [8] * 30, 4))
     assert play(scheduler, arrivals) == ["runs", "anyway", *(f"s{i}" for i in range(4)), "big"]

@@ -65,12 +65,15 @@ def start_of_head(
 
 
 @pytest.mark.parametrize("fenced", [False, True])
-def test_passers_that_are_in_flight_give_way(bench: Any, fenced: bool) -> None:
+@pytest.mark.parametrize(("passers", "own"), [(1, 5500), (12, 400)])
+def test_passers_that_run_alone_or_are_in_flight_give_way(
+    bench: Any, passers: int, own: int, fenced: bool
+) -> None:
     def start(strategy: str | None) -> int:
         one = bench(strategy, asynchronous=True)
         one.scheduler.defer_block_free = fenced
-        steps = start_of_head(one, passers=12, own=400)
-        assert strategy is None or len(one.started) == 14  # all of them passed
+        steps = start_of_head(one, passers, own)
+        assert strategy is None or len(one.started) == 2 + passers  # all of them passed
         return steps
 
     assert start("backfill") <= start(None) + 2.5 / STEP_S  # a grace of two seconds
@@ -79,9 +82,8 @@ def test_passers_that_are_in_flight_give_way(bench: Any, fenced: bool) -> None:
 @pytest.mark.parametrize("sliding", [0, 1])
 def test_what_only_passers_share_comes_free_with_the_last_of_them(bench: Any, sliding: int) -> None:
     def start(strategy: str | None) -> int:
-        one = bench(strategy, enable_prefix_caching=True, sliding_groups=sliding)
-        one.add("stays", tokens(9, 64), 2900, arrival_time=1000.0)
-        return start_of_head(one, passers=3, own=64, shared=4800)
+        engine = {"enable_prefix_caching": True, "sliding_groups": sliding}
+        return start_of_head(bench(strategy, **engine), passers=3, own=64, shared=4800)
 
     assert start("backfill") <= start(None) + 2.5 / STEP_S
 
@@ -141,3 +143,27 @@ def test_what_is_held_in_several_groups_is_counted_without_blocks_that_windows_l
         if step == 100:
             assert any(block.is_null for block in tables[0])
             assert (totals != private) == caching
+
+
+def test_a_first_in_line_that_gets_no_memory_back_is_passed_for_a_second(bench: Any) -> None:
+    """It needs a fifth of the memory, one small request comes every fourth step and fits beside those that run."""
+
+    def passed(**rules: float) -> int:
+        one = bench("backfill", settings={"admission_params": rules})
+        one.add("old", tokens(2, 8000), 900, arrival_time=1000.0)
+        one.add("older", tokens(5, 5000), 900, arrival_time=1000.0)
+        for _ in range(10):
+            one.step()
+        now = 1000.0 + one.steps * STEP_S
+        one.add("head", tokens(3, 3200), 2, arrival_time=now)
+        for number in range(60):
+            one.add(f"p{number}", tokens(10 + number, 20), 4, arrival_time=now)
+            for _ in range(4):
+                one.step()
+        assert "head" not in one.started
+        return sum(name.startswith("p") for name in one.started)
+
+    whole = {"alone_after": 0, "growth": 0.0, "max_overtaken": 1000}
+    steps = 1.0 / STEP_S
+    assert steps / 4 - 2 <= passed(passing=0.1, passing_s=1.0, **whole) <= steps / 4 + 2
+    assert passed(passing=float("inf"), **whole) >= 55
