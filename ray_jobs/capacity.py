@@ -16,7 +16,9 @@ from rich.table import Table
 from ray_jobs.drive.capacity import Capacity, find_capacities, key_of
 from ray_jobs.drive.config import BenchConfig
 from ray_jobs.drive.no_effect import idle_capacity_keys
+from ray_jobs.workload.config import KINDS_WITH_SHARE
 from tracking.cli import CONF, exit_on_bad_input, run_command
+from tracking.errors import require
 from tracking.typed import refuse_idle, refuse_unknown, typed
 
 ConfigStore.instance().store(name="bench_schema", node=BenchConfig)
@@ -48,6 +50,10 @@ def main(config: DictConfig) -> None:
         keys = typed()
         refuse_unknown(keys, BenchConfig)
         refuse_idle(keys, idle_capacity_keys(job))
+        require(
+            job.workload.arrivals.kind in KINDS_WITH_SHARE, "workload", job.workload.name,
+            "one whose requests arrive by themselves: those of sessions and closed loops wait for answers, so no queue grows",
+        )  # fmt: skip
         found = find_capacities([job], lambda text: console.print(text, highlight=False, soft_wrap=True))
     key = key_of(job)
     capacity = found[key]

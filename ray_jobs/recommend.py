@@ -22,7 +22,7 @@ from rich.console import Console
 from ray_jobs.advise.config import RecommendConfig
 from ray_jobs.advise.no_effect import idle_recommend_keys
 from tracking.cli import CONF, exit_on_bad_input, interrupt_on_sigterm, run_command
-from tracking.typed import refuse_idle, refuse_unknown, typed
+from tracking.typed import refuse_idle, refuse_unknown, typed, typed_keys
 
 INTERRUPTED = 130
 
@@ -47,7 +47,7 @@ def recommend(config: RecommendConfig, console: Console, words: Sequence[str] = 
     # Imported here: the worker processes import this file as well, and need none of these.
     from ray_jobs.advise.advise import advise
     from ray_jobs.advise.answer import answer, write_json
-    from ray_jobs.advise.file_sizes import fitted_to_file
+    from ray_jobs.advise.file_sizes import fitted_to_file, refuse_shortened
     from ray_jobs.advise.progress import AdviceProgress
     from ray_jobs.advise.render import print_answer
 
@@ -62,7 +62,9 @@ def recommend(config: RecommendConfig, console: Console, words: Sequence[str] = 
 
         config = replace(config, workload=with_rate(config, console))
         begun = time.monotonic()  # looking for the capacity takes minutes that are not of the budget
-    config = fitted_to_file(config)
+    fitted = fitted_to_file(config)
+    refuse_shortened(config, fitted, typed_keys(words))
+    config = fitted
     with AdviceProgress(console, config.budget_s) as progress:
         advice = advise(config, progress, begun)
     found = answer(config, advice, confirm_real(config, advice, console) if real else None, words)

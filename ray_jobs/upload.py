@@ -36,7 +36,7 @@ def main(config: DictConfig) -> None:
         refuse_unknown(keys, UploadConfig)
         settings: UploadConfig = OmegaConf.to_object(config)
         # Without a word the folder of this checkout is meant, which is not there before a store was away.
-        there = Path(settings.spool).is_dir() or "spool" not in keys
+        there = bool(settings.spool) and (Path(settings.spool).is_dir() or "spool" not in keys)
         require(there, "spool", settings.spool, "a folder: tracking.spool of the sweeps whose results wait")
     spools = waiting_spools(settings.spool)
     if not spools:

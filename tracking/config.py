@@ -45,6 +45,7 @@ class ComparisonConfig(EvidencePlan):
         for name in self.metrics:
             require(name in METRICS, "metrics", name, "all, or of " + ", ".join(METRICS))
         self.metrics = [self.primary, *(name for name in self.metrics if name != self.primary)]
+        require(self.sweep != [], "sweep", self.sweep, "latest, a run id, a name, or a list of these")
         # The beginning of a run id may read as a number.
         self.sweep = [str(name) for name in (self.sweep if isinstance(self.sweep, list) else [self.sweep])]
 
@@ -77,6 +78,7 @@ class ReportConfig(ComparisonConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require(self.run != "", "run", self.run, "the id of a run, or null for one of the baseline")
         require_folder("folder", self.folder)
 
 

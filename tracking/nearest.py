@@ -15,6 +15,8 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, Interpolation
 
 from tracking.errors import nearest, require_one_of
 
+LEAST_ALIKE = 4  # letters of a name for which one anywhere is looked for: shorter ones are like many
+SEVERAL = re.compile(r"Ambiguous value for argument '(.+?)'\s+1\.", re.DOTALL)
 NOT_IN_DEFAULTS = re.compile(
     r"Could not override '([^']+)'\.\s+(?:No match in the defaults list|Did you mean to override)"
     r"|config group '([^']+)' does not exist"
@@ -46,6 +48,9 @@ def plain(error: BaseException, conf: Path, words: Sequence[str] = ()) -> str | 
             own = _resolvers_own(cause)
             if own:
                 return own
+        several = SEVERAL.search(str(cause))
+        if several:
+            return f"{several[1]}: must be one value: only bidkv-bench sweeps; a list is [A,B]"
         match = NOT_IN_DEFAULTS.search(str(cause))
         if match:
             group = match[1] or match[2]
@@ -96,7 +101,7 @@ def _nearest_key(error: ConfigAttributeError | ConfigKeyError, conf: Path, words
         return _place_of(group, conf)
     below = [path for path in everywhere if not before or path.startswith(f"{before}.")]
     last = {path.rpartition(".")[2]: path for path in below}
-    near = nearest(name, last) if "." not in before else None
+    near = nearest(name, last) if "." not in before and len(name) >= LEAST_ALIKE else None
     if near:
         return f"did you mean {last[near]}?"
     return _beside(before, siblings) if before else "--cfg job shows all keys"
@@ -153,7 +158,10 @@ def refuse_words(words: Sequence[str], conf: Path) -> None:
             _refuse_choice(wanted, word)
             wanted = None
         elif word.startswith("-"):
-            if name.startswith("--") and not any(flag.startswith(name) for flag in flags):
+            known = (
+                any(flag.startswith(name) for flag in flags) if name.startswith("--") else word[:2] in flags
+            )
+            if not known:
                 raise ValueError(f"{word}: there is no such flag; keys have no dashes: {word.lstrip('-')}")
             action = flags.get(name)
             if "=" in word and action is not None:
@@ -196,5 +204,14 @@ def _as_option(word: str, conf: Path) -> str:
 
 def _refuse_a_group_as_key(key: str, value: str, conf: Path) -> None:
     before, _, name = key.rpartition(".")
+    if value.startswith("[") and (conf / key.partition("@")[0]).is_dir():
+        raise ValueError(
+            f"{key}={value}: must be one file of conf/{key.partition('@')[0]}; A,B without brackets sweeps"
+        )
+    place, _ = engine_groups(conf).get(name, ("", []))
+    if key == place and value and value[0] not in "{$" and value != "null":
+        there = sorted(path.stem for path in (conf / name).glob("*.yaml"))
+        near = value if value in there else nearest(value, there)
+        raise ValueError(f"{key}={value}: must be {name}@{key}={near or 'NAME'}, of {', '.join(there)}")
     if before and "@" not in key and (conf / name / f"{value}.yaml").is_file():
         raise ValueError(f"{key}={value}: must be {name}@{key}={value}, since it is a file of conf/{name}")

@@ -24,6 +24,7 @@ def require_file(key: str, path: str, suffix: str = "") -> None:
 
 def require_folder(key: str, path: str) -> None:
     """Raises ValueError if there is no such folder and none can be made, or if it cannot be written to."""
+    require(bool(path.strip()), key, path, "a folder's name; . is this one")
     place = Path(path).absolute()
     there = next(folder for folder in (place, *place.parents) if folder.exists())
     require(there.is_dir(), key, path, f"in a folder: {there} is a file")

@@ -48,7 +48,10 @@ ConfigStore.instance().store(name="report_schema", node=ReportConfig)
 
 
 def compare_if_possible(sweep: StoredSweep, config: ReportConfig) -> tuple[list[Table], str | None]:
-    """The comparisons of a sweep; or none, and why there cannot be any."""
+    """The comparisons of a sweep; or none, and why there cannot be any. Raises ValueError for a baseline that it lacks."""
+    if config.baseline is not None and config.baseline not in sweep.strategies:
+        has = ", ".join(sweep.strategies)
+        raise ValueError(f"baseline={config.baseline!r}: no finished run in sweep {sweep.name}; it has {has}")
     try:
         return compare_sweep(sweep, config), None
     except ValueError as error:

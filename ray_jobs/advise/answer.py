@@ -52,6 +52,7 @@ def answer(
         "command": command(config, advice, chosen or advice.stock),
         "stock_command": command(config, advice, advice.stock),
         "strategy": asdict(advice.space.strategy(chosen)) if chosen else None,
+        "now": config.strategy.label,
         "workload": config.workload.name,
         "load": load_name(config),
         "engine": {

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from ray_jobs.advise.config import RecommendConfig
 from ray_jobs.advise.lab import sized
@@ -43,6 +45,18 @@ def fitted_to_file(config: RecommendConfig) -> RecommendConfig:
             confirm_requests=_at_most(search.confirm_requests, confirmed),
         ),
     )
+
+
+def refuse_shortened(config: RecommendConfig, fitted: RecommendConfig, typed: Mapping[str, Any]) -> None:
+    """Raises ValueError for a length of runs that was typed and is more than the file has windows for."""
+    if config.until == "pressure":
+        return
+    for key in ("requests", "confirm_requests", "rate_requests"):
+        wanted, longest = getattr(config.search, key), getattr(fitted.search, key)
+        require(
+            f"search.{key}" not in typed or wanted == longest, f"search.{key}", wanted,
+            f"at most {longest}: so long are the windows that {config.workload.source.path!r} has for this part",
+        )  # fmt: skip
 
 
 def _for_pressure(config: RecommendConfig, count: int) -> RecommendConfig:

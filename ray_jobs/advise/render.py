@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ray_jobs.advise.advise import STOCK
 from ray_jobs.advise.answer import as_json
 from tracking.evidence.statistics import Interval
 from tracking.reporting.words import change, short_name
@@ -33,10 +34,11 @@ def print_answer(found: dict[str, Any], form: str) -> None:
     def line(name: str, text: str, style: str | None = None) -> None:
         console.print(f"{name:<9} {text}", markup=False, soft_wrap=True, style=style)
 
+    now = f"; {found['now']}, which is called stock here" if found["now"] != STOCK else ""
     devices = f"{engine['devices']} x " if engine["devices"] > 1 else ""
     line(
         "for",
-        f"{found['workload']} at {found['load']}; {engine['model_shape']} on {devices}{engine['device']}",
+        f"{found['workload']} at {found['load']}; {engine['model_shape']} on {devices}{engine['device']}{now}",
     )
     if found["pressure"]:
         line("load", found["pressure"]["text"])

@@ -21,6 +21,10 @@ OWN_MODEL = (
 def idle_job_keys(job: JobConfig) -> Iterator[Idle]:
     """Each with why, and with what has the effect that was probably meant."""
     strategy = job.strategy
+    yield Idle(
+        "strategy.name",
+        "it says which parameters are the pair's own; strategy=NAME chooses one, strategy.label=NAME names it",
+    )
     if strategy.kill_switch:
         for key in ("admission", "victim", "params", "admission_params"):
             yield Idle(

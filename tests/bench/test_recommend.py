@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import zlib
-from contextlib import redirect_stdout
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,7 +30,7 @@ from ray_jobs.advise.allot import Pace, confirm_within
 from ray_jobs.advise.answer import KEEP, OVERLOADED, UNDECIDED, answer, as_json, why, write_json
 from ray_jobs.advise.config import RecommendConfig, seconds_of
 from ray_jobs.advise.confirm import confirm
-from ray_jobs.advise.file_sizes import cut_line, fitted_to_file
+from ray_jobs.advise.file_sizes import cut_line, fitted_to_file, refuse_shortened
 from ray_jobs.advise.lab import sized
 from ray_jobs.advise.more import time_for
 from ray_jobs.advise.rates import faster
@@ -521,6 +521,15 @@ def test_what_is_cut_of_a_log_is_a_note_and_pressure_alone_takes_a_shorter_one(t
     with pytest.raises(ValueError, match="a log of at least 267 requests"):
         fitted_to_file(configured(*log))
     assert fitted_to_file(configured(*log, "until=pressure")).search.requests == 40
+    path.write_text("time,prompt_tokens,output_tokens\n" + "".join(f"{n},30,5\n" for n in range(1000)))
+    for typed, fits in (("search.requests=200", False), ("search.requests=100", True)):
+        config = configured(*log, typed)
+        with (
+            nullcontext()
+            if fits
+            else pytest.raises(ValueError, match="search.requests=200: must be at most 100")
+        ):
+            refuse_shortened(config, fitted_to_file(config), {"search.requests": 0})
 
 
 def test_a_log_that_is_long_enough_wants_time_and_not_a_longer_log(tmp_path):

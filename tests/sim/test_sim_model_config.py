@@ -69,6 +69,8 @@ def test_the_shape_is_the_files_and_vllm_takes_it(tmp_path, config, billions, ac
         ({"mlp_only_layers": [0], "num_experts": 8}, "only some layers"),
         ({"model_type": "gpt2"}, "model_type=gpt2"),
         ({"architectures": None}, "lacks architectures"),
+        ({"num_attention_heads": None}, "not so num_attention_heads"),
+        ({"hidden_size": "1024"}, "not so hidden_size"),
     ],
 )
 def test_what_the_simulator_does_not_know_is_one_line(tmp_path, changes, words):

@@ -60,7 +60,8 @@ def test_a_single_seed_has_a_page_without_a_verdict(two_loads):
 
 def test_bad_input_writes_nothing(two_loads, tmp_path):
     tracking, _ = two_loads
-    done = report(f"tracking.uri={tracking.uri}", f"folder={tmp_path}/out", "run=zzz")
-    assert done.returncode == 2
-    assert "run='zzz'" in done.stderr and len(done.stderr.strip().splitlines()) == 1
-    assert not (tmp_path / "out").exists()
+    for word, said in (("run=zzz", "run='zzz'"), ("baseline=nosuch", "baseline='nosuch'")):
+        done = report(f"tracking.uri={tracking.uri}", f"folder={tmp_path}/out", word)
+        assert done.returncode == 2
+        assert said in done.stderr and len(done.stderr.strip().splitlines()) == 1
+        assert not (tmp_path / "out").exists()

@@ -16,6 +16,14 @@ from omegaconf import OmegaConf
 KEY = "engine.sim.model_shape.path"
 DENSE = ("llama", "mistral", "qwen2", "qwen3", "phi3", "granite", "olmo2")
 MIXTURES = ("mixtral", "qwen3_moe", "olmoe")
+SIZES = (
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "vocab_size",
+    "max_position_embeddings",
+)
 EXPERTS = ("num_experts", "num_local_experts")
 CACHE_FOLDER = "models--"  # models--Qwen--Qwen3-32B/snapshots/<commit>/config.json, in Hugging Face's cache
 
@@ -33,6 +41,12 @@ def shape_of(path: str | None) -> dict[str, Any]:
         raise ValueError(
             f"{KEY}={path!r}: has {what}, which the simulator does not know; a shape of conf/model_shape "
             "that is about as large stands in for it"
+        )
+    needed = [key for key in SIZES if key != "intermediate_size" or not config.get("moe_intermediate_size")]
+    wrong = [key for key in needed if not isinstance(config.get(key), int)]
+    if wrong:
+        raise ValueError(
+            f"{KEY}={path!r}: must have whole numbers for {', '.join(needed)}; not so {', '.join(wrong)}"
         )
     heads, hidden = config["num_attention_heads"], config["hidden_size"]
     experts = next((config[key] for key in EXPERTS if config.get(key)), 0)

@@ -18,7 +18,12 @@ HAS_TIMES = True
 
 def trace(config: WorkloadConfig, vocab_size: int, max_model_len: int) -> Trace:
     """A saved trace, of which the count, the time scale and the warm-up may be set anew, nothing else."""
-    saved = Trace.load(source_file(config.source.path))
+    path = config.source.path
+    try:
+        saved = Trace.load(source_file(path))
+    except ValueError as error:
+        cure = "a trace that bidkv-freeze wrote; a log of your server is workload=csv"
+        raise ValueError(f"workload.source.path={path!r}: must be {cure} ({error})") from None
     count = config.num_requests or len(saved.requests)
     require(count <= len(saved.requests), "workload.num_requests", count, f"<= {len(saved.requests)}")
     require(
