@@ -54,6 +54,8 @@ def print_answer(found: dict[str, Any], form: str) -> None:
         line("more", more_line(found["more"]))
     if found["next"]:
         line("next", found["next"])
+        for note in found["notes"]:
+            line("note", note, "yellow")
         return
     line("run", found["command"])
     console.print()

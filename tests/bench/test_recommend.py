@@ -322,7 +322,7 @@ def test_pressure_alone_is_a_few_runs_and_the_command_that_goes_on():
     lab = MadeUpLab(configured(*QUICK, "until=pressure"), {"backfill": 0.8})
     found = answer(lab.config, advised(lab), words=["workload=h100_mixed", "until=pressure"])
     assert len(lab.done) == 2 and found["next"] == "bidkv-recommend workload=h100_mixed"
-    assert "policies can help" in printed(found)
+    assert "policies can help" in printed(found) and "note      simulated" in printed(found)
     lab.queue |= {"backlog": 0.4, "served_req_s": 2.6, "arrive_req_s": 4.0}
     lab.done.clear()
     assert answer(lab.config, advised(lab))["recommendation"] == OVERLOADED
