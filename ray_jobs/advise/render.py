@@ -79,9 +79,10 @@ def print_answer(found: dict[str, Any], form: str) -> None:
 
 def more_line(more: dict[str, Any]) -> str:
     """What would bring an answer."""
+    whom = f"to tell of {more['strategy']}, " if more["strategy"] else ""
     if more["log_requests"]:
-        return f"a log of about {more['log_requests']:,} requests would do"
-    return f"about {more['minutes']} min would do: {more['command']}"
+        return f"{whom}a log of about {more['log_requests']:,} requests would do"
+    return f"{whom}about {more['minutes']} min would do: {more['command']}"
 
 
 def effects(confirmed: dict[str, Any], where: str) -> Table:

@@ -341,6 +341,7 @@ def test_what_these_traces_cannot_show_is_undecided_with_the_time_and_the_comman
     )
     assert "these pairs show differences from" in found["why"]
     assert f"search.confirm_seeds={found['more']['pairs']}" in more_line(found)
+    assert "to tell of backfill, about" in more_line(found)
     assert found["more"]["command"].startswith("bidkv-recommend workload=h100_mixed budget=")
 
 
