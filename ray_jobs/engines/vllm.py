@@ -50,6 +50,7 @@ class Backend(LiveEngine):
         return sent
 
     async def _end(self) -> None:
+        await self._flush_cache()  # what was aborted last is still on its way to the scheduler; it belongs to this run
         self._tell(IDLE)
         await self._flush_cache()
 
