@@ -167,6 +167,19 @@ def test_a_first_one_that_fits_is_not_held_back_for_ever(
     assert (begins >= 60) == waits and (waits or begins < 20)
 
 
+@pytest.mark.parametrize(("passing", "pass_it"), [(math.inf, 6), (0.0, 1)])
+def test_a_first_one_that_gets_nothing_back_is_passed_for_a_while_only(
+    real: Any, hooked: Callable[..., Any], passing: float, pass_it: int
+) -> None:
+    scheduler = real(**PLAIN)
+    backfill(hooked, scheduler, reclaims=False, passing=passing, passing_s=0.0)
+    arrivals = blocked(scheduler, others=0)
+    for number in range(6):
+        arrivals[4 + 4 * number] = [scheduler.request(f"s{number}", [40 + number] * 20, 4)]
+    assert play(scheduler, arrivals).index("big") - 1 <= pass_it
+    assert passing == 0.0 or scheduler.history.index(("start", "s5")) < scheduler.history.index(("start", "big"))
+
+
 def test_a_gate_without_backfill_lets_nobody_pass(real: Any, hooked: Callable[..., Any]) -> None:
     scheduler = real(**PLAIN)
     hooked(scheduler, strategy="watermark", admission_params={"headroom": 0.4})
