@@ -116,6 +116,7 @@ class RecommendConfig(JobConfig):
 
     budget: Any = "2min"  # 90, 90s, 10min, 1h: all together, from the command's start on
     until: str = "answer"  # pressure: only whether anybody waits for memory, in a few runs of stock
+    deployed: str | None = None  # as conf/deployed has the engine, for the record
     objective: str = "mean"
     confirm: str = "sim"  # real: the recommendation once more, on `engine` itself
     practical: float = 0.005  # the smallest gain that matters, as a share of stock

@@ -63,6 +63,7 @@ class BenchConfig(JobConfig):
     slo: SloConfig = field(default_factory=SloConfig)
     capacity: CapacityConfig = field(default_factory=CapacityConfig)
     experiment: str | None = None  # its name, for the record
+    deployed: str | None = None  # as conf/deployed has the engine, for the record
     proof: str | None = None  # the commit that froze the policies: seeds must be new (conf/used_seeds.yaml)
     figures: str = "outputs/figures"  # folder of the sweeps' figures
     objective: Any = (

@@ -24,6 +24,7 @@ NOT_PART_OF_A_RUN = (
     "objective",
     "objective_seeds",
     "experiment",
+    "deployed",
     "proof",
 )
 

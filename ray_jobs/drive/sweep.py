@@ -328,6 +328,6 @@ class Sweep:
 
 def _row(run: PlannedRun, metrics: dict[str, float], flags: dict[str, str]) -> Row:
     engine = run.job.engine
-    group = f"{run.job.workload.name}, {load_name(run.job)}, {engine.kind}"
+    group = f"{run.job.workload.name}, {load_name(run.job)}, {run.job.deployed or engine.kind}"
     known = {name: metrics[name] for name in METRICS if name in metrics}  # with names that all rows share
     return Row(group, run.job.strategy.label, known, {intern(flag): value for flag, value in flags.items()})

@@ -50,7 +50,8 @@ class Backend(LiveEngine):
         return sent
 
     async def _end(self) -> None:
-        await self._flush_cache()  # what was aborted last is still on its way to the scheduler; it belongs to this run
+        # What was aborted last is still on its way to the scheduler, and belongs to this run.
+        await self._flush_cache()
         self._tell(IDLE)
         await self._flush_cache()
 

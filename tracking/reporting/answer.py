@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator, Sequence
+from hashlib import sha256
 
 import numpy as np
 from mlflow import MlflowClient
@@ -20,6 +21,7 @@ from tracking.store.columns import ANSWER
 
 DESCRIPTION = "mlflow.note.content"  # the tag that MLflow shows as a run's description
 BATCH_LIMIT = 1000  # metrics a request, MLflow's own limit
+LONGEST_TITLE = 120  # of a table, in a metric's name; MLflow takes 250 characters with the rest
 
 
 def log_answer(client: MlflowClient, sweep_id: str, tables: Sequence[Table]) -> None:
@@ -61,6 +63,8 @@ def pooled_numbers(table: Table) -> Iterator[tuple[str, float]]:
 
 
 def _name(table: Table, strategy: str, what: str) -> str:
-    """Only characters that MLflow takes in a name; a second table of the same load says its state."""
+    """Only characters that MLflow takes in a name, and no more of them; a second table of the same load says its state."""
     title = table.title + (f" ({table.state})" if table.state in NO_VERDICT else "")
+    if len(title) > LONGEST_TITLE:  # of cells that differ in a dozen settings
+        title = f"{title[: LONGEST_TITLE - 9]} {sha256(title.encode()).hexdigest()[:8]}"
     return re.sub(r"[^\w\-. /:]", "_", f"{title}/{strategy}/{what}")

@@ -286,17 +286,15 @@ class RunReader:
 def cell_titles(cells: Iterable[Cell]) -> dict[Cell, str]:
     """A short title for each cell: workload and load, and whatever tells it from others of that name.
 
-    Different engines have hardly a setting in common, so their name is enough; the rest then tells
-    cells of one engine apart.
+    Different engines have hardly a setting in common, so their name is enough; nor have those of conf/deployed. The
+    rest then tells cells of one engine apart.
     """
     cells = list(cells)
-    engines = {dict(cell)["engine"] for cell in cells}
+    telling = [key for key in ("engine", "deployed") if len({dict(cell).get(key) for cell in cells}) > 1]
     by_name: dict[str, list[Cell]] = {}
     for cell in cells:
-        name = _load_title(dict(cell))
-        if len(engines) > 1:
-            name += f", {dict(cell)['engine']}"
-        by_name.setdefault(name, []).append(cell)
+        names = [dict(cell)[key] for key in telling if dict(cell).get(key)]
+        by_name.setdefault(", ".join([_load_title(dict(cell)), *names]), []).append(cell)
     titles = {}
     for name, group in by_name.items():
         for cell in group:
