@@ -177,7 +177,9 @@ def test_a_first_one_that_gets_nothing_back_is_passed_for_a_while_only(
     for number in range(6):
         arrivals[4 + 4 * number] = [scheduler.request(f"s{number}", [40 + number] * 20, 4)]
     assert play(scheduler, arrivals).index("big") - 1 <= pass_it
-    assert passing == 0.0 or scheduler.history.index(("start", "s5")) < scheduler.history.index(("start", "big"))
+    assert passing == 0.0 or scheduler.history.index(("start", "s5")) < scheduler.history.index(
+        ("start", "big")
+    )
 
 
 def test_a_gate_without_backfill_lets_nobody_pass(real: Any, hooked: Callable[..., Any]) -> None:
