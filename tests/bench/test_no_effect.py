@@ -85,7 +85,7 @@ BAD = [
     ("config", ["workload=mixd"], "did you mean workload=mixed?"),
     ("config", ["engine=vllm_simm"], "did you mean engine=vllm_sim?"),
     ("config", ["experiment=sim_quik"], "did you mean experiment=sim_quick?"),
-    ("config", [*SIM, "hardware@engine.sim.hardware=h100"], "there are a100-sxm, h100-sxm"),
+    ("config", [*SIM, "hardware@engine.sim.hardware=h100"], "did you mean hardware=h100-sxm"),
     ("config", [*SIM, "model_shape@engine.sim.model_shape=llama-8b"], "llama-3.1-8b"),
     ("config", ["strategy=backfill", "strategy.admission_params.dept=4"], "strategy.admission_params.depth?"),
     ("config", ["strategy=lcf", "strategy.victim=lfc"], "did you mean lcf?"),
