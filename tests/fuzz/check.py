@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import inspect
-import traceback
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,6 +15,7 @@ from bidkv.registry import create_default_registry
 from fuzz.bench import Bench
 from fuzz.cases import Case, make_case
 from fuzz.drive import Driver
+from fuzz.known import Fault, crash, failed_line
 from fuzz.oracles import (
     AFTER_THE_END,
     ARRIVAL_ORDER,
@@ -29,9 +29,6 @@ from fuzz.oracles import (
 
 STOCK_PAIR = "stock-unmodified-pair"
 """In place of a strategy: stock vLLM against itself, which shows that the bench and the oracles are right."""
-
-VLLMS_OWN = ("assert len(scheduled_loras) <= self.lora_config.max_loras", "assert num_new_tokens > 0")
-"""What stock vLLM fails at too, in other schedules: a LoRA slot taken twice (until 0.33), a session with drafts."""
 
 MOST_STEPS = 4000  # of a case on stock
 
@@ -117,11 +114,14 @@ def check(case: Case, model: Path, scratch: Path, mutant: type | None = None) ->
     limit = SLOWER * len(stock.steps) + 2 * PATIENCE
     driver = Driver(case, bench, None if pair else control, bound_of, limit)
     trace = driver.run()
-    if trace.error is not None and failed_line(trace.error) in VLLMS_OWN:
-        return Verdict(skipped=f"vLLM's own fault: {failed_line(trace.error)}")
+    if trace.error is not None and (why := crash(trace.error, case.engine)):
+        return Verdict(skipped=f"vLLM's own fault: {why}")
     run = Run(case, stock, trace, bench, arrival_order)
+    found = ask(run, pair)
+    if found and (why := explained(found, trace.faults)):
+        return Verdict(skipped=f"vLLM's own fault: {why}")
     return Verdict(
-        tuple(ask(run, pair)),
+        tuple(found),
         steps=len(trace.steps),
         preemptions=sum(trace.preemptions.values()),
         refused=trace.refused is not None,
@@ -137,9 +137,11 @@ def warm_up(model: Path, scratch: Path) -> None:
     gc.freeze()
 
 
-def failed_line(error: BaseException) -> str:
-    """The source of the line that raised."""
-    return traceback.extract_tb(error.__traceback__)[-1].line or ""
+def explained(failures: list[Failure], faults: list[Fault]) -> str | None:
+    """Which faults of vLLM's own the failures come of; None where one does not."""
+    texts = [f"{failure.oracle}: {failure.text}" for failure in failures]
+    reasons = [next((fault.reason for fault in faults if fault.explains(text)), None) for text in texts]
+    return None if None in reasons else "; ".join(dict.fromkeys(reasons))
 
 
 def ask(run: Run, pair: bool) -> list[Failure]:

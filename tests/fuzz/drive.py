@@ -17,6 +17,7 @@ from vllm.v1.request import Request, RequestStatus
 from bidkv.adapters.shared.control import write_control
 from fuzz.bench import Bench, Grammar, compiling
 from fuzz.cases import Case, Op
+from fuzz.known import Fault, watch
 from fuzz.model import prompt_of
 
 SKIPS_FIRST = vllm.__version__.startswith("0.26.")
@@ -57,6 +58,7 @@ class Trace:
     free_blocks: int = 0
     alive: int = 0  # requests that somebody keeps
     error: BaseException | None = None
+    faults: list[Fault] = field(default_factory=list)  # of vLLM's own
 
 
 class Driver:
@@ -83,6 +85,7 @@ class Driver:
         self._everybody: list[weakref.ref[Request]] = []
         self._priorities: dict[str, int] = {}
         self._step = 0
+        self.trace.faults = watch(bench)
         self._watch_memory()
 
     # -- the run -------------------------------------------------------------------------------
@@ -202,7 +205,8 @@ class Driver:
     # -- what is seen --------------------------------------------------------------------------
 
     def _watch_memory(self) -> None:
-        """Notes the first step in which memory was refused, by vLLM or by the policy; not by a gate's own reckoning."""
+        """Notes the first step in which memory was refused, by vLLM or by the policy. A gate's own reckoning counts only
+        where vLLM would say the same of that request: it may have stopped at it before it came to that."""
         manager, trace = self.bench.scheduler.kv_cache_manager, self.trace
         allocate = manager.allocate_slots
 
@@ -215,7 +219,7 @@ class Driver:
         manager.allocate_slots = watched
         gate = getattr(self.bench.scheduler, "_bidkv_gate", None)
         if gate is not None:
-            asks = gate._open
+            asks, fits = gate._open, gate._fits
 
             def watched_word(*args: Any, **kwargs: Any) -> bool:
                 opens = asks(*args, **kwargs)
@@ -223,7 +227,13 @@ class Driver:
                     trace.refused = self._step
                 return opens
 
-            gate._open = watched_word
+            def watched_reckoning(request: Request) -> bool:
+                verdict = fits(request)
+                if not verdict and trace.refused is None and refuses(self.bench.scheduler, request):
+                    trace.refused = self._step
+                return verdict
+
+            gate._open, gate._fits = watched_word, watched_reckoning
 
     def _waiters(self) -> dict[str, int]:
         """Who never started, and who was preempted, with their places in the order of joining."""
@@ -339,6 +349,47 @@ class Driver:
         trace.free_blocks = bench.scheduler.kv_cache_manager.block_pool.get_num_free_blocks()
         if trace.error is None:
             trace.alive = alive(self._everybody)
+
+
+class RoomError(Exception):
+    """vLLM found room, and is about to take it."""
+
+
+def refuses(scheduler: Any, request: Request) -> bool:
+    """Whether vLLM has no room for one that holds nothing yet, by its own word; whatever a connector has of it.
+    Nothing is taken. Of a prompt that may come in chunks that need not fit as a whole, the smallest is tried."""
+    manager, settings = scheduler.kv_cache_manager, scheduler.scheduler_config
+    if request.num_computed_tokens:
+        return False
+    blocks, cached, *_ = manager.get_computed_blocks(request)
+    elsewhere = {0} if scheduler.connector is None else {0, max(0, request.num_tokens - 1 - cached)}
+    coordinator = manager.coordinator
+
+    def takes(*args: Any, **kwargs: Any) -> None:
+        raise RoomError
+
+    instead = {"allocate_new_computed_blocks": takes, "allocate_new_blocks": takes}
+    instead["remove_skipped_blocks"] = lambda *args, **kwargs: None
+    vars(coordinator).update(instead)
+    try:
+        for external in elsewhere:
+            type(manager).allocate_slots(
+                manager,
+                request,
+                1 if settings.enable_chunked_prefill else request.num_tokens - cached - external,
+                num_new_computed_tokens=cached,
+                new_computed_blocks=blocks,
+                num_external_computed_tokens=external,
+                num_lookahead_tokens=scheduler.num_lookahead_tokens,
+                full_sequence_must_fit=scheduler.scheduler_reserve_full_isl,
+                has_scheduled_reqs=bool(scheduler.running),
+            )
+        return True
+    except RoomError:
+        return False
+    finally:
+        for name in instead:
+            del vars(coordinator)[name]
 
 
 def alive(everybody: list[weakref.ref[Request]]) -> int:

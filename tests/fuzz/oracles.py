@@ -213,7 +213,6 @@ def wrong_outputs(case: Case, trace: Trace, exact: bool) -> Iterator[str]:
         if trace.delivered.get(op.name) != wanted:
             got = trace.delivered.get(op.name, [])
             yield f"{op.name} got {len(got)} of {op.output} tokens, or wrong ones"
-            return
 
 
 def seen_on_the_way(run: Run) -> Iterator[str]:

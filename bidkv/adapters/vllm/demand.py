@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Set
+from collections.abc import Callable, Set
 from typing import Any
 
 from vllm.v1.request import RequestStatus
@@ -30,6 +30,8 @@ class Demand:
         self.scheduled = 0  # tokens in this step so far, where vLLM reserves for no more than a chunk
         groups = coordinator.single_type_managers
         self._chain_of = self._chain(groups) if len(groups) == 1 else None
+        self.elsewhere: Callable[[str], int] | None = None  # tokens that a KV connector has of a request
+        self._lets_go = any(type(group).__name__ != "FullAttentionManager" for group in groups)
         self._hits = Hits(manager, self._chain_of)
 
     def watermark(self, request: Any) -> int:
@@ -42,10 +44,18 @@ class Demand:
         return self._blocks(request, self._empty, request.num_computed_tokens)
 
     def exact(self, request: Any) -> int:
-        """With them: one lookup, which vLLM then need not do again."""
-        if not self.looks_up(request):
-            return self.most(request)
-        return self._blocks(request, *self._hits.of(request))
+        """With them: one lookup, which vLLM then need not do again. And with what a connector said that it has."""
+        hits, computed = self._found(request)
+        asks = self.elsewhere is not None and not request.num_computed_tokens
+        return self._blocks(request, hits, computed, self.elsewhere(request.request_id) if asks else 0)
+
+    def least(self, request: Any) -> int:
+        """With hits, and where a connector has all the rest: windows take no blocks then for what is behind them."""
+        return self._blocks(request, *self._found(request), request.num_tokens - 1)
+
+    def depends_on_connector(self, request: Any) -> bool:
+        """Whether it may take less than `exact`, which only vLLM's asking the connector shows."""
+        return self.elsewhere is not None and self._lets_go and not request.num_computed_tokens
 
     def held_hits(self, request: Any) -> Set[int]:
         """The numbers of blocks that the prefix cache has of it and others hold: `exact` counts on their going on."""
@@ -127,20 +137,26 @@ class Demand:
         """Blocks were given or freed."""
         self._hits.changed()
 
-    def _blocks(self, request: Any, hits: Any, computed: int) -> int:
-        """What starting needs: all tokens where vLLM reserves for them, else the first chunk."""
+    def _found(self, request: Any) -> tuple[Any, int]:
+        """Its hits in the prefix cache, by group, and how many of its tokens are computed with them."""
+        if self.looks_up(request):
+            return self._hits.of(request)
+        return self._empty, request.num_computed_tokens
+
+    def _blocks(self, request: Any, hits: Any, computed: int, elsewhere: int = 0) -> int:
+        """What starting needs: all tokens where vLLM reserves for them, else the first chunk. `elsewhere` tokens from
+        its beginning need not be computed either."""
+        total = max(computed, elsewhere)
         scheduler = self._scheduler
         lookahead = scheduler.num_lookahead_tokens
         budget = max(1, scheduler.max_num_scheduled_tokens - self.scheduled)
         longest = scheduler.scheduler_config.long_prefill_token_threshold
-        chunk = (
-            min(request.num_tokens, computed + (min(budget, longest) if longest > 0 else budget)) + lookahead
-        )
+        chunk = min(request.num_tokens, total + (min(budget, longest) if longest > 0 else budget)) + lookahead
         if not scheduler.scheduler_reserve_full_isl:
-            return self._ask(request, hits, chunk, computed, computed, False, lookahead)
-        needed = self._ask(request, hits, request.num_tokens, computed, computed, True)
+            return self._ask(request, hits, chunk, total, computed, False, lookahead)
+        needed = self._ask(request, hits, request.num_tokens, total, computed, True)
         if lookahead:
-            needed = max(needed, self._ask(request, hits, chunk, computed, computed, False, lookahead))
+            needed = max(needed, self._ask(request, hits, chunk, total, computed, False, lookahead))
         return needed
 
     def _ask(

@@ -61,6 +61,7 @@ class Gate:
         self._held: tuple[str, float] | None = (
             None  # whom the policy holds back though it fits, and since when
         )
+        self._shown: tuple[str, int] = ("", 0)  # for whom vLLM was to ask a connector, and in which step
         self.unknown: set[str] = set()  # whose KV elsewhere a connector could not tell yet
 
     def begin(self) -> None:
@@ -117,10 +118,11 @@ class Gate:
         return lora.lora_int_id in loaded or len(loaded) < config.max_loras
 
     def fits(self, request: Any) -> bool:
-        """Whether vLLM would find room for the first in line, and the policy would let it start."""
+        """Whether vLLM would find room for the first in line, and the policy would let it start; or whether that is to
+        be seen, since only vLLM asks a connector how much it has."""
         verdict = self._fits(request)
         self._verdict = (request.request_id, self._step, verdict)
-        return verdict
+        return verdict or self._asks_first(request)
 
     def cleared(self, request_id: str) -> bool:
         """Whether `fits` said so in this step."""
@@ -129,7 +131,7 @@ class Gate:
     def _fits(self, request: Any) -> bool:
         needed, free = self._demand.most(request), self._blocks.free()
         if needed + self._demand.watermark(request) > free or not self._open(request, needed, free):
-            if not self._demand.looks_up(request):
+            if not (self._demand.looks_up(request) or self._demand.depends_on_connector(request)):
                 self._need = (request.request_id, needed)
                 return False
             needed = self._demand.exact(request)
@@ -137,6 +139,19 @@ class Gate:
             if needed + self._demand.watermark(request) > free:
                 return False
         return self.open_to(request, needed)
+
+    def _asks_first(self, request: Any) -> bool:
+        """Whether it fits if a connector has enough of it, and vLLM has not asked for a while. If it has not, nobody
+        passes in this step."""
+        if not self._demand.depends_on_connector(request):
+            return False
+        name, step = self._shown
+        if name == request.request_id and 0 < self._step - step < self.GUESS_STEPS:
+            return False
+        if self._demand.least(request) + self._demand.watermark(request) > self._blocks.free():
+            return False
+        self._shown = (request.request_id, self._step)
+        return True
 
     def need_of(self, request_id: str) -> int:
         """Blocks that the first in line took when it did not fit; 0 where that is not known."""

@@ -23,6 +23,7 @@ EXTENDED = {
     "update_from_output": ("self", "scheduler_output", "model_runner_output"),
     "_preempt_request": ("self", "request"),
     "_free_request": ("self", "request"),
+    "_enqueue_waiting_request": ("self", "request"),
     "reset_prefix_cache": ("self",),
     "shutdown": ("self",),
 }

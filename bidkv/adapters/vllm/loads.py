@@ -25,6 +25,7 @@ class HostMemory:
         self._own = getattr(connector, "connector_scheduler", None)
         self._ask, self._take = connector.get_num_new_matched_tokens, connector.update_state_after_alloc
         self._asked: dict[str, int] = {}
+        self._told: dict[str, int] = {}  # tokens from the beginning, here and there
         self._later: dict[str, bool] = {}  # whether what it was told of is loaded while it waits
         self._loading: dict[str, int] = {}  # tokens by request
         self.unknown: set[str] = set()  # of whom the connector could not tell yet what it has
@@ -41,6 +42,10 @@ class HostMemory:
         hits = takewhile(lambda key: manager.lookup(key, context).name == "HIT", keys)
         return sum(1 for _ in hits) * self._block_size
 
+    def told(self, request_id: str) -> int:
+        """Tokens from the beginning of one that waits, on the device and elsewhere, when vLLM asked last; 0: not yet."""
+        return self._told.get(request_id, 0)
+
     def ended(self, result: Any, pool: PoolState) -> None:
         """Learns from a step's output what the loads that ended with it took."""
         report = result.kv_connector_output
@@ -54,18 +59,20 @@ class HostMemory:
     def left(self, request_id: str) -> None:
         """A request ended."""
         self.unknown.discard(request_id)
-        for known in (self._asked, self._later, self._loading):
+        for known in (self._asked, self._told, self._later, self._loading):
             known.pop(request_id, None)
 
     def _asks(self, request: Any, num_computed_tokens: int) -> Any:
         answer = tokens, later = self._ask(request, num_computed_tokens)
         self._asked[request.request_id] = num_computed_tokens
+        self._told[request.request_id] = num_computed_tokens + (tokens or 0)
         self._later[request.request_id] = bool(later)
         (self.unknown.add if tokens is None else self.unknown.discard)(request.request_id)
         return answer
 
     def _takes(self, request: Any, blocks: Any, num_external_tokens: int) -> Any:
         on_device = self._asked.pop(request.request_id, None)
+        self._told.pop(request.request_id, None)
         if num_external_tokens:
             self._account(request).restored_from = on_device
             if self._later.pop(request.request_id, False):  # else the step itself loads

@@ -44,6 +44,7 @@ from bidkv.adapters.vllm.states import Snapshot, light_states
 from bidkv.adapters.vllm.steps import occupancy
 from bidkv.request import RequestState
 from bidkv.strategies.base import eligible_victims
+from bidkv.strategies.preempt_evict import Lifo
 
 
 class BidKVSchedulerMixin:
@@ -79,6 +80,7 @@ class BidKVSchedulerMixin:
         self._bidkv_reclaim = Reclaim(self, self._bidkv_tickets, self._bidkv_blocks, self._bidkv_demand)
         self._bidkv_mark = Mark(self)
         self._bidkv_pending: dict[str, Any] | None = None  # event of a preemption that did not happen yet
+        self._bidkv_unlike_vllm = False  # vLLM would preempt another one itself
         self._bidkv_refused = False  # a waiting request did not fit in this step
         self._bidkv_preempted = 0  # in this step
         self._bidkv_resorted = 0  # keys asked for again in it
@@ -108,6 +110,7 @@ class BidKVSchedulerMixin:
         )
         if self._bidkv_host is not None:
             self._bidkv_gate.unknown = self._bidkv_host.unknown
+            self._bidkv_demand.elsewhere = self._bidkv_host.told
         self._bidkv_session.open(settings)
 
     # -- vLLM's methods ------------------------------------------------------------------------
@@ -124,6 +127,12 @@ class BidKVSchedulerMixin:
         account = self._bidkv_accounts.get(session.request_id)
         if account is not None:  # else it was aborted while its blocks are still being sent
             update_account(account, session, self._bidkv_facts_reader, self.max_model_len)
+
+    def _enqueue_waiting_request(self, request: Request) -> None:
+        super()._enqueue_waiting_request(request)
+        name = request.request_id
+        if self._bidkv_tickets.get(name) is None and request in self.waiting:  # a session's next input
+            self._bidkv_tickets.issue(name, request)
 
     def schedule(self, *args: Any, **kwargs: Any) -> Any:
         session = self._bidkv_session
@@ -169,7 +178,7 @@ class BidKVSchedulerMixin:
 
     def _preempt_request(self, request: Request, *args: Any, **kwargs: Any) -> None:
         start = perf_counter_ns()
-        event = self._bidkv_pending
+        event, unlike_vllm = self._bidkv_pending, self._bidkv_unlike_vllm
         marked = self._bidkv_withdraw()
         account = self._bidkv_account(request)
         state = self._bidkv_refresh(request, account.state)
@@ -183,7 +192,8 @@ class BidKVSchedulerMixin:
         t = self._bidkv_clock()
         event |= {"step": self._bidkv_step, "t": t, **describe_victim(state)}
         self._bidkv_counting.stopped(request)
-        self._bidkv_blocks.forget_uncomputed(request.request_id, request.num_computed_tokens)
+        if unlike_vllm:
+            self._bidkv_blocks.forget_uncomputed(request.request_id, request.num_computed_tokens)
         self._bidkv_tickets.preempted(request.request_id, request, self._bidkv_goes_in_front(request, event))
         free = self._bidkv_blocks.free()
         spent = perf_counter_ns() - start
@@ -313,6 +323,7 @@ class BidKVSchedulerMixin:
         head = client_id(self._bidkv_reclaim.head, self._bidkv_randomized_ids)
         event = {"source": "reclaim", "requester": head, "candidates": [], "stalled": []}
         self._bidkv_pending = event | {"select_ns": 0, "hook_ns": 0, "score": None}
+        self._bidkv_unlike_vllm = True
 
     def _bidkv_goes_in_front(self, request: Request, event: dict[str, Any] | None) -> bool:
         """Whether a preempted request waits in front, as in vLLM. Not one that gives way to the first in line, nor one
@@ -383,7 +394,7 @@ class BidKVSchedulerMixin:
                 eligible = eligible_victims(states, index, policy)
                 left_out = index if len(eligible) < len(states) else None
                 places = [place for place in range(len(states)) if place != left_out]
-                if self.defer_block_free:
+                if self.defer_block_free and not isinstance(policy, Lifo):  # which is vLLM's own rule
                     places = self._bidkv_unfenced(places, index, states)
                     eligible = [states[place] for place in places]
                 pick = pick_victim(policy, eligible, self._bidkv_clock(), short)
@@ -397,7 +408,7 @@ class BidKVSchedulerMixin:
         event["stalled"] = [s.request_id for s in states[index + 1 :]] if chosen is requester else []
         event["candidates"] = partial(seen.rows, places)
         event["hook_ns"] = perf_counter_ns() - start
-        self._bidkv_pending = event
+        self._bidkv_pending, self._bidkv_unlike_vllm = event, chosen is not running[-1]
 
     def _bidkv_unfenced(self, places: list[int], index: int, states: Sequence[RequestState]) -> list[int]:
         """Those of `places` whose blocks are free at once; else those from the requester on, which vLLM leaves out of
@@ -411,7 +422,7 @@ class BidKVSchedulerMixin:
 
     def _bidkv_withdraw(self) -> Request | None:
         """No preemption is pending any more; returns the request that was marked."""
-        self._bidkv_pending = None
+        self._bidkv_pending, self._bidkv_unlike_vllm = None, False
         return self._bidkv_mark.withdraw()
 
     # -- what is known of requests -------------------------------------------------------------
