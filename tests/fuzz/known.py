@@ -1,0 +1,123 @@
+"""Faults of vLLM's own that random loads run into, recognised as they happen. Stock vLLM has each (test_known.py).
+
+What comes of one says nothing of bidkv, and only that is left out: a case with another failure has failed.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from vllm.v1.request import Request, RequestStatus
+
+from fuzz.cases import Engine
+
+CRASHES: tuple[tuple[str, Callable[[Engine], bool], str], ...] = (
+    (
+        "assert len(scheduled_loras) <= self.lora_config.max_loras",
+        lambda engine: engine.loras > 0,
+        "a LoRA slot is taken twice (until 0.33)",
+    ),
+    (
+        "assert num_new_tokens > 0",
+        lambda engine: engine.spec > 0 or engine.asynchronous,
+        "a session's next input comes while drafts are in flight",
+    ),
+    (
+        'raise ValueError(f"Cannot get {num_blocks} free blocks from the pool")',
+        lambda engine: engine.layout == "mamba-align" and engine.connector == "sync",
+        "more Mamba blocks are taken than were asked for, where a connector has part of a prompt",
+    ),
+)
+"""The line that raises, in which engines, and why."""
+
+
+LOST = ("no_exception: StuckError",)
+TWICE = ("seen_on_the_way: queue_lengths", "no_exception: RuntimeError: Invalid request status")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What happened, and how what oracles then find begins: `ORACLE: TEXT`."""
+
+    reason: str
+    symptoms: tuple[str, ...]
+
+    def explains(self, found: str) -> bool:
+        return found.startswith(self.symptoms)
+
+
+def crash(error: BaseException, engine: Engine) -> str | None:
+    """Why vLLM itself raised; None where that is not known of it."""
+    line = failed_line(error)
+    return next((why for raises, where, why in CRASHES if raises == line and where(engine)), None)
+
+
+def failed_line(error: BaseException) -> str:
+    """The source of the line that raised."""
+    return traceback.extract_tb(error.__traceback__)[-1].line or ""
+
+
+def watch(bench: Any) -> list[Fault]:
+    """A list that grows while the bench steps."""
+    faults: list[Fault] = []
+    watch_sessions(bench.scheduler, faults)
+    watch_resets(bench, faults)
+    watch_loads(bench, faults)
+    return faults
+
+
+def watch_sessions(scheduler: Any, faults: list[Fault]) -> None:
+    """A session's turn ends by a step that was in flight when the session was preempted, or had stopped already: vLLM
+    drops it from its queues, or has it there twice."""
+    take = scheduler._update_request_with_output
+
+    def taken(request: Request, *args: Any, **kwargs: Any) -> Any:
+        before = request.status
+        new_tokens, stopped = take(request, *args, **kwargs)
+        if stopped and request.resumable and before != RequestStatus.RUNNING:
+            faults.append(Fault(f"a session's turn ends while it is {before.name}", (*LOST, *TWICE)))
+        return new_tokens, stopped
+
+    scheduler._update_request_with_output = taken
+
+
+def watch_resets(bench: Any, faults: list[Fault]) -> None:
+    """vLLM 0.26 drops as many of a request's next steps as it had tokens in flight at a reset, drafts among them,
+    instead of as many as it had steps."""
+    scheduler = bench.scheduler
+    reset = scheduler.reset_prefix_cache
+
+    def was_reset(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return reset(*args, **kwargs)
+        finally:
+            for name, request in scheduler.requests.items():
+                flying = sum(name in output.num_scheduled_tokens for output, _ in bench.in_flight)
+                if getattr(request, "async_tokens_to_discard", 0) > flying:
+                    symptoms = (*LOST, f"outputs: {name} ")
+                    faults.append(Fault("a reset drops steps that come after it", symptoms))
+
+    scheduler.reset_prefix_cache = was_reset
+
+
+def watch_loads(bench: Any, faults: list[Fault]) -> None:
+    """A load that a step waits for fails, and a later step with a token of that request is in flight: vLLM computes the
+    prompt again, and takes that token for its first."""
+    scheduler = bench.scheduler
+    update = scheduler.update_from_output
+
+    def updated(output: Any, result: Any, *args: Any, **kwargs: Any) -> Any:
+        outputs = update(output, result, *args, **kwargs)
+        report = result.kv_connector_output
+        if report is not None and report.invalid_block_ids:
+            failed = bench.connector.failed & output.num_scheduled_tokens.keys()
+            for _, later in bench.in_flight:
+                for name, tokens in zip(later.req_ids, later.sampled_token_ids, strict=True):
+                    if tokens and name in failed:
+                        faults.append(Fault("a load fails under a step in flight", (f"outputs: {name} ",)))
+        return outputs
+
+    scheduler.update_from_output = updated
