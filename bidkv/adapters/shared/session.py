@@ -48,6 +48,7 @@ class Session:
         self.running = False  # no log and no strategy before `open`
         self.steps: StepLog | None = None
         self.admission_failed = False
+        self._key_length: int | None = None  # of all keys of a policy: they are compared
         self.pool = PoolState()
         self.pace = Pace(self.pool)
         self._control = control
@@ -105,7 +106,7 @@ class Session:
             self.pool.prefix_caching = facts["prefix_caching"]
             strategy.bind(self.pool)
             self.log, self.steps, self.strategy, self.running = log, steps, strategy, True
-            self.admission_failed = False
+            self.admission_failed, self._key_length = False, None
             self._added, self._finished = [], []
         self._changed()
 
@@ -133,6 +134,11 @@ class Session:
             key = tuple(map(float, admission.key(state, self.clock())))
             if any(map(math.isnan, key)):
                 raise BidValidationError(f"{admission.name}: key {key} is not a number")
+            if self._key_length not in (None, len(key)):
+                raise BidValidationError(
+                    f"{admission.name}: key {key} has {len(key)} numbers, an earlier one {self._key_length}"
+                )
+            self._key_length = len(key)
             return key
         except Exception as error:  # a third party's code; the engine must go on
             self._admission_error(error)
@@ -141,7 +147,7 @@ class Session:
     def admits(self, state: RequestState, running: Sequence[RequestState]) -> bool:
         """Whether the policy lets a request start that fits; yes if it failed."""
         try:
-            return bool(self.strategy.admission.admits(state, running, self.pool))
+            return _yes_or_no("admits", self.strategy.admission.admits(state, running, self.pool))
         except Exception as error:  # a third party's code; the engine must go on
             self._admission_error(error)
             return True
@@ -149,7 +155,10 @@ class Session:
     def reserve(self, running: Sequence[RequestState]) -> float:
         """KV tokens that the policy wants left free by whoever starts; none if it failed."""
         try:
-            return float(self.strategy.admission.reserve(running, self.pool))
+            tokens = float(self.strategy.admission.reserve(running, self.pool))
+            if not math.isfinite(tokens):
+                raise BidValidationError(f"reserve: {tokens} is no number of tokens")
+            return tokens
         except Exception as error:  # a third party's code; the engine must go on
             self._admission_error(error)
             return -math.inf
@@ -159,7 +168,7 @@ class Session:
         failed."""
         self.pool.running = running
         try:
-            return bool(self.strategy.admission.passes_alone(steps))
+            return _yes_or_no("passes_alone", self.strategy.admission.passes_alone(steps))
         except Exception as error:  # a third party's code; the engine must go on
             self._admission_error(error)
             return True
@@ -218,3 +227,10 @@ def finished_request(record: Mapping[str, Any]) -> FinishedRequest:
         arrival=record["arrival_t"],
         finished=record["finish_t"],
     )
+
+
+def _yes_or_no(what: str, answer: Any) -> bool:
+    """What a policy returned. A forgotten `return` would keep everybody waiting."""
+    if answer not in (True, False):
+        raise BidValidationError(f"{what}: must return True or False, got {answer!r}")
+    return bool(answer)
