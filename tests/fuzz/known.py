@@ -104,20 +104,16 @@ def watch_resets(bench: Any, faults: list[Fault]) -> None:
 
 
 def watch_loads(bench: Any, faults: list[Fault]) -> None:
-    """A load that a step waits for fails, and a later step with a token of that request is in flight: vLLM computes the
-    prompt again, and takes that token for its first."""
-    scheduler = bench.scheduler
-    update = scheduler.update_from_output
+    """A load that a step waits for fails, and a later step with a token of a request that has its blocks is in flight:
+    vLLM computes the prompt again, and takes that token, too."""
+    handle = bench.scheduler._handle_invalid_blocks
 
-    def updated(output: Any, result: Any, *args: Any, **kwargs: Any) -> Any:
-        outputs = update(output, result, *args, **kwargs)
-        report = result.kv_connector_output
-        if report is not None and report.invalid_block_ids:
-            failed = bench.connector.failed & output.num_scheduled_tokens.keys()
-            for _, later in bench.in_flight:
-                for name, tokens in zip(later.req_ids, later.sampled_token_ids, strict=True):
-                    if tokens and name in failed:
-                        faults.append(Fault("a load fails under a step in flight", (f"outputs: {name} ",)))
-        return outputs
+    def handled(*args: Any, **kwargs: Any) -> set[str]:
+        affected = handle(*args, **kwargs)
+        for _, later in bench.in_flight:
+            for name, tokens in zip(later.req_ids, later.sampled_token_ids, strict=True):
+                if tokens and name in affected:
+                    faults.append(Fault("a load fails under a step in flight", (f"outputs: {name} ",)))
+        return affected
 
-    scheduler.update_from_output = updated
+    bench.scheduler._handle_invalid_blocks = handled

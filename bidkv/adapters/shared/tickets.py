@@ -79,6 +79,11 @@ class Tickets(Generic[Item]):
         insort(self._by_number, ticket, key=_number)
         return ticket
 
+    def returned(self, name: str, item: Item) -> Ticket[Item]:
+        """The ticket of one that an engine puts back; or one in front, as for who was preempted: what it had begun came
+        to nothing, such as a load that failed."""
+        return self._waiting.get(name) or self.preempted(name, item)
+
     def started(self, name: str) -> None:
         """Whoever joined earlier and still waits has been overtaken once more."""
         ticket = self._waiting.pop(name, None)

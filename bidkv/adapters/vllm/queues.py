@@ -32,11 +32,11 @@ class AdmissionQueue(RequestQueue):
         return self._line.first()
 
     def prepend_request(self, request: Request) -> None:
-        self.add_request(request)
+        self._line.enter(self._tickets.returned(request.request_id, request))
 
     def prepend_requests(self, requests: Iterable[Request]) -> None:
         for request in requests:
-            self.add_request(request)
+            self.prepend_request(request)
 
     def remove_request(self, request: Request) -> None:
         if request not in self:

@@ -486,6 +486,8 @@ class BidKVSchedulerMixin:
         for ticket in tickets.all():  # a load that began while vLLM ordered who waits
             if has_started(ticket.item):
                 tickets.started(ticket.name)
+        for request in [*self.waiting][::-1]:
+            tickets.returned(request.request_id, request)
         waiting = sorted(self.waiting, key=lambda request: tickets.number(request.request_id))
         if session.orders_waiting and session.strategy.admission.name != "fcfs":
             gate, admission = self._bidkv_gate, session.strategy.admission
