@@ -76,7 +76,7 @@ def test_the_reserve_is_asked_once_for_all_who_are_looked_at(
     machine = blocked(tiny_model, waiting=30)
     scheduler = machine.scheduler
     gate, policy = scheduler._bidkv_gate, scheduler._bidkv_session.strategy.admission
-    monkeypatch.setattr(policy, "reserve", lambda running, pool: math.inf)
+    monkeypatch.setattr(policy, "reserve", lambda running, pool: 1e12)
     monkeypatch.setattr(policy, "headroom", 1e-9)
     monkeypatch.setattr(policy, "alone_after", 0)
     monkeypatch.setattr(policy, "patience", math.inf)
