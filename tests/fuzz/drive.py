@@ -17,7 +17,7 @@ from vllm.v1.request import Request, RequestStatus
 from bidkv.adapters.shared.control import write_control
 from fuzz.bench import Bench, Grammar, compiling
 from fuzz.cases import Case, Op
-from fuzz.known import Fault, watch
+from fuzz.known import Fault, standstill, watch
 from fuzz.model import prompt_of
 
 SKIPS_FIRST = vllm.__version__.startswith("0.26.")
@@ -105,6 +105,7 @@ class Driver:
             if self._step > last + 1 and scheduler.pause_state != PauseState.UNPAUSED:
                 scheduler.set_pause_state(PauseState.UNPAUSED)
             if self._step > self.limit:
+                self.trace.faults += standstill(scheduler)
                 counts = scheduler.get_request_counts()
                 raise StuckError(f"(running, waiting) {counts} after {self._step} steps")
             late = self._operate()
