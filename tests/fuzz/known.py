@@ -87,13 +87,14 @@ def watch_sessions(scheduler: Any, faults: list[Fault]) -> None:
 
 
 def standstill(scheduler: Any) -> list[Fault]:
-    """vLLM 0.26 looks at those first that it skipped once: one of them for whom there is no memory keeps those behind it
-    from running that have theirs, and will not give it back."""
-    skipped = [*getattr(scheduler, "skipped_waiting", ())]
-    holders = [request for request in skipped[1:] if request.num_computed_tokens]
-    if scheduler.running or not holders or skipped[0].num_computed_tokens:
+    """In vLLM 0.26 a first one for whom there is no memory keeps those behind it from running that have theirs, loaded or
+    from a session's last turn, and will not give it back. Later ones look at those first."""
+    if not hasattr(scheduler, "skipped_waiting") or scheduler.running:
         return []
-    return [Fault("who has loaded its KV waits behind one that finds no memory", LOST)]
+    line = [*scheduler.skipped_waiting, *scheduler.waiting]
+    if not any(request.num_computed_tokens for request in line[1:]) or line[0].num_computed_tokens:
+        return []
+    return [Fault("who holds KV waits behind one that finds no memory", LOST)]
 
 
 def watch_resets(bench: Any, faults: list[Fault]) -> None:
