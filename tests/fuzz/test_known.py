@@ -99,6 +99,16 @@ def test_who_has_loaded_waits_behind_one_that_finds_no_memory(model: Path) -> No
     assert explained(trace, f"no_exception: StuckError: {trace.error}")
 
 
+@only("0.26.")
+def test_a_sessions_next_input_waits_behind_one_that_finds_no_memory(model: Path) -> None:
+    session = Op(3, "add", "r1", prompt=244, output=50, resumable=True)
+    other = Op(8, "add", "r9", prompt=368, output=2)
+    later = Op(17, "chunk", "r1", prompt=1, output=4), Op(90, "end", "r1")
+    _, trace = stock(model, Engine(blocks=41), session, other, *later)
+    assert isinstance(trace.error, StuckError)
+    assert explained(trace, f"no_exception: StuckError: {trace.error}")
+
+
 def test_mamba_blocks_run_out_though_vllm_found_that_there_is_room(model: Path) -> None:
     sizes = {"r0": (180, 25, 0), "r1": (33, 2, 16), "r2": (64, 10, 0), "r3": (180, 10, 0), "r4": (120, 10, 0)}
     sizes |= {
