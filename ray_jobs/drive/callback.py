@@ -7,6 +7,8 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.object_type import ObjectType
 from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
@@ -18,7 +20,7 @@ from ray_jobs.drive.planning import BASIC_SWEEPER, PlanningBar, combinations, re
 from ray_jobs.drive.refused import nothing_left
 from ray_jobs.drive.search import found_lines, objectives
 from ray_jobs.drive.secrets import refuse_secrets
-from tracking.cli import CONF, exit_on_bad_input
+from tracking.cli import exit_on_bad_input
 from tracking.imports import large_imports
 
 
@@ -34,7 +36,10 @@ class SweepCallback(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         with exit_on_bad_input():
             refuse_secrets(config, config.hydra.overrides.task)
-            refuse_odd_sweeps(config.hydra.overrides.task, CONF)
+            loader = GlobalHydra.instance().config_loader()  # knows a --config-dir too
+            refuse_odd_sweeps(
+                config.hydra.overrides.task, lambda group: loader.get_group_options(group, ObjectType.CONFIG)
+            )
         # An optimising sweeper does not know its jobs beforehand.
         if config.hydra.sweeper._target_ == BASIC_SWEEPER:
             total = combinations(config.hydra.sweeper.params, config.hydra.overrides.task)

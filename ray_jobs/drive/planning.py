@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -26,9 +25,10 @@ def combinations(params: Mapping[str, Any] | None, overrides: Sequence[str]) -> 
     return len(BasicSweeper.split_arguments(list(last.values()), None)[0])
 
 
-def refuse_odd_sweeps(overrides: Sequence[str], conf: Path) -> None:
+def refuse_odd_sweeps(overrides: Sequence[str], options: Callable[[str], list[str]]) -> None:
     """Raises ValueError for a swept key that has no value, or one twice, or a name that its group has not: nothing would run,
-    or the same again, and the last shows only after others were composed."""
+    or the same again, and the last shows only after others were composed. `options` has the names of a group, wherever
+    Hydra finds them; none for what is no group."""
     for word, override in zip(
         overrides, OverridesParser.create().parse_overrides(list(overrides)), strict=True
     ):
@@ -37,12 +37,9 @@ def refuse_odd_sweeps(overrides: Sequence[str], conf: Path) -> None:
         values = list(override.sweep_string_iterator())
         if not values:
             raise ValueError(f"{word}: has no value, so nothing would run; seed=range(8) are 0 to 7")
-        group = conf / override.key_or_group
-        if group.is_dir():
-            for value in values:
-                require_one_of(
-                    override.key_or_group, value, sorted(path.stem for path in group.glob("*.yaml"))
-                )
+        names = options(override.key_or_group)
+        for value in values if names else ():
+            require_one_of(override.key_or_group, value, names)
         twice = next((value for value in values if values.count(value) > 1), None)
         if twice is not None:
             raise ValueError(
