@@ -20,13 +20,13 @@ class Backfill(AdmissionPolicy):
     or after `alone_after` steps without one (no longer than `alone_after_s`, nor than `alone_each` steps for each that
     runs): that keeps the tail of latency,
     since passers are fewer than memory would allow, and saves steps that all who run wait for. Whoever was
-    overtaken by `max_overtaken` later ones is not passed again. A first in line that needs the share `large` of
-    the pool gets the memory of those that passed it, when it would have fitted with that for `grace` of its wait
-    (at least `grace_s`): they are preempted and go back to their places. Any other is passed for no longer than
-    `passing` of its wait (at least `passing_s`) after it did not fit. Whoever starts must leave free `headroom`
-    (a share of the pool) and `growth` (a share of the tokens that the running ones are expected to add, learned
-    from finished requests, `prior` before any); a first in line that fits is held back for no more than
-    `patience` of its wait.
+    overtaken by `max_overtaken` later ones is not passed again. A first in line gets the memory of those that
+    passed it, when it would have fitted with that for `grace` of its wait (at least `grace_s`): they are preempted
+    and go back to their places. One that needs the share `large` of the pool is passed until then, any other for
+    no longer than `passing` of its wait (at least `passing_s`) after it did not fit. Whoever starts must leave free
+    `headroom` (a share of the pool) and `growth` (a share of the tokens that the running ones are expected to add,
+    learned from finished requests, `prior` before any); a first in line that fits is held back for no more than
+    `patience` of its wait, and nobody passes it.
     """
 
     name = "backfill"

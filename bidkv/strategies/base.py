@@ -47,10 +47,10 @@ class AdmissionPolicy(Policy):
     those are who the step takes longer for.
     `headroom`: the share of the pool that an admission must leave free while anything runs.
     `reclaims`: those that passed the first in line give their memory back when it would fit with that, and has waited
-    so for `grace` of the time that it had waited by then, or `grace_s` seconds if that is longer; where it
-    needs at least the share `large` of the pool (less comes free by itself soon).
+    so for `grace` of the time that it had waited by then, or `grace_s` seconds if that is longer.
     `passing`: a first in line that does not fit is passed for no longer than this share of the time that it had waited
-    by then, or `passing_s` seconds if that is longer; but for those that get memory back by `reclaims`.
+    by then, or `passing_s` seconds if that is longer; where it `reclaims`, one that needs the share `large` of the pool
+    is passed until it gets memory back. Unless it is infinite, nobody passes a first in line that fits.
     `patience`: a first in line that fits is held back no longer than this share of the time it had to wait until then.
     """
 

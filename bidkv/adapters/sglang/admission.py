@@ -91,8 +91,8 @@ class AdmissionRound:
             if not self._passed:
                 arrival = self._state_of(req).arrival
                 self._first.refused(req.rid, self._session.clock(), arrival, wants, left)
-        elif not policy.backfill:
-            return self._stop(adder)
+        elif not policy.backfill or (not self._passed and policy.passing < math.inf):
+            return self._stop(adder)  # held back though it fits: whoever passed would take its memory
         else:
             left = adder.rem_total_tokens
             wants = left + 1

@@ -79,7 +79,7 @@ class Gate:
     def may_pass(self, first: Ticket[Any]) -> bool:
         """Whether who passes the first in line adds no step with a prompt to this one, or not too soon; not where
         there is no room for anybody, nor where that one was passed for long enough."""
-        if self._passed_long_enough(first) or self._room(self._blocks.free()) < 0:
+        if self.passed_long_enough(first) or self._room(self._blocks.free()) < 0:
             return False
         running = self._scheduler.running
         if not running or self._session.passes_alone(self._decodes, len(running)):
@@ -90,18 +90,20 @@ class Gate:
             self._prompts = any(r.num_computed_tokens + 1 < r.num_tokens for r in running)
         return self._prompts
 
-    def _passed_long_enough(self, first: Ticket[Any]) -> bool:
+    def passed_long_enough(self, first: Ticket[Any]) -> bool:
+        """Whether the first in line is passed by nobody any more; nor is one that fits and that the policy holds back, no
+        longer than `patience`: it would lose its memory meanwhile."""
         policy = self._session.strategy.admission
         if policy.passing == math.inf:
             return False
         needed = self.need_of(first.name)
-        if needed <= self._blocks.free():
-            return False  # it is held back, no longer than `patience`
+        if needed + self._demand.watermark(first.item) <= self._blocks.free():
+            return bool(needed)
         now = self._session.clock()
         if first.blocked_t is None:
             first.blocked_t = now
         if policy.reclaims and needed >= policy.large * self._blocks.usable:
-            return False  # it gets memory back
+            return False  # until it gets memory back
         since = first.blocked_t
         return now - since > max(policy.passing_s, policy.passing * (since - first.t))
 

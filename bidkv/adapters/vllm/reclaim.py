@@ -20,6 +20,7 @@ class Reclaim:
     """
 
     AGAIN = 16
+    EVERY = 4  # steps after which passers are looked for again
 
     def __init__(self, scheduler: Any, tickets: Tickets[Any], blocks: KVBlocks, demand: Demand):
         self._scheduler, self._tickets, self._blocks, self._demand = scheduler, tickets, blocks, demand
@@ -28,11 +29,13 @@ class Reclaim:
         self.rests = False  # they are in flight: they leave out this step, and are preempted later
         self.head: str | None = None  # for whom
         self._could: tuple[str, float] = ("", 0.0)  # who would fit without passers, and since when
+        self._steps = 0
         self._waits = 0  # steps until it is reckoned again, block by block, who would have to go
 
     def begin(self) -> None:
         """A step begins."""
         self.victims, self.rests, self.head = [], False, None
+        self._steps += 1
         self._waits = max(0, self._waits - 1)
 
     def plan(
@@ -45,7 +48,12 @@ class Reclaim:
         may_free: Callable[[Any], bool],
     ) -> None:
         """Fills `victims`, the latest start first, where it is time to make room for `head`; else leaves none."""
-        if known_need < policy.large * self._blocks.usable:
+        known = self._could[0] == head.name
+        if (
+            not known_need
+            or self._waits
+            or not (self._is_due(head, policy, now) if known else self._steps % self.EVERY == 0)
+        ):
             return
         passers = self._passers(head)
         if not passers or head.item.num_computed_tokens or not ready(head.item):
@@ -57,13 +65,11 @@ class Reclaim:
         # Who goes on running may take blocks before the next step, in which the first in line starts.
         free = self._blocks.free() - 1 - (running - len(passers)) // 4
         if known_need > free + sum(gains):
+            self._waits = self.EVERY
             return
-        if self._could[0] != head.name:
+        if not known:
             self._could = (head.name, now)
-        since = self._could[1]
-        if now - since < max(policy.grace_s, policy.grace * (since - head.t)):
-            return
-        if self._waits:
+        if not self._is_due(head, policy, now):
             return
         needed = self._demand.exact(head.item) + self._demand.watermark(head.item)
         if needed <= free and not full:
@@ -89,6 +95,11 @@ class Reclaim:
             if victim in running and running.index(victim) >= running.index(requester):
                 return victim
         return None
+
+    def _is_due(self, head: Ticket[Any], policy: AdmissionPolicy, now: float) -> bool:
+        """Whether it is long enough since it would have fitted without passers."""
+        since = self._could[1]
+        return now - since >= max(policy.grace_s, policy.grace * (since - head.t))
 
     def _passers(self, head: Ticket[Any]) -> list[Any]:
         names = set(self._tickets.overtook(head))

@@ -327,13 +327,16 @@ class BidKVSchedulerMixin:
 
     def _bidkv_goes_in_front(self, request: Request, event: dict[str, Any] | None) -> bool:
         """Whether a preempted request waits in front, as in vLLM. Not one that gives way to the first in line, nor one
-        that passed where a large one waits: it would stand in front of that again."""
+        that passed where a large one waits, or a first that is passed no more: it would stand in front of that again."""
         session, line = self._bidkv_session, self._bidkv_line
         if not session.orders_waiting:
             return True
         admission = session.strategy.admission
         if admission.reclaims and line is not None and request.request_id in self._bidkv_tickets.passers:
             if event is not None and event["source"] == "reclaim":
+                return False
+            head = line.head()
+            if head is not None and head.blocked_t is not None and self._bidkv_gate.passed_long_enough(head):
                 return False
             large = admission.large * self._bidkv_blocks.usable
             if any(self._bidkv_demand.most(ticket.item) >= large for ticket in line.window()):
