@@ -125,9 +125,7 @@ def test_the_documented_commands_make_a_cluster_and_run_a_job(tmp_path, monkeypa
             )
             (tracking,) = (word for word in asked.split() if word == "tracking=server")
             command = " ".join([before + ours, *arguments, tracking, f"tracking.uri={store}"])
-            with running(
-                f"{server} --workers 1", environment, tmp_path / "mlflow.log", "Uvicorn running on"
-            ):
+            with running(f"{server} --workers 1", environment, tmp_path / "mlflow.log", "Uvicorn running on"):
                 unknown = f"http://127.0.0.2:{mlflow}"  # a name of it that it was not told
                 with pytest.raises(ConnectionError, match=r"--allowed-hosts 127\.0\.0\.2:"):
                     open_client(unknown)

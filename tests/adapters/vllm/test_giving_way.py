@@ -167,3 +167,54 @@ def test_a_first_in_line_that_gets_no_memory_back_is_passed_for_a_second(bench: 
     steps = 1.0 / STEP_S
     assert steps / 4 - 2 <= passed(passing=0.1, passing_s=1.0, **whole) <= steps / 4 + 2
     assert passed(passing=float("inf"), **whole) >= 55
+
+
+def crowded(bench: Any, head: int, passers: int, **rules: float) -> ServerBench:
+    """A first in line of `head` tokens, 4,600 of which would fit were those that it waits for done, and small ones behind it."""
+    one = bench("backfill", settings={"admission_params": rules})
+    one.add("stays", tokens(5, 11_360), 2900, arrival_time=1000.0)
+    one.add("old", tokens(2, 1_500), 120, arrival_time=1000.0)
+    for _ in range(12):
+        one.step()
+    now = 1000.0 + one.steps * STEP_S
+    one.add("head", tokens(3, head), 50, arrival_time=now)
+    for number in range(passers):
+        one.add(f"p{number}", tokens(10 + number, 100), 2900, arrival_time=now)
+    return one
+
+
+def steps_to(one: ServerBench, name: str, most: int) -> int:
+    for step in range(most):
+        if name in one.started:
+            return step
+        one.step()
+    return most
+
+
+def test_a_first_in_line_of_any_size_gets_its_memory_back(bench: Any) -> None:
+    """It needs a fifth of the memory."""
+    alone = steps_to(crowded(bench, head=3200, passers=0), "head", 1000)
+    assert 100 < alone < 130  # "old" is done
+    one = crowded(bench, head=3200, passers=14)
+    assert steps_to(one, "head", 1000) <= alone + 2.5 / STEP_S
+    assert len(one.started) > 4  # it was passed
+    assert steps_to(crowded(bench, head=3200, passers=14, grace_s=1e9), "head", 1000) == 1000
+
+
+def test_nobody_passes_a_first_in_line_that_fits(bench: Any) -> None:
+    one = crowded(bench, head=2900, passers=30, headroom=0.05)
+    assert steps_to(one, "head", 100) <= 3
+    assert one.started == ["stays", "old", "head"]
+
+
+def test_whoever_is_preempted_does_not_stand_in_front_of_one_that_is_passed_no_more(bench: Any) -> None:
+    one = crowded(bench, head=3200, passers=14, grace_s=1e9)
+    preempted: list[str] = []
+    for _ in range(1500):
+        one.step()
+        waiting = [request.request_id for request in one.scheduler.waiting]
+        preempted = [name for name, r in one.requests.items() if r.num_preemptions and name in waiting]
+        if preempted:
+            break
+    assert preempted and all(name.startswith("p") for name in preempted)
+    assert waiting[0] == "head"

@@ -117,13 +117,17 @@ def test_the_bound_of_overtaking_holds_though_vllm_skips(model: Path) -> None:
 @pytest.mark.usefixtures("slow_steps")
 @pytest.mark.parametrize("caching", [False, True])
 def test_several_kv_cache_groups_need_what_vllm_says(model: Path, caching: bool) -> None:
-    def steps(strategy: str | None) -> int:
+    """In the mean over loads: who is packed beside whom makes 15 % of the steps of one, either way."""
+
+    def steps(strategy: str | None, seed: int) -> int:
+        rng = random.Random(seed)
         bench = ServerBench(model, strategy, blocks=3001, sliding_groups=5, enable_prefix_caching=caching)
         for number in range(60):
-            bench.add(str(number), 8000 if number % 6 == 0 else 200 + number * 37 % 400, 120)
+            bench.add(str(number), 8000 if rng.random() < 1 / 6 else rng.randint(200, 600), 120)
         return bench.run()
 
-    assert steps("backfill") <= 1.02 * steps(None)
+    seeds = range(6)
+    assert sum(steps("backfill", seed) for seed in seeds) <= 1.02 * sum(steps(None, seed) for seed in seeds)
 
 
 def test_what_is_asked_for_a_waiting_request_is_vllms_own_answer(model: Path) -> None:
