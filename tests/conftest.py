@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
+settings.register_profile("shared machine", deadline=None)  # a busy one makes any example slow
+settings.load_profile("shared machine")
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test needs a hub, and none may wait for one
 # vLLM, Ray and MLflow are half a million objects, looked through again and again.
 gc.set_threshold(200_000, 20, 100)

@@ -6,7 +6,6 @@ Every method here that takes `original` wraps the SGLang function of the same na
 from __future__ import annotations
 
 import os
-import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
@@ -35,6 +34,7 @@ from bidkv.adapters.sglang.requests import SGLangAccount, open_account
 from bidkv.adapters.sglang.retraction import Choice, Retraction, victim_event
 from bidkv.adapters.sglang.stall import Stall
 from bidkv.adapters.sglang.steps import StepCounter, occupancy, token_counts
+from bidkv.adapters.shared.clock import steady_time
 from bidkv.adapters.shared.control import ControlFile
 from bidkv.adapters.shared.events import RunLog
 from bidkv.adapters.shared.facts import FactsReader
@@ -55,7 +55,7 @@ class SGLangAdapter:
         self,
         settings: AdapterSettings,
         control: ControlFile | None = None,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = steady_time,
     ):
         self._ranks = Ranks(settings, control, clock, self._check)
         self._clock = self._ranks.now

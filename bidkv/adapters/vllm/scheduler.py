@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import takewhile
@@ -18,6 +17,7 @@ from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.request import Request, RequestStatus
 
 from bidkv.adapters.shared.accounting import RequestAccount
+from bidkv.adapters.shared.clock import steady_time
 from bidkv.adapters.shared.events import RunLog
 from bidkv.adapters.shared.facts import FactsReader
 from bidkv.adapters.shared.layout import UnknownLayoutError, is_tested
@@ -56,7 +56,7 @@ class BidKVSchedulerMixin:
 
     _bidkv_engine = "vllm"
     _bidkv_resorts = 32  # of those who wait have their key asked for again in a step, beside who may be next
-    _bidkv_clock: Callable[[], float] = staticmethod(time.time)
+    _bidkv_clock: Callable[[], float] = staticmethod(steady_time)
     _bidkv_run_log = RunLog
     _bidkv_step_log = StepLog
 
