@@ -24,12 +24,12 @@ from bidkv.policy_file import absolute, is_reference
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Checks the strategy, then hands over to vLLM. Exits with code 2 on settings that are not valid."""
-    flags, passed_on = _parser().parse_known_args(arguments)
     try:
+        flags, passed_on = _parser().parse_known_args(arguments)
         own = _settings(flags)
         own.build()
         server_flags = _server_flags(own, flags, passed_on)
-    except BidKVError as error:
+    except (BidKVError, argparse.ArgumentError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     _run_vllm_serve(server_flags)
@@ -43,6 +43,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="strategies (admission + victim):\n" + server_strategies(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
+        exit_on_error=False,  # it would print all flags
     )
     parser.add_argument(
         "--strategy", "--bidkv-strategy", default=os.environ.get(STRATEGY_VARIABLE), metavar="NAME",
@@ -85,7 +86,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _json_object(text: str) -> dict[str, Any]:
-    value = json.loads(text)
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError:
+        value = None
     if not isinstance(value, dict):
         raise argparse.ArgumentTypeError(f"must be a JSON object, got {text!r}")
     return value

@@ -201,6 +201,8 @@ def test_help_lists_the_strategies_and_loads_no_engine() -> None:
             "--bidkv-control /tmp/c.json",
             ["control file /tmp/c.json", "mode 1777", "use a folder of"],
         ),
+        ("bidkv", "--strategy", ["--strategy", "expected one argument"]),
+        ("bidkv", "--bidkv-params {", ["--bidkv-params", "must be a JSON object", "'{'"]),
         ("bidkv", '--additional-config {"bidkv":{}}', ["--additional-config", "'bidkv'", "flags"]),
     ],
 )
