@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from ray_jobs.workload.arrivals import arrival_times
+from ray_jobs.workload.chats import chat_fields
 from ray_jobs.workload.config import WorkloadConfig
 from ray_jobs.workload.drafts import fit, fits, make_request, trace_facts
 from ray_jobs.workload.freeze_sessions import freeze_sessions
@@ -53,15 +54,18 @@ def freeze_trace(
     arrivals = arrival_times(
         workload.arrivals, workload.rate, len(fitted), seed, [draft.recorded_s for draft in fitted]
     )
+    ids = [f"{draft.kind}-{number:05d}" for number, draft in enumerate(fitted)]
+    chats = chat_fields(workload, fitted, ids)
     requests = tuple(
         make_request(
             draft,
-            f"{draft.kind}-{number:05d}",
+            ids[number],
             float(arrival),
             workload,
             maker,
             max_model_len,
             warmup=is_warmup(number, float(arrival), workload),
+            **chats[number],
         )
         for number, (draft, arrival) in enumerate(zip(fitted, arrivals, strict=True))
     )

@@ -52,8 +52,8 @@ class TraceRequest:
     less important. `warmup` requests are run but not measured. Raises ValueError if any is impossible.
 
     A turn of a conversation has a `session`. One with `parents` (request ids) is sent when all of them
-    are answered and `think_time_s` has passed since the answer to the first; its `arrival_s` is then
-    the earliest moment that could be, were every answer there at once.
+    are answered and `think_time_s` has passed since the answer to the first, but not before its
+    `arrival_s`: the earliest moment that could be, were every answer there at once, or when it was recorded.
     """
 
     request_id: str

@@ -26,12 +26,15 @@ class Turns:
         return [place for place in range(len(self._requests)) if place not in self._missing]
 
     def answered(self, request_id: str, now: float) -> list[tuple[float, int]]:
-        """An answer was complete at `now`: which requests it was the last one for, and when each is due."""
+        """An answer was complete at `now`: which requests it was the last one for, and when each is due.
+
+        None before its `arrival_s`: the turns of a recorded chat come when they came.
+        """
         due = []
         for place in self._children.get(request_id, ()):
             request = self._requests[place]
             think = request.think_time_s if request.parents[0] == request_id else 0.0
-            self._ready_t[place] = max(self._ready_t.get(place, 0.0), now + think)
+            self._ready_t[place] = max(self._ready_t.get(place, request.arrival_s), now + think)
             self._missing[place] -= 1
             if not self._missing[place]:
                 due.append((max(now, self._ready_t.pop(place)), place))

@@ -12,7 +12,7 @@ from ray_jobs.workload.config import DeclaredConfig
 from ray_jobs.workload.freeze import freeze_trace
 from ray_jobs.workload.left_out import left_out_line
 from ray_jobs.workload.source_config import ColumnsConfig, SourceConfig
-from ray_jobs.workload.sources.csv import read_log
+from ray_jobs.workload.sources.shared.log import read_log
 
 
 def log(folder: Path, header: str, *rows: str, name: str = "access.csv") -> str:

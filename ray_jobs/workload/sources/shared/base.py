@@ -96,6 +96,19 @@ class TokenPrompt:
 
 
 @dataclass(frozen=True)
+class ChatTurn:
+    """Where a request of a recording stands in its chat: the `turn`-th (from 0) of `session`, with the id `own`.
+
+    It goes on from the answer to the request `after`; None if it is the first.
+    """
+
+    session: int
+    turn: int
+    own: int
+    after: int | None
+
+
+@dataclass(frozen=True)
 class Draft:
     """A request before it is frozen. `recorded_s` is the source's own arrival time in seconds."""
 
@@ -106,6 +119,7 @@ class Draft:
     priority: int = 0
     deadline_s: float | None = None
     recorded_s: float | None = None
+    chat: ChatTurn | None = None
 
     def scaled(self, scale: float) -> Draft:
         if scale == 1:

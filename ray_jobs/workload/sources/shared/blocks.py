@@ -9,17 +9,19 @@ import numpy as np
 from ray_jobs.workload.lengths import scaled
 from ray_jobs.workload.sources.shared.base import TokenMaker
 
+PAGE = 4096  # blocks whose tokens are drawn together where it is not known how many there are
+
 
 @dataclass(frozen=True, eq=False)
 class BlockPrompt:
     """Blocks of `block` tokens, the last of which may be cut. Equal ids of one `name` mean equal tokens.
 
-    `ids` are below `total`, the number of blocks that `name` has; `width` is the length of a block
+    `ids` are below `total`, the number of blocks that `name` has, None if it may have any number; `width` is the length of a block
     before scaling, so that a scaled block is the front of the whole one.
     """
 
     name: tuple[str | int, ...]
-    total: int
+    total: int | None
     width: int
     ids: np.ndarray
     length: int
@@ -39,6 +41,15 @@ class BlockPrompt:
         return replace(self, block=block, length=(len(self.ids) - 1) * block + last)
 
     def tokens(self, maker: TokenMaker) -> np.ndarray:
+        if self.total is not None:
+            return self._table(maker, self.name, self.total)[self.ids].ravel()[: self.length]
+        pages, found = self.ids // PAGE, np.empty((len(self.ids), self.block), dtype=np.int32)
+        for page in np.unique(pages):
+            here = pages == page
+            found[here] = self._table(maker, (*self.name, int(page)), PAGE)[self.ids[here] % PAGE]
+        return found.ravel()[: self.length]
+
+    def _table(self, maker: TokenMaker, name: tuple[str | int, ...], rows: int) -> np.ndarray:
+        """The tokens of `rows` blocks, a row each."""
         width = max(self.width, self.block)
-        table = maker.segment(self.name, self.total * width, keep=True).reshape(self.total, width)
-        return table[self.ids, : self.block].ravel()[: self.length]
+        return maker.segment(name, rows * width, keep=True).reshape(rows, width)[:, : self.block]

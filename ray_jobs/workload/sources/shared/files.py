@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import pandas as pd
 
 from ray_jobs.workload.source_config import SourceConfig
 from ray_jobs.workload.streams import stream
 from tracking.errors import require
+
+T = TypeVar("T")
 
 
 def source_folder(path: str, pattern: str) -> list[Path]:
@@ -38,11 +41,15 @@ def picked_files(source: SourceConfig, pattern: str, seed: int) -> list[Path]:
     """
     if Path(source.path).expanduser().is_file():
         return [Path(source.path).expanduser()]
-    files = source_folder(source.path, pattern)
+    return picked(source, source_folder(source.path, pattern), seed)
+
+
+def picked(source: SourceConfig, sessions: list[T], seed: int) -> list[T]:
+    """All of them in the order of `pick`: as they are (head), or shuffled. Raises ValueError for windows."""
     require(
         source.pick != "window", "workload.source.pick", source.pick,
-        f"random or head for files of {source.kind}: the windows of two seeds would share some",
+        f"random or head for sessions of {source.kind}: the windows of two seeds would share some",
     )  # fmt: skip
     if source.pick == "head":
-        return files
-    return [files[place] for place in stream(seed, "pick").permutation(len(files))]
+        return sessions
+    return [sessions[place] for place in stream(seed, "pick").permutation(len(sessions))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 from collections.abc import Sequence
 from csv import Error as SnifferError
@@ -47,7 +48,8 @@ DELIMITERS = ",;\t|"
 
 def header_of(path: str) -> tuple[str, list[str]]:
     """What separates the fields, and the names in the first line that is not empty, without spaces around them."""
-    with open(source_file(path), encoding="utf-8-sig") as file:
+    unpacked = gzip.open if path.endswith(".gz") else open  # as pandas reads the rest of it
+    with unpacked(source_file(path), "rt", encoding="utf-8-sig") as file:
         line = next((line for line in file if line.strip()), "")
     require(
         bool(line), "workload.source.path", path, "a CSV file whose first line names its columns; it is empty"
