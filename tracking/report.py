@@ -34,6 +34,7 @@ from tracking.reporting.sections import (
     metrics_section,
     overhead_section,
     rates_section,
+    scale_parts,
     timeline_section,
     verdict_parts,
 )
@@ -85,6 +86,7 @@ def build_page(sweep: StoredSweep, config: ReportConfig, tables: list[Table], re
     )
     for number, (cell, members) in enumerate(bar, 1):
         section = Section(titles[cell])
+        section.parts += scale_parts(members, baseline)
         for table in (table for table in tables if table.title == titles[cell]):
             section.parts += verdict_parts(
                 table, f"{number}-{table.state.replace(' ', '-')}", len(tables) > FEW

@@ -15,6 +15,7 @@ from ray_jobs.advise.advise import Advice
 from ray_jobs.advise.config import OBJECTIVES, RecommendConfig
 from ray_jobs.advise.confirm import Confirmation
 from ray_jobs.advise.file_sizes import cut_line
+from ray_jobs.advise.here import here
 from ray_jobs.advise.more import MoreTime, more_time
 from ray_jobs.advise.pressure import Pressure
 from ray_jobs.advise.rates import HighestRates
@@ -45,6 +46,7 @@ def answer(
         "recommendation": found,
         "but": named(confirmation.unsure) if chosen and confirmation.unsure else None,
         "pressure": asdict(pressure) | {"text": pressure.text} if pressure else None,
+        "here": here(config, pressure),
         "why": "asked for whether there is pressure alone" if only else why(config, advice, more),
         "besides": besides(config, advice),
         "more": asdict(more) | {"command": longer(words, more)} if more else None,

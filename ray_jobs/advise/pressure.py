@@ -10,6 +10,7 @@ from statistics import fmean
 from ray_jobs.advise.lab import Lab, sized
 from ray_jobs.advise.rates import FARTHEST, faster
 from ray_jobs.advise.space import Candidate
+from tracking.evidence.scale import FITS, SESSIONS_FIT, mean_of
 from tracking.store.reader import StoredRun
 
 STEP = 1.25  # from one load to the next, where the load at which pressure begins is looked for
@@ -32,6 +33,8 @@ class Pressure:
     served_req_s: float
     within_slo: float
     ttft_s: float
+    fits: float | None = None  # mean requests in the KV cache, by their prompt and output tokens
+    sessions_fit: float | None = None
     begins_req_s: float | None = None  # where pressure begins, if there is none and it was looked for
 
     @property
@@ -93,7 +96,8 @@ def _mean(runs: Sequence[StoredRun]) -> Pressure:
     return Pressure(
         max(run.metrics.get("kv_util_max", 0.0) for run in runs), mean("preemptions"), mean("requests"),
         mean("blocked_share"), mean("waited_share"), mean("backlog"), mean("arrive_req_s"), mean("served_req_s"),
-        mean("slo_attainment"), mean("ttft_mean_s"),
+        mean("slo_attainment"), mean("ttft_mean_s"), mean_of(runs, FITS),
+        mean_of(runs, SESSIONS_FIT),
     )  # fmt: skip
 
 

@@ -42,6 +42,7 @@ def print_answer(found: dict[str, Any], form: str) -> None:
     )
     if found["pressure"]:
         line("load", found["pressure"]["text"])
+        line("here", found["here"]["text"])
     line(
         "answer",
         found["recommendation"] + (f" (better, but unsure: {found['but']})" if found["but"] else ""),

@@ -43,7 +43,8 @@ class Recorder:
         result.request_timeout_s = run.config["run"]["request_timeout_s"]
         check_complete(result)
         ideal = self._ideal(run.tags["block"], result)
-        metrics, flags = compute_metrics(result, slo, ideal), run_flags(result)
+        metrics = compute_metrics(result, slo, ideal, load_of_capacity(run.config["workload"]))
+        flags = run_flags(result)
         if "calibration" in environment:
             flags["calibration"] = environment["calibration"]
         files, status = result_files(result, run.config), "FINISHED"
@@ -77,6 +78,12 @@ class Recorder:
         self.spool.put(
             Record(self.sweep_id, "FAILED", started_ms, now_ms(), run, {"error": reason}, files=files)
         )
+
+
+def load_of_capacity(workload: dict[str, Any]) -> float | None:
+    """The offered rate by the engine's capacity; None where that was not looked for."""
+    rate, capacity = workload.get("rate"), workload.get("capacity")
+    return rate / capacity if rate and capacity else None
 
 
 def environment_tags(result: RunResult) -> dict[str, str]:

@@ -31,6 +31,7 @@ from ray_jobs.advise.answer import KEEP, OVERLOADED, UNDECIDED, answer, as_json,
 from ray_jobs.advise.config import RecommendConfig, seconds_of
 from ray_jobs.advise.confirm import confirm
 from ray_jobs.advise.file_sizes import cut_line, fitted_to_file, refuse_shortened
+from ray_jobs.advise.here import here
 from ray_jobs.advise.lab import sized
 from ray_jobs.advise.more import time_for
 from ray_jobs.advise.rates import faster
@@ -316,6 +317,22 @@ def test_overload_is_said_with_the_capacity():
     lab.queue |= {"backlog": 0.4, "served_req_s": 2.6, "arrive_req_s": 4.0}
     text = printed(answer(lab.config, advised(lab)))
     assert "overloaded: mean TTFT" in text and "at 4 req/s; the capacity is about 2.6" in text
+
+
+def test_the_answer_says_where_one_is_on_the_axes_of_the_report():
+    lab = MadeUpLab(configured(*QUICK, "until=pressure"), {"backfill": 0.8})
+    lab.queue |= {"pool_fits": 34.2}
+    assert "here      you are here: 34 requests fit; how near to capacity nobody" in printed(
+        answer(lab.config, advised(lab))
+    )
+    lab.done.clear()
+    lab.queue |= {"backlog": 0.4, "served_req_s": 2.6, "arrive_req_s": 4.0}
+    found = answer(lab.config, advised(lab))
+    assert found["here"]["text"] == "you are here: 34 requests fit, at 154 % of capacity"
+    pressure = advised(lab).pressure
+    lab.config.workload.load = "95%"
+    assert here(lab.config, pressure)["text"] == "you are here: 34 requests fit, at 95 % of capacity"
+    assert here(lab.config, None) is None
 
 
 def test_pressure_alone_is_a_few_runs_and_the_command_that_goes_on():

@@ -81,5 +81,13 @@ def test_runs_without_sessions_have_none_of_it(old: bool):
     result = run_of([turn("", i, float(i), 1.0, 2.0) | {"turn": np.nan} for i in range(3)])
     if old:
         result.requests = result.requests.drop(columns=["session", "turn"])
-    assert not set(compute_metrics(result, SLO)) & OF_SESSIONS and len(OF_SESSIONS) == 13
+    assert not set(compute_metrics(result, SLO)) & OF_SESSIONS and len(OF_SESSIONS) == 14
     assert turn_metrics(result).empty
+
+
+def test_how_many_live_sessions_the_pool_fits_is_by_their_largest_turn():
+    result = run_of([*two_sessions(), turn("", 0, 0.0, 1.0, 2.0, turn=np.nan, prompt_tokens=10_000)])
+    result.events = [{"type": "run_start", "num_blocks": 100, "block_size": 16}]
+    values = compute_metrics(result, SLO)
+    assert values["pool_fits_sessions"] == pytest.approx(1600 / np.mean([200 + 21, 300 + 21]))
+    assert values["pool_fits"] == pytest.approx(1600 / np.mean([121, 221, 121, 221, 321, 10_021]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from tracking.evidence.blocks import (
     CALM,
@@ -22,6 +23,7 @@ from tracking.evidence.guardrails import GuardrailCheck, check_all, guarded
 from tracking.evidence.neighbours import groups
 from tracking.evidence.notes import notes_on
 from tracking.evidence.outcomes import Block, Pairing, pairing
+from tracking.evidence.scale import Scale, scale_of
 from tracking.evidence.statistics import Interval, PairedTest, Verdict, as_family, holm, paired_test, verdict
 from tracking.metrics.catalogue import METRICS
 from tracking.store.reader import StoredRun, StoredSweep, cell_titles
@@ -86,6 +88,12 @@ class Table:
     def runs(self) -> list[StoredRun]:
         """The finished ones."""
         return [run for block in self.blocks.values() for run in runs_of(block) if not run.failed]
+
+    @cached_property
+    def scale(self) -> Scale:
+        """How many requests fit, and how near the load is to capacity: of the baseline's runs, as of all."""
+        base = [run for run in self.runs if run.strategy == self.baseline]
+        return scale_of(base or self.runs)
 
     def find(self, metric: str, strategy: str) -> Comparison | None:
         return next((c for c in self.comparisons if (c.metric, c.strategy) == (metric, strategy)), None)

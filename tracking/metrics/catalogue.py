@@ -39,13 +39,15 @@ def _found() -> dict[str, Metric]:
 METRICS: dict[str, Metric] = _found()
 
 
-def compute_metrics(result: RunResult, slo: SloConfig, ideal: IdealTimes | None = None) -> dict[str, float]:
+def compute_metrics(
+    result: RunResult, slo: SloConfig, ideal: IdealTimes | None = None, load: float | None = None
+) -> dict[str, float]:
     """All metrics of `METRICS` this run has; those it cannot have (no preemption, short tail) are absent.
 
     inf where a value falls on requests that failed; `tracking.metrics.stored` says how MLflow keeps it.
-    Slowdowns need `ideal`.
+    Slowdowns need `ideal`; `load` is the offered rate by the engine's capacity.
     """
-    return view_metrics(RunView(result, slo, ideal))
+    return view_metrics(RunView(result, slo, ideal, load))
 
 
 def view_metrics(run: RunView) -> dict[str, float]:

@@ -19,7 +19,7 @@ RECORDS = "engine request records"
 STEPS = "engine steps"
 
 SYMBOLS = {
-    "us": "µs", "share": "%", "index": "", "ratio": "", "preemptions": "", "requests": "", "errors": "",
+    "us": "µs", "share": "%", "index": "", "ratio": "", "preemptions": "", "requests": "", "sessions": "", "errors": "",
 }  # fmt: skip
 
 

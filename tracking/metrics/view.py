@@ -21,14 +21,21 @@ class RunView:
     `ttft`, `tpot` and `e2e` are inf where the request did not get there, `tpot` NaN for one token.
     """
 
-    def __init__(self, result: RunResult, slo: SloConfig | None = None, ideal: IdealTimes | None = None):
+    def __init__(
+        self,
+        result: RunResult,
+        slo: SloConfig | None = None,
+        ideal: IdealTimes | None = None,
+        load: float | None = None,
+    ):
         self.result = result
         self.slo = slo or SloConfig()
         self.ideal = ideal
+        self.load = load  # the offered rate by the engine's capacity; None if nobody knows
 
     def of_kind(self, kind: str) -> RunView:
         """The same run with the requests of one class alone."""
-        part = RunView(self.result, self.slo, self.ideal)
+        part = RunView(self.result, self.slo, self.ideal, self.load)
         part.requests = self.requests[self.requests["kind"] == kind]
         return part
 

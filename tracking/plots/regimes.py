@@ -55,7 +55,7 @@ def regime_figure(tables: Sequence[Table]) -> Figure:
         ax.set_xlim(-0.5, len(tables) - 0.5)
         ax.set_ylim(len(names) - 0.5, -0.5)
         ax.set_yticks(range(len(names)), names, fontsize=9)
-        titles = [table.title.replace(" at ", "\n", 1) for table in tables]
+        titles = ["\n".join([table.title.replace(" at ", "\n", 1), table.scale.short]) for table in tables]
         ax.set_xticks(range(len(tables)), titles, fontsize=8, rotation=90 if len(tables) > 8 else 0)
         ax.grid(visible=False)
         ax.tick_params(length=0)

@@ -7,6 +7,7 @@ import io
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from tracking.evidence.classes import ClassResult, who_pays
@@ -20,6 +21,7 @@ COLUMNS = (
     "workload", "state", "what", "strategy", "metric", "verdict", "exploratory", "control", "pairs", "blocks", "caveats", "skew", "borrowed",
     "failed", "ratio", "ratio_low", "ratio_high", "difference", "difference_low", "difference_high", "p",
     "p_holm", "family", "smallest_shown", "baseline_mean", "mean", "limit", "how",
+    "fits", "sessions_fit", "load",
 )  # fmt: skip
 
 
@@ -40,7 +42,7 @@ def as_csv(tables: Sequence[Table]) -> str:
     writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
     writer.writeheader()
     for table in tables:
-        where = {"workload": table.title, "state": table.state}
+        where = {"workload": table.title, "state": table.state, **asdict(table.scale)}
         for row in table.comparisons:
             writer.writerow(where | {"what": "comparison"} | _flat(_comparison(table, row)))
         for check in table.guardrails:
@@ -56,6 +58,7 @@ def _table(table: Table, classes: bool) -> dict[str, Any]:
         "baseline": table.baseline,
         "primary": table.primary,
         "seeds": table.seeds,
+        "scale": asdict(table.scale) | {"text": table.scale.text},
         "headline": headline(table),
         "comparisons": [_comparison(table, row) for row in table.comparisons],
         "under_pressure": {

@@ -23,8 +23,9 @@ LONGEST_NAME = 20  # columns
 
 def first_screen(table: Table, classes: Sequence[ClassResult] = ()) -> Group:
     """Readable at 80 columns. `classes` come from `tracking.evidence.classes.who_pays`."""
-    parts: list = [Text(headline(table), style="bold"), Text(_about(table), style="dim"), ""]
-    parts += [strategy_rows(table), Text(_explained(table), style="dim")]
+    parts: list = [Text(headline(table), style="bold"), Text(_about(table), style="dim")]
+    parts += [Text(f"scale: {table.scale.text}", style="dim")] if table.scale.text else []
+    parts += ["", strategy_rows(table), Text(_explained(table), style="dim")]
     if table.under_pressure:
         parts.append(Text(under_pressure(table)))
     if classes:

@@ -10,6 +10,7 @@ import yaml
 
 from tracking.evidence.blocks import NO_VERDICT
 from tracking.evidence.paired import Table
+from tracking.evidence.scale import scale_of
 from tracking.evidence.surrogate import COSTS, PREDICTORS, preemption_costs, rank_correlation
 from tracking.metrics.catalogue import METRICS
 from tracking.metrics.samples import percentile
@@ -76,6 +77,12 @@ def verdict_parts(table: Table, name: str, classes: bool = False) -> list:
     )
     parts.append(Grid(HEADER, rows, caption, (VERDICT_COLUMN,), len(rows) > UNFOLDED))
     return parts
+
+
+def scale_parts(runs: Sequence[StoredRun], baseline: str) -> list:
+    """Where one workload and load lies on the axes that know no model and no device."""
+    scale = scale_of([run for run in runs if run.strategy == baseline] or runs)
+    return [Note(f"Scale: {scale.text}.")] if scale.text else []
 
 
 def cell_parts(label: str, name: str, runs: ByStrategy, whole: bool = True) -> list:

@@ -56,12 +56,15 @@ def summary_section(
             f"Change of {short_name(tables[0].primary)} in percent, coloured by verdict; a red frame: a guardrail is "
             "broken there."
         )
-        parts.append(Picture("regimes", regime_figure(pressed), caption))
+        if any(table.scale.fits is not None for table in pressed):
+            caption += " Under each load: how many requests its pool fits (tokens of prompt and output, in the mean), and "
+            caption += "the share of the engine's capacity; from the smallest pool on."
+        parts.append(Picture("regimes", regime_figure(by_scale(pressed)), caption))
     if not few:
-        rows = [[table.title, table.state, headline(table)] for table in tables]
+        rows = [[table.title, table.scale.text or "-", table.state, headline(table)] for table in tables]
         parts.append(
             Grid(
-                ("workload and load", "state", "answer"),
+                ("workload and load", "scale", "state", "answer"),
                 rows,
                 "The answer for each workload and load.",
                 folded=True,
@@ -79,6 +82,11 @@ def summary_section(
             Picture("sweep", sweep_figure(rows), "Bars and marks are means over runs, dots are runs.")
         )
     return Section("In short", parts)
+
+
+def by_scale(tables: Sequence[Table]) -> list[Table]:
+    """From the pool that fits the fewest requests on, the lower load first; those of which nobody knows last."""
+    return sorted(tables, key=lambda t: (t.scale.fits or np.inf, t.scale.load or np.inf))
 
 
 def pressed_tables(tables: Sequence[Table]) -> list[Table]:

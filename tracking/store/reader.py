@@ -131,10 +131,17 @@ class StoredRun:
     @property
     def saturated(self) -> bool:
         """Whether more came than is served: by the known capacity, else by what the run's queue did."""
-        capacity = self.params.get("workload.capacity", "None")
-        if capacity != "None" and float(capacity) > 0 and self.rate > 0:
-            return self.rate > float(capacity)
+        if self.load_of_capacity is not None:
+            return self.load_of_capacity > 1
         return self.tags.get("saturated") == "true"
+
+    @property
+    def load_of_capacity(self) -> float | None:
+        """The offered rate by the engine's capacity; None where it was not looked for, or nothing follows a rate."""
+        capacity = self.params.get("workload.capacity", "None")
+        if capacity == "None" or not float(capacity) > 0 or not self.rate > 0:
+            return None
+        return self.rate / float(capacity)
 
     @property
     def late_client(self) -> bool:
@@ -239,12 +246,15 @@ class RunReader:
         here = artifact_folder(run.info.artifact_uri)
 
         def load_result() -> RunResult:
-            if here is not None:
-                return RunResult.load(here)
-            with tempfile.TemporaryDirectory() as folder:
-                for name in RESULT_FILES:
-                    self.client.download_artifacts(run_id, name, folder)
-                return RunResult.load(Path(folder))
+            try:
+                if here is not None:
+                    return RunResult.load(here)
+                with tempfile.TemporaryDirectory() as folder:
+                    for name in RESULT_FILES:
+                        self.client.download_artifacts(run_id, name, folder)
+                    return RunResult.load(Path(folder))
+            except (MlflowException, OSError) as error:
+                raise ValueError(f"run {run.info.run_name}: no records in the store: {error}") from None
 
         def load_requests() -> pd.DataFrame:
             if here is not None and (here / "requests.parquet").is_file():
