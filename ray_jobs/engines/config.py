@@ -126,6 +126,12 @@ def blocks_that_fit(engine: EngineConfig) -> int:
     return max(0, int(free // (sim.model_shape.kv_bytes_per_token * engine.block_size)))
 
 
+def memory_of(engine: EngineConfig) -> float:
+    """Bytes of one simulated device for weights and KV cache."""
+    sim = engine.sim
+    return sim.hardware.memory * engine.gpu_memory_utilization - sim.reserved_bytes
+
+
 def check_gpus(engine: EngineConfig) -> None:
     """Raises ValueError unless `engine`, which runs for real, has a GPU for each of its tensor-parallel ranks."""
     ranks = engine.tensor_parallel_size
@@ -154,7 +160,8 @@ def check_simulated(engine: EngineConfig) -> None:
             bandwidth is not None, "engine.sim.hardware.host_bandwidth", bandwidth,
             "given with engine.kv_offload_gib",
         )  # fmt: skip
-    if engine.num_blocks is None:
+    # Of a config.json's model the engine's start says so: vLLM's own classes know what it takes.
+    if engine.num_blocks is None and not engine.sim.model_shape.config:
         fit, sim = blocks_that_fit(engine), engine.sim
         require(
             fit > 1, "engine.sim.model_shape", sim.model_shape.name,

@@ -36,46 +36,75 @@ def engine_of(path):
         return OmegaConf.to_object(compose("config", words)).engine
 
 
-@pytest.mark.parametrize(("config", "billions", "active"), [(QWEN3, 32.8, 31.2), (MIXTURE, 30.5, 2.73)])
-def test_the_shape_is_the_files_and_vllm_takes_it(tmp_path, config, billions, active):
-    folder = tmp_path / "models--Qwen--Qwen3" / "snapshots" / "0a1b"
-    folder.mkdir(parents=True)
+def write(folder, config):
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config))
-    engine = engine_of(folder)
-    shape = engine.sim.model_shape
-    assert shape.total_params / 1e9 == pytest.approx(billions, rel=0.02)
-    assert shape.active_params / 1e9 == pytest.approx(active, rel=0.05)
-    assert (engine.vocab_size, engine.model, shape.kv_heads) == (
-        151936,
-        "Qwen3",
-        config["num_key_value_heads"],
-    )
+    return folder
+
+
+@pytest.mark.parametrize(("config", "billions", "active"), [(QWEN3, 32.8, 31.2), (MIXTURE, 30.5, 2.73)])
+def test_the_model_is_the_files_and_vllm_says_what_it_takes(tmp_path, config, billions, active):
+    engine = engine_of(write(tmp_path / "models--Qwen--Qwen3" / "snapshots" / "0a1b", config))
+    assert (engine.vocab_size, engine.model) == (151936, "Qwen3")
+    assert engine.sim.model_shape.kv_heads == config["num_key_value_heads"]
     assert served_name(engine) == "Qwen/Qwen3"
-    model = build_parts(engine, tmp_path).vllm_config.model_config
-    assert model.get_head_size() == 128 and model.hf_config.num_hidden_layers == config["num_hidden_layers"]
+    parts = build_parts(engine, tmp_path)
+    work, head = parts.work, 151936 * config["hidden_size"]
+    read = work.expert_bytes + work.other_bytes  # all weights but the input embedding, two bytes each
+    assert read / 2e9 == pytest.approx(billions - head / 1e9, rel=0.01)
+    assert work.flops_per_token / 2e9 == pytest.approx(active, rel=0.01)
+    (group,) = parts.kv_cache_config.kv_cache_groups
+    assert len(group.layer_names) == config["num_hidden_layers"] and parts.block_size == 16
+    assert parts.block_bytes == 16 * 2 * 2 * 128 * config["num_key_value_heads"] * config["num_hidden_layers"]
+    weights = 2 * (read / 2 + head)
+    free = 84.9e9 * 0.9 - 3e9 - weights
+    assert parts.kv_cache_config.num_blocks == pytest.approx(free / parts.block_bytes, rel=0.001)
+
+
+def test_what_the_file_leaves_to_defaults_is_transformers_to_say(tmp_path):
+    gpt2 = {"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "n_layer": 6, "n_embd": 768}
+    shape = engine_of(write(tmp_path, gpt2)).sim.model_shape
+    assert (shape.layers, shape.hidden_size, shape.vocab_size, shape.heads) == (6, 768, 50257, 12)
+
+
+def test_of_a_model_that_sees_images_it_is_the_language_model(tmp_path):
+    text = {"model_type": "gemma3_text", "hidden_size": 64, "num_hidden_layers": 2}
+    file = {"architectures": ["Gemma3ForConditionalGeneration"], "model_type": "gemma3", "text_config": text}
+    shape = engine_of(
+        write(tmp_path, file | {"vision_config": {}, "torch_dtype": "bfloat16"})
+    ).sim.model_shape
+    assert (shape.architecture, shape.layers, shape.dtype) == ("Gemma3ForCausalLM", 2, "bfloat16")
+    assert shape.vocab_size == 262208 and "vision_config" not in shape.config
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"sliding_window": 4096, "use_sliding_window": True}, "sliding windows"),
-        ({"layer_types": ["full_attention", "sliding_attention"]}, "sliding windows"),
-        ({"kv_lora_rank": 512, "model_type": "deepseek_v3"}, "MLA"),
-        ({"layer_types": ["linear_attention"], "model_type": "qwen3_next"}, "Mamba"),
-        ({"model_type": "mamba2", "ssm_state_size": 16}, "Mamba"),
-        ({"quantization_config": {"quant_method": "fp8"}}, "quantised"),
-        ({"text_config": {}, "model_type": "gemma3"}, "images"),
-        ({"shared_expert_intermediate_size": 8, "model_type": "qwen2_moe"}, "experts that all tokens share"),
-        ({"mlp_only_layers": [0], "num_experts": 8}, "only some layers"),
-        ({"model_type": "gpt2"}, "model_type=gpt2"),
         ({"architectures": None}, "lacks architectures"),
-        ({"num_attention_heads": None}, "not so num_attention_heads"),
         ({"hidden_size": "1024"}, "not so hidden_size"),
+        ({"num_attention_heads": 1.5}, "not so num_attention_heads"),
+        ({"vocab_size": None}, "not so vocab_size"),
     ],
 )
-def test_what_the_simulator_does_not_know_is_one_line(tmp_path, changes, words):
-    (tmp_path / "config.json").write_text(json.dumps(QWEN3 | changes))
+def test_a_file_that_says_too_little_is_one_line(tmp_path, changes, words):
+    write(tmp_path, QWEN3 | changes)
     with pytest.raises(Exception) as caught:
         engine_of(tmp_path)
     line = plain(caught.value, CONF) or one_line(caught.value)
     assert line.startswith("engine.sim.model_shape.path=") and words in line and "\n" not in line
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"model_type": "foo", "architectures": ["FooForCausalLM"]}, "must be a model that vLLM"),
+        ({"num_hidden_layers": 100}, "leaves no memory for KV"),
+        ({"num_hidden_layers": 62, "num_key_value_heads": 64}, "engine.max_model_len=4096: must fit"),
+    ],
+)
+def test_a_model_that_vllm_cannot_serve_is_one_line_when_the_engine_starts(tmp_path, changes, words):
+    engine = engine_of(write(tmp_path / "model", QWEN3 | changes))
+    with pytest.raises(ValueError) as caught:
+        build_parts(engine, tmp_path)
+    line = one_line(caught.value)
+    assert words in line and "\n" not in line and line.startswith("engine.")

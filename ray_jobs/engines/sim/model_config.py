@@ -1,30 +1,32 @@
 """A model's shape from its own `config.json`, as Hugging Face has it: `model_shape@engine.sim.model_shape=from_config`.
 
 `conf/model_shape/from_config.yaml` asks for each field by the resolver `model_config`, so that what is made of it, such as
-`engine.vocab_size`, is composed like that of any other shape. What the simulator does not know is refused.
+`engine.vocab_size`, is composed like that of any other shape. What the model's layers keep and compute is not read here:
+vLLM's own classes say it when an engine starts (`kv_layout.py`).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
 KEY = "engine.sim.model_shape.path"
-DENSE = ("llama", "mistral", "qwen2", "qwen3", "phi3", "granite", "olmo2")
-MIXTURES = ("mixtral", "qwen3_moe", "olmoe")
-SIZES = (
-    "hidden_size",
-    "intermediate_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "vocab_size",
-    "max_position_embeddings",
-)
-EXPERTS = ("num_experts", "num_local_experts")
+SIZES = ("hidden_size", "num_hidden_layers", "vocab_size")
+OTHERS = (
+    "num_attention_heads", "num_key_value_heads", "head_dim", "intermediate_size", "moe_intermediate_size",
+    "num_experts_per_tok", "max_position_embeddings",
+)  # fmt: skip
+EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
+SHARED = (
+    "dtype",
+    "torch_dtype",
+    "quantization_config",
+    "tie_word_embeddings",
+)  # of a model and its language model
 CACHE_FOLDER = "models--"  # models--Qwen--Qwen3-32B/snapshots/<commit>/config.json, in Hugging Face's cache
 
 
@@ -34,43 +36,69 @@ def model_field(path: str | None, name: str) -> Any:
 
 
 def shape_of(path: str | None) -> dict[str, Any]:
-    """All fields. Raises ValueError if there is no such file, or if it has what the simulator does not know."""
+    """All fields; 0 where the model has no such thing. Raises ValueError if there is no such file, or no model in it."""
     file = config_file(path)
-    config = read_config(file)
-    for what in unknown(config):
-        raise ValueError(
-            f"{KEY}={path!r}: has {what}, which the simulator does not know; a shape of conf/model_shape "
-            "that is about as large stands in for it"
-        )
-    needed = [key for key in SIZES if key != "intermediate_size" or not config.get("moe_intermediate_size")]
-    wrong = [key for key in needed if not isinstance(config.get(key), int)]
+    whole = language_model(read_config(file))
+    config = with_defaults(whole)
+    wrong = [key for key in SIZES if not isinstance(config.get(key), int)]
+    wrong += [key for key in (*OTHERS, *EXPERTS) if not isinstance(config.get(key) or 0, int)]
     if wrong:
         raise ValueError(
-            f"{KEY}={path!r}: must have whole numbers for {', '.join(needed)}; not so {', '.join(wrong)}"
+            f"{KEY}={path!r}: must have whole numbers for {', '.join(SIZES)}; not so {', '.join(wrong)}"
         )
-    heads, hidden = config["num_attention_heads"], config["hidden_size"]
+    heads, hidden = config.get("num_attention_heads") or 0, config["hidden_size"]
     experts = next((config[key] for key in EXPERTS if config.get(key)), 0)
     name = model_name(file)
     return {
         "name": name.rpartition("/")[2],
-        "architecture": config["architectures"][0],
-        "model_type": config["model_type"],
+        "architecture": whole["architectures"][0],
+        "model_type": whole["model_type"],
         "hidden_size": hidden,
-        "intermediate_size": config.get("moe_intermediate_size") if experts and config.get("moe_intermediate_size")
-        else config["intermediate_size"],
+        "intermediate_size": (experts and config.get("moe_intermediate_size")) or config.get("intermediate_size") or 0,
         "layers": config["num_hidden_layers"],
         "heads": heads,
         "kv_heads": config.get("num_key_value_heads") or heads,
-        "head_dim": config.get("head_dim") or hidden // heads,
+        "head_dim": config.get("head_dim") or (hidden // heads if heads else 0),
         "vocab_size": config["vocab_size"],
-        "max_position": config["max_position_embeddings"],
+        "max_position": config.get("max_position_embeddings") or 0,
         "experts": experts,
-        "experts_per_token": config["num_experts_per_tok"] if experts else 0,
+        "experts_per_token": config.get("num_experts_per_tok") or 0,
         "tied_embeddings": bool(config.get("tie_word_embeddings", False)),
-        "dtype": config.get("dtype") or config.get("torch_dtype") or "bfloat16",
+        "dtype": str(config.get("dtype") or config.get("torch_dtype") or "bfloat16").removeprefix("torch."),
         "source": f"config.json of {name}",
-        "config": config,
+        "config": whole,
     }  # fmt: skip
+
+
+def language_model(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration itself; of a model with other inputs, such as images, that of its language model."""
+    if not isinstance(config.get("text_config"), Mapping):
+        return dict(config)
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CLASSES
+
+    part = dict(config["text_config"])
+    kind = part.setdefault("model_type", f"{config['model_type']}_text")
+    if kind not in CLASSES:
+        raise ValueError(
+            f"{KEY}: model_type={kind!r} of its text_config: must be a language model that transformers knows"
+        )
+    shared = {key: config[key] for key in SHARED if config.get(key) is not None}
+    return shared | part | {"architectures": [CLASSES[kind]]}
+
+
+def with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
+    """With what the file leaves to transformers' defaults, or has under older names."""
+    if all(key in config for key in SIZES):
+        return dict(config)
+    from transformers import AutoConfig
+
+    try:
+        known = AutoConfig.for_model(**config)
+    except (ValueError, KeyError, TypeError) as error:
+        lacks = ", ".join(key for key in SIZES if key not in config)
+        raise ValueError(f"{KEY}: the file lacks {lacks}, and transformers does not know its kind") from error
+    found = {key: getattr(known, key, None) for key in (*SIZES, *OTHERS, *EXPERTS)}
+    return {key: value for key, value in found.items() if value is not None} | dict(config)
 
 
 def config_file(path: str | None) -> Path:
@@ -93,39 +121,6 @@ def read_config(file: Path) -> dict[str, Any]:
     if missing:
         raise ValueError(f"{KEY}='{file}': must be a model's configuration; it lacks {', '.join(missing)}")
     return config
-
-
-def unknown(config: Mapping[str, Any]) -> Iterator[str]:
-    """What a model has that `ModelShape` has no word for, in words."""
-    kind = model_type(config)
-    if config.get("quantization_config") or config.get("compression_config"):
-        yield "quantised weights"
-    if config.get("kv_lora_rank"):
-        yield "latent attention (MLA)"
-    layers = set(config.get("layer_types") or ())
-    if "linear_attention" in layers or "mamba" in kind or config.get("ssm_state_size"):
-        yield "state-space layers (Mamba, gated delta nets)"
-    windowed = config.get("sliding_window") and config.get(
-        "use_sliding_window", kind not in ("qwen2", "qwen3")
-    )
-    if "sliding_attention" in layers or windowed:
-        yield "sliding windows of attention"
-    if "text_config" in config or "vision_config" in config:
-        yield "images and other inputs"
-    if config.get("shared_expert_intermediate_size") or config.get("n_shared_experts"):
-        yield "experts that all tokens share"
-    if (
-        config.get("mlp_only_layers")
-        or config.get("decoder_sparse_step", 1) != 1
-        or config.get("first_k_dense_replace")
-    ):
-        yield "models of which only some layers have experts"
-    if kind not in (*DENSE, *MIXTURES):
-        yield f"model_type={kind} (it knows {', '.join((*DENSE, *MIXTURES))})"
-
-
-def model_type(config: Mapping[str, Any]) -> str:
-    return str(config["model_type"])
 
 
 def model_name(file: Path) -> str:

@@ -87,4 +87,4 @@ def host_memory(parts: SchedulerParts, sim: SimConfig) -> HostMemory | None:
     if parts.vllm_config.kv_transfer_config is None:
         return None
     bandwidth = sim.hardware.host_bandwidth * sim.calibration.host_efficiency
-    return HostMemory(parts.block_size * sim.model_shape.kv_bytes_per_token / bandwidth)
+    return HostMemory(parts.block_bytes / bandwidth)

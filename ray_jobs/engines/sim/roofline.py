@@ -11,6 +11,7 @@ import pandas as pd
 from ray_jobs.engines.sim.calibration import Calibration
 from ray_jobs.engines.sim.hardware import Hardware
 from ray_jobs.engines.sim.shape import ModelShape
+from ray_jobs.engines.sim.work import Batch, Work, declared_work
 
 BATCH_COLUMNS = (
     "prefill_tokens", "decode_tokens", "prefill_reqs", "decode_reqs", "context_tokens", "prefill_context",
@@ -23,28 +24,21 @@ class StepTimeModel:
 
     The projections and feed-forward layers take max(FLOPs / compute, bytes of weights / bandwidth), and
     so does attention with the bytes of the KV cache; the two run one after the other, but a step with a
-    prefill is no faster than the launches of its kernels, which no CUDA graph covers. Prefills of
-    one step count as equally long, since a step record holds their sums only.
+    prefill is no faster than the launches of its kernels, which no CUDA graph covers. `work` is the model's
+    where it is more than what `shape` declares. FLOPs run at the peak of `hardware` whatever the weights' type is.
     """
 
-    def __init__(self, shape: ModelShape, hardware: Hardware, calibration: Calibration):
+    def __init__(
+        self, shape: ModelShape, hardware: Hardware, calibration: Calibration, work: Work | None = None
+    ):
         devices = shape.tensor_parallel
         flops, bandwidth = hardware.flops * devices, hardware.memory_bandwidth * devices
         fit = calibration
+        self._work = work = work or declared_work(shape)
         self._compute = flops * fit.compute_efficiency
         self._bandwidth = bandwidth * fit.bandwidth_efficiency
         self._attention_compute = flops * fit.attention_compute_efficiency
         self._attention_bandwidth = hardware.memory_bandwidth * fit.attention_bandwidth_efficiency
-        self._flops_per_token = 2 * shape.active_params
-        self._flops_per_sample = 2 * shape.head_params
-        self._flops_per_pair = 4 * shape.layers * shape.heads * shape.head_dim
-        experts = max(1, shape.experts)
-        self._expert_bytes = shape.feed_forward_params * experts * shape.dtype_bytes
-        self._other_bytes = (
-            shape.attention_params + shape.router_params + shape.head_params
-        ) * shape.dtype_bytes
-        self._missed = 1 - shape.experts_per_token / experts if shape.experts else 0.0
-        self._kv_bytes = shape.kv_bytes_per_token
         self._link_s = 0.0
         if devices > 1:
             if hardware.link_bandwidth is None:
@@ -52,7 +46,7 @@ class StepTimeModel:
                     f"engine.sim.hardware.link_bandwidth=None: must be > 0 for a model on {devices} devices"
                 )
             # Two ring all-reduces a layer, each moving 2 (n - 1) / n of the activations.
-            moved = 4 * shape.layers * shape.hidden_size * shape.dtype_bytes * (devices - 1) / devices
+            moved = 4 * work.activation_bytes * (devices - 1) / devices
             self._link_s = moved / (hardware.link_bandwidth * fit.link_efficiency)
         self._step_s, self._request_s = fit.step_overhead_s, fit.request_overhead_s
         self._prefill_s, self._prefill_step_s = fit.prefill_overhead_s, fit.prefill_step_s
@@ -77,17 +71,25 @@ class StepTimeModel:
         prefill_context: Any,
         maximum: Callable[[Any, Any], Any],
     ) -> Any:
-        tokens, requests = prefill + decode, prefills + decodes
-        each = maximum(prefills, 1)
-        pairs = context - prefill_context + decode + prefill * (prefill_context + prefill / 2) / each
+        work, tokens, requests = self._work, prefill + decode, prefills + decodes
         layers = maximum(
-            (self._flops_per_token * tokens + self._flops_per_sample * requests) / self._compute,
-            (self._expert_bytes * (1 - self._missed**tokens) + self._other_bytes) / self._bandwidth,
+            (work.flops_per_token * tokens + work.flops_per_sample * requests) / self._compute,
+            (work.expert_bytes * (1 - work.missed**tokens) + work.other_bytes) / self._bandwidth,
         )
-        attention = maximum(
-            self._flops_per_pair * pairs / self._attention_compute,
-            self._kv_bytes * (context + tokens) / self._attention_bandwidth,
-        )
+        batch = Batch(prefill, decode, prefills, decodes, context, prefill_context, maximum)
+        attention = self._attention(batch, tokens, requests)
         overhead = self._step_s + self._request_s * requests + self._prefill_s * prefills
         launches = self._prefill_step_s * (prefills > 0)
         return maximum(layers + attention, launches) + self._link_s * tokens + overhead
+
+    def _attention(self, batch: Batch, tokens: Any, requests: Any) -> Any:
+        """All kinds of attention, and the states of layers that have those instead of a cache."""
+        work = self._work
+        flops, read = work.state_flops * tokens, 2 * work.state_bytes * requests
+        for kind in work.attention:
+            pairs, of_prefills = batch.pairs(kind.window)
+            flops = flops + kind.flops_per_pair * pairs
+            if kind.prefill_flops_per_pair is not None:
+                flops = flops + (kind.prefill_flops_per_pair - kind.flops_per_pair) * of_prefills
+            read = read + kind.bytes_per_token * batch.read(kind.window)
+        return batch.maximum(flops / self._attention_compute, read / self._attention_bandwidth)

@@ -13,7 +13,7 @@ from bidkv.adapters.vllm.scheduler import BidKVSchedulerMixin
 from ray_jobs.engines.sim.build import SchedulerParts, run_config
 from ray_jobs.engines.sim.records import StepColumns, VirtualRunLog
 from ray_jobs.engines.sim.scheduling import Counts
-from ray_jobs.engines.sim.shortcuts import ShortcutsMixin
+from ray_jobs.engines.sim.shortcuts import ShortcutsMixin, has_shortcuts
 
 
 class NoGrammar:
@@ -95,10 +95,10 @@ class FastVirtualAsyncScheduler(VirtualSchedulerMixin, ShortcutsMixin, AsyncSche
 def make_scheduler(
     parts: SchedulerParts, settings: dict[str, Any], clock: Callable[[], float], shortcuts: bool
 ) -> VirtualSchedulerMixin:
-    """A scheduler for one run; `settings` are the adapter's, as a dictionary."""
+    """A scheduler for one run; `settings` are the adapter's, as a dictionary. Other layouts have no shortcuts."""
     config = run_config(parts, settings)
     overlapping = config.scheduler_config.async_scheduling
-    if shortcuts:
+    if shortcuts and has_shortcuts(parts.kv_cache_config):
         cls = FastVirtualAsyncScheduler if overlapping else FastVirtualScheduler
     else:
         cls = VirtualAsyncScheduler if overlapping else VirtualScheduler
@@ -107,7 +107,7 @@ def make_scheduler(
         kv_cache_config=parts.kv_cache_config,
         structured_output_manager=NoGrammar(),
         block_size=parts.block_size,
-        hash_block_size=parts.block_size,
+        hash_block_size=parts.hash_block_size,
         log_stats=False,
         clock=clock,
     )

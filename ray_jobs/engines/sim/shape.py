@@ -21,6 +21,9 @@ class ModelShape:
 
     Sizes are in elements. Experts of 0 mean a dense feed-forward layer; with experts,
     `intermediate_size` is that of one expert. `tensor_parallel` devices share every layer.
+
+    With `config` the model is that file's, of any kind: its sizes here are for reading only, 0 where it has no such thing,
+    and what it takes and computes is vLLM's to say (`kv_layout.py`).
     """
 
     name: str = MISSING
@@ -50,10 +53,11 @@ class ModelShape:
     def __post_init__(self) -> None:
         key = "engine.sim.model_shape"
         require(self.dtype in DTYPE_BYTES, f"{key}.dtype", self.dtype, "one of " + ", ".join(DTYPE_BYTES))
-        for name in (
-            "hidden_size", "intermediate_size", "layers", "heads", "kv_heads", "head_dim", "vocab_size",
-            "max_position", "tensor_parallel",
-        ):  # fmt: skip
+        for name in ("hidden_size", "layers", "vocab_size", "tensor_parallel"):
+            require(getattr(self, name) > 0, f"{key}.{name}", getattr(self, name), "> 0")
+        if self.config:
+            return
+        for name in ("intermediate_size", "heads", "kv_heads", "head_dim", "max_position"):
             require(getattr(self, name) > 0, f"{key}.{name}", getattr(self, name), "> 0")
         require(
             self.heads % self.kv_heads == 0, f"{key}.kv_heads", self.kv_heads, f"a divisor of {self.heads}"
@@ -124,12 +128,10 @@ class ModelShape:
 
     def write_config(self, folder: Path, max_model_len: int) -> Path:
         """Writes the `config.json` that vLLM makes its configuration from; no weights, no tokenizer."""
-        longest = max(self.max_position, max_model_len)
+        longest = {"max_position_embeddings": max(self.max_position, max_model_len)}
         config = dict(self.config) or self._made_config()
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.json").write_text(
-            json.dumps(config | {"max_position_embeddings": longest}, indent=1)
-        )
+        (folder / "config.json").write_text(json.dumps(config | longest, indent=1))
         return folder
 
     def _made_config(self) -> dict[str, Any]:

@@ -8,7 +8,14 @@ from __future__ import annotations
 from typing import Any
 
 from vllm.v1.core.sched.output import CachedRequestData
+from vllm.v1.kv_cache_interface import FullAttentionSpec, MLAAttentionSpec
 from vllm.v1.request import Request, RequestStatus
+
+
+def has_shortcuts(kv_cache_config: Any) -> bool:
+    """Whether there is one group, and it keeps every token of a request: of others a step may let blocks go."""
+    kinds = [type(group.kv_cache_spec) for group in kv_cache_config.kv_cache_groups]
+    return len(kinds) == 1 and kinds[0] in (FullAttentionSpec, MLAAttentionSpec)
 
 
 class ShortcutsMixin:

@@ -54,7 +54,7 @@ def simulate(
     scheduler = make_scheduler(parts, settings.to_dict(), clock, sim.shortcuts and host is None)
     columns = scheduler.step_columns
     clients = VirtualClients(trace, request_timeout_s)
-    model = StepTimeModel(sim.model_shape, sim.hardware, sim.calibration)
+    model = StepTimeModel(sim.model_shape, sim.hardware, sim.calibration, parts.work)
     simulation = Simulation(
         parts, scheduler, clients, model, clock, run_timeout_s, sim.wall_timeout_s,
         check_conservation if sim.check else None, host, sim.scheduling,
