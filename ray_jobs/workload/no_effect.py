@@ -20,7 +20,10 @@ def idle_workload_keys(workload: WorkloadConfig) -> Iterator[Idle]:
             yield Idle(f"workload.{key}", "a frozen trace has its requests already; give it to bidkv-freeze")
     yield from _declared(workload)
     if not sessions:
-        yield Idle("workload.sessions", f"workload={workload.name} has no sessions; workload=sessions has")
+        yield Idle(
+            "workload.sessions",
+            f"workload={workload.name} sends no session turn by turn; workload=sessions does",
+        )
 
 
 def _load(workload: WorkloadConfig) -> Iterator[Idle]:
