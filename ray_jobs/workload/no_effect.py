@@ -22,7 +22,7 @@ def idle_workload_keys(workload: WorkloadConfig) -> Iterator[Idle]:
     if not sessions:
         yield Idle(
             "workload.sessions",
-            f"workload={workload.name} sends no session turn by turn; workload=sessions does",
+            f"workload={workload.name} sends no session turn by turn; workload=sessions has some",
         )
 
 
