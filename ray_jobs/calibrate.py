@@ -23,6 +23,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
+from ray_jobs.engines.sim.build import work_of
 from ray_jobs.engines.sim.calibration import EFFICIENCIES, OVERHEADS, Calibration
 from ray_jobs.engines.sim.fit import StepErrors, fit
 from ray_jobs.engines.sim.hardware import Hardware
@@ -78,7 +79,9 @@ def calibrate(config: CalibrateConfig) -> tuple[Calibration, StepErrors, StepErr
     """The fit with its origin, and its errors on fitted and held-out steps. Raises ValueError on bad logs."""
     logs = [read_recorded_steps(source, config.tracking.uri) for source in config.steps]
     shape, hardware = config.model_shape, config.hardware
-    fitted, trained, held = fit([log.steps for log in logs], shape, hardware, config.start, config.hold_out)
+    work = work_of(shape)
+    steps = [log.steps for log in logs]
+    fitted, trained, held = fit(steps, shape, hardware, config.start, config.hold_out, work)
     origin = {
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "model_shape": shape.name,

@@ -6,6 +6,7 @@ import copy
 import gc
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from packaging.version import Version
@@ -156,6 +157,26 @@ def read_layout(engine: EngineConfig, config: Any, model: LoadedModel) -> KVLayo
         raise ValueError(
             f"engine.max_model_len={engine.max_model_len}: must fit in the memory for KV; {weights}; vLLM says: {said}"
         ) from None
+
+
+def work_of(shape: ModelShape) -> Work:
+    """What a step of the model reads and computes, where there is no engine. Raises what vLLM raises."""
+    if not shape.config:
+        return declared_work(shape)
+    from vllm.engine.arg_utils import EngineArgs
+
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        with as_on_a_gpu():
+            config = EngineArgs(
+                model=str(shape.write_config(folder / "model", 0)),
+                skip_tokenizer_init=True,
+                load_format="dummy",
+                dtype=shape.dtype,
+                tensor_parallel_size=shape.tensor_parallel,
+                enforce_eager=True,
+            ).create_engine_config()
+        return ask_model(config, folder).work
 
 
 def host_gib(engine: EngineConfig) -> float | None:

@@ -15,6 +15,7 @@ from ray_jobs.engines.sim.calibration import EFFICIENCIES, OVERHEADS, Calibratio
 from ray_jobs.engines.sim.hardware import Hardware
 from ray_jobs.engines.sim.roofline import BATCH_COLUMNS, StepTimeModel
 from ray_jobs.engines.sim.shape import ModelShape
+from ray_jobs.engines.sim.work import Work
 
 MIN_STEPS = 100
 SEGMENTS = 20  # of each log; held-out ones are spread over it
@@ -84,7 +85,12 @@ def split(periods: pd.DataFrame, hold_out: float) -> tuple[pd.DataFrame, pd.Data
 
 
 def fit(
-    logs: Sequence[pd.DataFrame], shape: ModelShape, hardware: Hardware, start: Calibration, hold_out: float
+    logs: Sequence[pd.DataFrame],
+    shape: ModelShape,
+    hardware: Hardware,
+    start: Calibration,
+    hold_out: float,
+    work: Work | None = None,
 ) -> tuple[Calibration, StepErrors, StepErrors]:
     """The calibration, its errors on the steps it was fitted to, and on those held out.
 
@@ -109,7 +115,7 @@ def fit(
         return replace(start, **dict(zip(names, np.exp(x).tolist(), strict=True)))
 
     def predict(x: np.ndarray) -> np.ndarray:
-        return _by_window(train, StepTimeModel(shape, hardware, calibration(x)).seconds_of(train))
+        return _by_window(train, StepTimeModel(shape, hardware, calibration(x), work).seconds_of(train))
 
     ranges = dict.fromkeys(EFFICIENCIES, NOMINAL_RANGE) if hardware.nominal else PHYSICAL
     low, high = np.log([ranges.get(n, OVERHEAD_RANGE) for n in names]).T
@@ -136,7 +142,7 @@ def fit(
         "not_told": [n for n, unsure in zip(names, _not_told(best, x, low, high), strict=True) if unsure],
     }
     fitted = replace(calibration(x), origin=origin)
-    model = StepTimeModel(shape, hardware, fitted)
+    model = StepTimeModel(shape, hardware, fitted, work)
     return fitted, errors(model, train), errors(model, held)
 
 

@@ -25,7 +25,7 @@ from ray_jobs.engines.sim.build import SchedulerParts, make_request
 from ray_jobs.engines.sim.clock import VirtualClock
 from ray_jobs.engines.sim.offload import worker_report
 from ray_jobs.engines.sim.sampling import Sampler
-from ray_jobs.engines.sim.scheduler import make_scheduler
+from ray_jobs.engines.sim.scheduler import VirtualSchedulerMixin, make_scheduler
 from ray_jobs.workload.trace import Trace
 
 DECISION = ("step", "requester", "victim", "source", "tokens_freed", "blocks_freed", "candidates")
@@ -55,7 +55,6 @@ def replay(
 
     Raises ValueError if the recording has no schedule or was not made on engines like `parts`.
     """
-    _check_alike(parts, events, steps)
     clock = VirtualClock()
     offloads = parts.vllm_config.kv_transfer_config is not None
     scheduler = make_scheduler(parts, settings.to_dict(), clock, shortcuts and not offloads)
@@ -65,6 +64,7 @@ def replay(
     sampler = Sampler(scheduler, parts)
     batches: deque[Any] = deque()
     try:
+        _check_alike(parts, scheduler, events, steps)
         for number, step in enumerate(steps):
             while len(batches) > number - step["processed"]:
                 _finish(batches, scheduler, clock, transfers)
@@ -155,14 +155,17 @@ def _preemptions(settings: AdapterSettings) -> int:
 
 
 def _check_alike(
-    parts: SchedulerParts, events: Sequence[Mapping[str, Any]], steps: Sequence[Mapping[str, Any]]
+    parts: SchedulerParts,
+    scheduler: VirtualSchedulerMixin,
+    events: Sequence[Mapping[str, Any]],
+    steps: Sequence[Mapping[str, Any]],
 ) -> None:
     if not steps or "processed" not in steps[0]:
         raise ValueError("the recording has no schedule: record it with run.log_schedule=true")
     start = next(event for event in events if event["type"] == "run_start")
     config = parts.vllm_config
     ours = {
-        "block_size": parts.block_size,
+        "block_size": scheduler.block_tokens,
         "num_blocks": parts.kv_cache_config.num_blocks - 1,
         "max_num_seqs": config.scheduler_config.max_num_seqs,
         "prefix_caching": bool(config.cache_config.enable_prefix_caching),

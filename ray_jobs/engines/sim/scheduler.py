@@ -67,6 +67,11 @@ class VirtualSchedulerMixin(BidKVSchedulerMixin):
         return found
 
     @property
+    def block_tokens(self) -> int:
+        """Tokens by which a request grows until it takes one more block, as records have it."""
+        return self._bidkv_blocks.block_size
+
+    @property
     def step_columns(self) -> StepColumns:
         return self._bidkv_session.steps
 
