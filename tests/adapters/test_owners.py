@@ -76,6 +76,14 @@ def test_a_next_turn_is_found_where_the_answer_was_left_out() -> None:
     assert cache.take(9) == ["abxy", "abx", "ab", "a"]
 
 
+def test_an_answer_that_was_left_out_is_of_nobody_once_the_next_turn_is_there() -> None:
+    cache = Cache()
+    cache.turn("one", "abc", 1.0, prompt=2 * SIZE)
+    assert b"abc" in cache.owners.holders
+    cache.owners.arrived("two", [b"a", b"ab", b"abx"], None, 3 * SIZE, 2.0)
+    assert set(cache.owners.holders) == {b"a", b"ab"}
+
+
 def test_blocks_with_a_request_on_them_are_not_taken() -> None:
     cache = Cache()
     cache.turn("one", "abc", 1.0)

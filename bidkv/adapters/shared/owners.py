@@ -66,7 +66,7 @@ class Owners:
         self, request_id: str, hashes: Sequence[Hash], session: str | None, prompt: int, now: float
     ) -> None:
         """A request joined the queue; `hashes` are of its prompt's full blocks."""
-        owner = self._found(hashes)
+        owner, agrees = self._found(hashes)
         if owner is None:
             owner = Holding(self._names, session, now)
             self._names += 1
@@ -74,6 +74,7 @@ class Owners:
             owner.session = session or owner.session
             owner.pauses = [*owner.pauses[1 - self.KEPT_PAUSES :], now - owner.used]
             self.policy.arrived(owner, prompt, now)
+            self._release(owner, min(owner.length, agrees))  # an answer that its client left out is of no use
         owner.running, owner.waiting_since = request_id, now
         self._turns[request_id] = owner
         self._stale = True
@@ -129,13 +130,13 @@ class Owners:
             self._leave(owner)
         self._stale = True
 
-    def _found(self, hashes: Sequence[Hash]) -> Holding | None:
-        """Whose next turn this is: who had the most of the prompt, and nothing behind it."""
-        for block_hash in reversed(hashes):
-            owner = self._leaves.get(block_hash)
+    def _found(self, hashes: Sequence[Hash]) -> tuple[Holding | None, int]:
+        """Whose next turn this is, and how many blocks of the prompt it had: who has the longest beginning of it."""
+        for place in range(len(hashes) - 1, -1, -1):
+            owner = self._leaves.get(hashes[place])
             if owner is not None and owner.running is None:
-                return owner
-        return None
+                return owner, place + 1
+        return None, 0
 
     def _put_leaves(self, owner: Holding, prompt: int) -> None:
         self._drop_leaves(owner)
