@@ -10,6 +10,7 @@ from omegaconf import MISSING
 
 from bidkv import create_default_registry
 from bidkv.policy_file import absolute, digest, is_reference
+from bidkv.retention.lru import Lru
 from ray_jobs.engines.config import PASS_ENV, EngineConfig
 from ray_jobs.workload.config import MOST_SEED, WorkloadConfig
 from tracking.errors import require, require_one_of
@@ -177,6 +178,16 @@ class JobConfig:
     def __post_init__(self) -> None:
         require(0 <= self.seed <= MOST_SEED, "seed", self.seed, f"from 0 to {MOST_SEED}")
         require(self.repeat >= 0, "repeat", self.repeat, ">= 0")
+        retention = self.strategy.retention
+        if retention != Lru.name and not self.strategy.kill_switch:
+            require(
+                self.engine.kind != "sglang",
+                "strategy.retention", retention, "lru on SGLang, whose cache no strategy orders",
+            )  # fmt: skip
+            require(
+                self.engine_used.prefix_caching,
+                "strategy.retention", retention, "lru without a prefix cache; engine.prefix_caching=true has one",
+            )  # fmt: skip
         answers = self.workload.sessions.answers
         require(
             answers == "recorded" or self.engine.kind != "vllm_sim",
