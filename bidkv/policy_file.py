@@ -11,10 +11,11 @@ from pathlib import Path
 from types import ModuleType
 
 from bidkv.errors import BidValidationError
+from bidkv.retention.base import Retention
 from bidkv.strategies.base import AdmissionPolicy, Strategy, VictimPolicy
 
-PolicyClass = type[Strategy] | type[VictimPolicy] | type[AdmissionPolicy]
-KINDS = (Strategy, VictimPolicy, AdmissionPolicy)
+PolicyClass = type[Strategy] | type[VictimPolicy] | type[AdmissionPolicy] | type[Retention]
+KINDS = (Strategy, VictimPolicy, AdmissionPolicy, Retention)
 
 
 def is_reference(name: str) -> bool:
@@ -40,12 +41,12 @@ def load_policy(reference: str) -> PolicyClass:
     classes = [key for key, value in vars(module).items() if _own_policy(value, module)]
     cls = getattr(module, name, None)
     if not isinstance(cls, type):
-        known = ", ".join(classes) or "no Strategy, VictimPolicy or AdmissionPolicy"
+        known = ", ".join(classes) or "no Strategy, VictimPolicy, AdmissionPolicy or Retention"
         raise BidValidationError(f"{path}: no class {name!r}; it has {known}")
     if not issubclass(cls, KINDS):
         bases = ", ".join(base.__name__ for base in cls.__bases__)
         raise BidValidationError(
-            f"{reference}: must be a subclass of bidkv's VictimPolicy, AdmissionPolicy or Strategy, is one of {bases}"
+            f"{reference}: must be a subclass of bidkv's VictimPolicy, AdmissionPolicy, Retention or Strategy, is one of {bases}"
         )
     missing = [a for a in ("name", *_wanted(cls)) if not hasattr(cls, a)]
     missing += [f"{method}()" for method in sorted(getattr(cls, "__abstractmethods__", ()))]

@@ -1,4 +1,4 @@
-"""Names of strategies, victims and admissions, and how to add your own."""
+"""Names of strategies and of the policies of each axis, and how to add your own."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from typing import Any
 
 from bidkv.errors import BidValidationError, UnknownNameError
 from bidkv.policy_file import is_reference, load_policy
+from bidkv.retention.base import Retention
+from bidkv.retention.lru import Lru
 from bidkv.strategies.base import AdmissionPolicy, Strategy, VictimPolicy
 
 ENTRY_POINT_GROUP = "bidkv.strategies"
-KINDS = {"strategy": Strategy, "victim": VictimPolicy, "admission": AdmissionPolicy}
+KINDS = {"strategy": Strategy, "victim": VictimPolicy, "admission": AdmissionPolicy, "retention": Retention}
 
 
 class BaselineRegistry:
-    """Maps names to strategies and policies. Registering a strategy also registers the two policies it pairs.
+    """Maps names to strategies and policies. Registering a strategy also registers its policies.
 
     A name like `my_policy.py:MyVictim` needs no registering: it is the class in that file.
     """
@@ -23,34 +25,39 @@ class BaselineRegistry:
         self._strategies: dict[str, type[Strategy] | Strategy] = {}
         self._victims: dict[str, type[VictimPolicy]] = {}
         self._admissions: dict[str, type[AdmissionPolicy]] = {}
+        self._retentions: dict[str, type[Retention]] = {}
 
     def create_default_registry(self) -> BaselineRegistry:
         """Adds all strategies of this package, then those of installed `bidkv.strategies` entry points."""
         from importlib.metadata import entry_points  # here: it doubles the time of `import bidkv`
 
+        from bidkv.retention import RULES
         from bidkv.strategies import BUILT_IN, POLICIES
 
-        for cls in (*BUILT_IN, *POLICIES):
+        for cls in (*BUILT_IN, *POLICIES, *RULES):
             self.register(cls)
         for entry_point in entry_points(group=ENTRY_POINT_GROUP):
             self.register(entry_point.load())
         return self
 
-    def register(self, item: type[Strategy] | Strategy | type[VictimPolicy] | type[AdmissionPolicy]) -> None:
+    def register(self, item: Strategy | type[Strategy | VictimPolicy | AdmissionPolicy | Retention]) -> None:
         """Adds a class, or a strategy with its parameters, under its `name`; the same class again replaces it.
 
         Raises `BidValidationError` on a name taken by another class.
         """
         cls = type(item) if isinstance(item, Strategy) else item
-        if not isinstance(cls, type) or not issubclass(cls, Strategy | VictimPolicy | AdmissionPolicy):
+        if not isinstance(cls, type) or not issubclass(cls, tuple(KINDS.values())):
             raise BidValidationError(
                 f"cannot register {item!r}: not a Strategy (class or instance), "
-                "nor the class of a VictimPolicy or AdmissionPolicy"
+                "nor the class of a VictimPolicy, AdmissionPolicy or Retention"
             )
         if issubclass(cls, Strategy):
             self._add(self._strategies, item)
             self._add(self._victims, cls.victim_class)
             self._add(self._admissions, cls.admission_class)
+            self._add(self._retentions, cls.retention_class)
+        elif issubclass(cls, Retention):
+            self._add(self._retentions, cls)
         else:
             self._add(self._victims if issubclass(cls, VictimPolicy) else self._admissions, cls)
 
@@ -64,17 +71,20 @@ class BaselineRegistry:
             return type(found)(**params) if params else deepcopy(found)
         return found(**params)
 
-    def pair(self, admission: str, victim: str, **params: Any) -> Strategy:
-        """A new strategy from any admission and any victim; `params` as for `get`."""
+    def pair(self, admission: str, victim: str, retention: str = Lru.name, **params: Any) -> Strategy:
+        """A new strategy from any admission, any victim and any retention; `params` as for `get`."""
         admission_class = self._found("admission", admission, self._admissions)
         victim_class = self._found("victim", victim, self._victims)
+        retention_class = self._found("retention", retention, self._retentions)
+        kept = "" if retention_class.stock else f"+{retention_class.name}"
         pair = type(
             "PairedStrategy",
             (Strategy,),
             {
-                "name": f"{admission_class.name}+{victim_class.name}",
+                "name": f"{admission_class.name}+{victim_class.name}{kept}",
                 "admission_class": admission_class,
                 "victim_class": victim_class,
+                "retention_class": retention_class,
             },
         )
         return pair(**params)
@@ -88,13 +98,16 @@ class BaselineRegistry:
     def list_admissions(self) -> list[str]:
         return sorted(self._admissions)
 
+    def list_retentions(self) -> list[str]:
+        return sorted(self._retentions)
+
     @staticmethod
     def _found(kind: str, name: str, names: dict[str, Any]) -> Any:
-        """What the name stands for; of a strategy in a file its half, where a half is asked for."""
+        """What the name stands for; of a strategy in a file its part, where a part is asked for."""
         if is_reference(name):
             cls, wanted = load_policy(name), KINDS[kind]
             if issubclass(cls, Strategy) and wanted is not Strategy:
-                return cls.victim_class if kind == "victim" else cls.admission_class
+                return getattr(cls, f"{kind}_class")
             if not issubclass(cls, wanted):
                 raise BidValidationError(f"{kind}: {name} must be of the kind {wanted.__name__}")
             return cls

@@ -20,7 +20,13 @@ def rehearse(config: StrategyConfig, path: str) -> None:
     """Raises ValueError with the line of the file at `path` whose code raised, or with the choice that is none."""
     try:
         settings = AdapterSettings(
-            config.name, config.admission, config.victim, dict(config.params), dict(config.admission_params)
+            config.name,
+            config.admission,
+            config.victim,
+            dict(config.params),
+            dict(config.admission_params),
+            config.retention,
+            dict(config.retention_params),
         )
         strategy = settings.build(create_default_registry())
         strategy.bind(PoolState())

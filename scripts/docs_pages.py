@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 from bidkv import create_default_registry
 from bidkv.adapters.shared.meter import LIVE_METRICS
 from bidkv.describe import rule, summary
+from bidkv.retention import RULES
 from bidkv.strategies import BUILT_IN
 from bidkv.strategies.base import Policy
 from tracking.cli import CONF
@@ -90,8 +91,9 @@ def strategies_page() -> str:
     lines = [
         "# Strategies", "",
         "A strategy is two independent choices: who is **admitted** first, and who is the **victim** when memory runs",
-        "out. Any pair works: `strategy=lcf strategy.admission=sjf`. This page is made from the classes of `bidkv/strategies/`.",
-        "",
+        "out. Any pair works: `strategy=lcf strategy.admission=sjf`. A third is whose cached blocks are given up first",
+        "between the turns of conversations ([retention](#retention)). This page is made from the classes of",
+        "`bidkv/strategies/` and `bidkv/retention/`.", "",
         "c are computed tokens (KV in the cache now), o output tokens so far, M the declared `max_tokens`, n earlier",
         "preemptions, s a request's predicted KV token-seconds. Policies see what a server knows. What sees true output",
         "lengths ends in `_oracle`: a reference for what knowledge would be worth, not a policy to run.", "",
@@ -111,6 +113,15 @@ def strategies_page() -> str:
             f"Code: `{file}`"
             + (f", configuration: `conf/strategy/{cls.name}.yaml`" if _config(cls.name) else "")
         ]
+    lines += ["", "## Retention", ""]
+    lines += [
+        "Whose blocks leave the prefix cache next, of those that no request runs on: `strategy.retention=gdsf` beside any",
+        "strategy, `--bidkv-retention gdsf` on a vLLM server. Without it the engine keeps what it keeps by itself (`lru`).",
+        "A rule other than `lru` needs vLLM with one KV cache group of full attention; SGLang has its own.",
+    ]  # fmt: skip
+    for rule_class in RULES:
+        file = f"bidkv/retention/{Path(inspect.getfile(rule_class)).name}"
+        lines += ["", f"### {rule_class.name}", "", *_policy("Retention", rule_class()), f"Code: `{file}`"]
     lines += ["", "## Engine settings as strategies", ""]
     lines += ["These are configurations only: the engine decides, with a setting of its own changed.", ""]
     lines += ["| `strategy=` | what it is | engine setting |", "|---|---|---|"]
@@ -170,7 +181,7 @@ def _policy(half: str, policy: Policy) -> list[str]:
         if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
     ]
     if params:
-        key = "strategy.params" if half == "Victim" else "strategy.admission_params"
+        key = "strategy.params" if half == "Victim" else f"strategy.{half.lower()}_params"
         lines += [f"Parameters (`{key}`): " + ", ".join(f"`{p.name}={_default(p)}`" for p in params), ""]
     return lines
 

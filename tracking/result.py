@@ -16,7 +16,7 @@ REQUEST_COLUMNS = (
     "prompt_tokens", "output_tokens", "true_output_tokens", "max_tokens", "deadline_s", "itl_s",
     "cached_tokens", "executed_tokens", "recomputed_tokens",
     "preemptions", "preempted_s", "resume_delay_s",
-    "session", "turn", "restored_tokens", "restored_resume_tokens",
+    "session", "turn", "restored_tokens", "restored_resume_tokens", "earlier_tokens",
 )  # fmt: skip
 
 
@@ -28,6 +28,7 @@ class RunResult:
     NaN where a thing never happened; `deadline_s` in seconds after the scheduled arrival, NaN if none;
     `turn` from 0, in the line of its agent, NaN with an empty `session` if it belongs to none;
     `restored_tokens` came from host memory, `restored_resume_tokens` back from it after a preemption;
+    `earlier_tokens` at the beginning of its prompt were in the prompt of the turn that it goes on from, too;
     stores written before a column was there lack it). `events` are the adapter's records, `steps` one
     row an engine step. `status` is "finished", "timeout" (the run's deadline passed) or "failed". A run of an
     engine without the adapter is not `recorded`: there is what the client saw, and nothing else. `served_t` is when the

@@ -1,38 +1,19 @@
-"""The two axes of a strategy: who is admitted first, and who is preempted."""
+"""A strategy and two of its axes: who is admitted first, and who is preempted. The third is `bidkv.retention`."""
 
 from __future__ import annotations
 
 import inspect
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar
 
 from bidkv.errors import BidValidationError
+from bidkv.policy import Policy
 from bidkv.request import FinishedRequest, PoolState, RequestState
-
-
-class Policy(ABC):
-    """What both axes have in common: they may look at the pool and learn from finished requests.
-
-    `oracle` policies see `true_output_tokens` and end in `_oracle`. `pool` is the engine's, kept
-    current by the adapter; a policy that no engine runs has one of defaults.
-    """
-
-    name: ClassVar[str]
-    source: ClassVar[str]  # where the rule comes from, in a few words
-    oracle: ClassVar[bool] = False
-
-    @cached_property
-    def pool(self) -> PoolState:
-        return PoolState()
-
-    def observe(self, finished: FinishedRequest) -> None:  # noqa: B027 (most policies learn nothing)
-        """A request got its whole output. Aborted ones are not shown."""
-
-    def forget(self, request_id: str) -> None:  # noqa: B027 (most policies keep nothing of a request)
-        """A request left the engine, whether it got its whole output or not; called after `observe`."""
+from bidkv.retention.base import Retention
+from bidkv.retention.lru import Lru
 
 
 class AdmissionPolicy(Policy):
@@ -178,19 +159,26 @@ def eligible_victims(
 
 
 class Strategy:
-    """A named pair of an admission and a victim policy. Subclass it to add your own.
+    """A named triple of an admission, a victim and a retention policy. Subclass it to add your own.
 
-    Keyword arguments go to the victim policy, `admission_params` to the admission policy:
-    `BidKVStrategy(completion_weight=1.0)`.
+    Keyword arguments go to the victim policy, `admission_params` and `retention_params` to the others:
+    `BidKVStrategy(completion_weight=1.0)`. Without a `retention_class` the engine keeps what it keeps by itself.
     """
 
     name: ClassVar[str]
     admission_class: ClassVar[type[AdmissionPolicy]]
     victim_class: ClassVar[type[VictimPolicy]]
+    retention_class: ClassVar[type[Retention]] = Lru
 
-    def __init__(self, admission_params: Mapping[str, Any] | None = None, **params: Any):
+    def __init__(
+        self,
+        admission_params: Mapping[str, Any] | None = None,
+        retention_params: Mapping[str, Any] | None = None,
+        **params: Any,
+    ):
         self.admission = self._made(self.admission_class, "admission parameters", admission_params or {})
         self.victim = self._made(self.victim_class, "parameters", params)
+        self.retention = self._made(self.retention_class, "retention parameters", retention_params or {})
 
     def _made(self, policy: type, what: str, params: Mapping[str, Any]) -> Any:
         try:
@@ -203,23 +191,28 @@ class Strategy:
             ) from error
 
     @property
+    def policies(self) -> tuple[AdmissionPolicy, VictimPolicy, Retention]:
+        return self.admission, self.victim, self.retention
+
+    @property
     def oracle(self) -> bool:
-        """Whether either half sees what a real server cannot know."""
-        return self.admission.oracle or self.victim.oracle
+        """Whether any of the three sees what a real server cannot know."""
+        return any(policy.oracle for policy in self.policies)
 
     def bind(self, pool: PoolState) -> None:
-        """Gives both policies the engine's pool."""
-        self.admission.pool = self.victim.pool = pool
+        """Gives all policies the engine's pool."""
+        for policy in self.policies:
+            policy.pool = pool
 
     def observe(self, finished: FinishedRequest) -> None:
-        """Tells both policies."""
-        self.admission.observe(finished)
-        self.victim.observe(finished)
+        """Tells all policies."""
+        for policy in self.policies:
+            policy.observe(finished)
 
     def forget(self, request_id: str) -> None:
-        """Tells both policies."""
-        self.admission.forget(request_id)
-        self.victim.forget(request_id)
+        """Tells all policies."""
+        for policy in self.policies:
+            policy.forget(request_id)
 
     def select_victims(
         self, running: Sequence[RequestState], needed_tokens: int, now: float = 0.0
@@ -228,4 +221,5 @@ class Strategy:
         return self.victim.select_batch(running, needed_tokens, now)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.admission.name}+{self.victim.name})"
+        kept = "" if self.retention.stock else f"+{self.retention.name}"
+        return f"{type(self).__name__}({self.admission.name}+{self.victim.name}{kept})"

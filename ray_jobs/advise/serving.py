@@ -7,6 +7,7 @@ import re
 import shlex
 
 from bidkv import create_default_registry
+from bidkv.retention.lru import Lru
 from ray_jobs.engines.config import EngineConfig
 from ray_jobs.engines.job import StrategyConfig
 
@@ -44,10 +45,14 @@ def strategy_flags(strategy: StrategyConfig) -> list[str]:
         flags += ["--bidkv-admission", strategy.admission]
     if named is None or strategy.victim != named.victim.name:
         flags += ["--bidkv-victim", strategy.victim]
+    if strategy.retention != (Lru.name if named is None else named.retention.name):
+        flags += ["--bidkv-retention", strategy.retention]
     if strategy.params:
         flags += ["--bidkv-params", json.dumps(dict(strategy.params))]
     if strategy.admission_params:
         flags += ["--bidkv-admission-params", json.dumps(dict(strategy.admission_params))]
+    if strategy.retention_params:
+        flags += ["--bidkv-retention-params", json.dumps(dict(strategy.retention_params))]
     return flags
 
 

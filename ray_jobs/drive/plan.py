@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from bidkv.retention.lru import Lru
 from ray_jobs.drive.config import BenchConfig
 from ray_jobs.workload.freeze import Parsed, freeze_trace
 from ray_jobs.workload.left_out import left_out_line
@@ -47,6 +48,7 @@ class PlannedRun:
             "strategy": job.strategy.label,
             "admission": job.strategy.admission,
             "victim": job.strategy.victim,
+            "retention": job.strategy.retention,
             "workload": job.workload.name,
             "rate": f"{job.workload.rate:g}",
             "seed": str(job.seed),
@@ -121,9 +123,12 @@ def plan_blocks(jobs: Sequence[BenchConfig]) -> list[list[PlannedRun]]:
             traces[trace_key] = frozen(job, parsed)
         trace = traces[trace_key]
         settings = {k: v for k, v in asdict(job).items() if k not in NOT_PART_OF_A_RUN}
-        for key in ("admission_params", "kill_switch", "files"):  # as in runs planned before there were any
+        # As in runs planned before there were any.
+        for key in ("admission_params", "retention_params", "kill_switch", "files"):
             if not getattr(job.strategy, key):
                 del settings["strategy"][key]
+        if job.strategy.retention == Lru.name:
+            del settings["strategy"]["retention"]
         for key in (
             "until",
             "precision",

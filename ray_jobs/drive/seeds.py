@@ -107,7 +107,9 @@ def requests_of(workload: WorkloadConfig) -> str:
 
 def own_files(jobs: Sequence[BenchConfig]) -> list[str]:
     """The files of policies that are classes in files."""
-    halves = {half for job in jobs for half in (job.strategy.admission, job.strategy.victim)}
+    halves = {
+        half for job in jobs for half in (job.strategy.admission, job.strategy.victim, job.strategy.retention)
+    }
     return sorted({half.rpartition(":")[0] for half in halves if is_reference(half)})
 
 

@@ -10,6 +10,7 @@ from omegaconf import MISSING
 
 from bidkv import create_default_registry
 from bidkv.policy_file import absolute, digest, is_reference
+from bidkv.retention.lru import Lru
 from ray_jobs.engines.config import PASS_ENV, EngineConfig
 from ray_jobs.workload.config import MOST_SEED, WorkloadConfig
 from tracking.errors import require, require_one_of
@@ -22,38 +23,51 @@ KNOBS = ("max_num_seqs", "max_num_batched_tokens", "prefix_caching", "kv_offload
 
 @dataclass
 class StrategyConfig:
-    """An admission order, a victim policy and the parameters of each; also settings of the engine to compare.
+    """An admission order, a victim policy, a rule of retention and the parameters of each; also settings of the engine
+    to compare.
 
-    Either may be a class in a file, `my_policy.py:MyVictim`, which every node must then have.
+    Each may be a class in a file, `my_policy.py:MyVictim`, which every node must then have.
     """
 
     name: str = MISSING
     admission: str = MISSING
     victim: str = MISSING
+    retention: str = "lru"  # whose cached blocks go first; lru = the engine's own
     params: dict[str, Any] = field(default_factory=dict)  # the victim policy's
     admission_params: dict[str, Any] = field(default_factory=dict)
+    retention_params: dict[str, Any] = field(default_factory=dict)
     engine: dict[str, Any] = field(default_factory=dict)  # the engine's own knobs, e.g. {watermark: 0.02}
     kill_switch: bool = False  # the engine decides, the adapter only keeps records
     label: str | None = None  # how results name it; derived from the pair when absent
-    files: dict[str, str] = field(
-        default_factory=dict
-    )  # of halves that are classes in files: the text's hash
+    files: dict[str, str] = field(default_factory=dict)  # of parts that are classes in files: the text's hash
 
     def __post_init__(self) -> None:
         registry = create_default_registry()
         for half, value, allowed in (
             ("admission", self.admission, registry.list_admissions()),
             ("victim", self.victim, registry.list_victims()),
+            ("retention", self.retention, registry.list_retentions()),
         ):
             if not is_reference(value):
                 require_one_of(f"strategy.{half}", value, allowed)
                 continue
             setattr(self, half, absolute(value))
         self._leave_out_defaults(registry)
-        registry.pair(self.admission, self.victim, admission_params=self.admission_params, **self.params)
+        registry.pair(
+            self.admission,
+            self.victim,
+            self.retention,
+            admission_params=self.admission_params,
+            retention_params=self.retention_params,
+            **self.params,
+        )
         self.files = {
             half: digest(name)
-            for half, name in (("admission", self.admission), ("victim", self.victim))
+            for half, name in (
+                ("admission", self.admission),
+                ("victim", self.victim),
+                ("retention", self.retention),
+            )
             if is_reference(name)
         }
         fixed = {f.name for f in fields(EngineConfig)} - set(KNOBS)
@@ -73,7 +87,9 @@ class StrategyConfig:
         if self.name not in registry.list_strategies():
             return
         named = registry.get(self.name)
-        for key, policy in (("params", named.victim), ("admission_params", named.admission)):
+        for key, policy in (
+            ("params", named.victim), ("admission_params", named.admission), ("retention_params", named.retention),
+        ):  # fmt: skip
             declared = defaults(policy)
             own = {k: v for k, v in getattr(self, key).items() if k not in declared or declared[k] != v}
             setattr(self, key, own)
@@ -81,15 +97,18 @@ class StrategyConfig:
     def _derived_label(self, registry: Any) -> str:
         """The strategy's name, with whatever differs from what the name stands for."""
         marks = []
-        pair = registry.pair(self.admission, self.victim)
+        pair = registry.pair(self.admission, self.victim, self.retention)
         if self.name in registry.list_strategies():
             named = registry.get(self.name)
             if self.victim != named.victim.name:
                 marks.append(f"victim={pair.victim.name}")
             if self.admission != named.admission.name:
                 marks.append(f"admission={pair.admission.name}")
+            if self.retention != named.retention.name:
+                marks.append(f"retention={pair.retention.name}")
         marks += changed(pair.admission, self.admission_params, "admission.")
         marks += changed(pair.victim, self.params, "")
+        marks += changed(pair.retention, self.retention_params, "retention.")
         if self.name in registry.list_strategies():
             marks += [f"{key}={value}" for key, value in sorted(self.engine.items())]
         return self.name + (f"[{','.join(marks)}]" if marks else "")
@@ -159,6 +178,16 @@ class JobConfig:
     def __post_init__(self) -> None:
         require(0 <= self.seed <= MOST_SEED, "seed", self.seed, f"from 0 to {MOST_SEED}")
         require(self.repeat >= 0, "repeat", self.repeat, ">= 0")
+        retention = self.strategy.retention
+        if retention != Lru.name and not self.strategy.kill_switch:
+            require(
+                self.engine.kind != "sglang",
+                "strategy.retention", retention, "lru on SGLang, whose cache no strategy orders",
+            )  # fmt: skip
+            require(
+                self.engine_used.prefix_caching,
+                "strategy.retention", retention, "lru without a prefix cache; engine.prefix_caching=true has one",
+            )  # fmt: skip
         answers = self.workload.sessions.answers
         require(
             answers == "recorded" or self.engine.kind != "vllm_sim",

@@ -26,7 +26,7 @@ def idle_job_keys(job: JobConfig) -> Iterator[Idle]:
         "it says which parameters are the pair's own; strategy=NAME chooses one, strategy.label=NAME names it",
     )
     if strategy.kill_switch:
-        for key in ("admission", "victim", "params", "admission_params"):
+        for key in ("admission", "victim", "retention", "params", "admission_params", "retention_params"):
             yield Idle(
                 f"strategy.{key}",
                 f"strategy={strategy.name} leaves all to the engine; strategy=backfill does not",
@@ -44,8 +44,15 @@ def _left_out(strategy: StrategyConfig) -> Iterator[Idle]:
     registry = create_default_registry()
     if strategy.name not in registry.list_strategies():
         return
-    named, used = registry.get(strategy.name), registry.pair(strategy.admission, strategy.victim)
-    for key, half in (("params", "victim"), ("admission_params", "admission")):
+    named, used = (
+        registry.get(strategy.name),
+        registry.pair(strategy.admission, strategy.victim, strategy.retention),
+    )
+    for key, half in (
+        ("params", "victim"),
+        ("admission_params", "admission"),
+        ("retention_params", "retention"),
+    ):
         declared, own = (defaults(getattr(pair, half)) for pair in (named, used))
         for name, value in declared.items():
             if name not in getattr(strategy, key) and (name not in own or own[name] != value):

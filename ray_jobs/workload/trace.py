@@ -128,6 +128,17 @@ class Trace:
         """Whether any request is a turn of a conversation."""
         return any(request.session for request in self.requests)
 
+    @cached_property
+    def pauses(self) -> dict[str, float]:
+        """By turn of a session: seconds from its answer to the turn that goes on from it, inf after the last. A turn
+        that also waits for sub-agents may come later."""
+        pauses = {request.request_id: math.inf for request in self.requests if request.session}
+        turns = {request.request_id: request.turn for request in self.requests}
+        for request in self.requests:
+            if request.parents and turns[request.parents[0]] == request.turn - 1:
+                pauses[request.parents[0]] = min(pauses[request.parents[0]], request.think_time_s)
+        return pauses
+
     def _check_sessions(self) -> None:
         if self.closed_loop_users:
             raise ValueError(f"trace {self.name!r}: users of a closed loop cannot send sessions")

@@ -75,11 +75,30 @@ def test_equal_runs_are_refused_unless_labelled():
         (["strategy=bidkv", "strategy.admission=fcfs"], "bidkv[admission=fcfs]"),
         (["strategy=lcf", "strategy.victim=largest"], "lcf[victim=largest]"),
         (["strategy=bidkv", "strategy.params.completion_weight=2.0"], "bidkv[completion_weight=2.0]"),
+        (["engine=vllm_sim", "strategy=lcf", "strategy.retention=gdsf"], "lcf[retention=gdsf]"),
+        (["engine=vllm_sim", "strategy=lcf", "strategy.retention=lru"], "lcf"),
         (["strategy=bidkv", "strategy.label=mine"], "mine"),
     ],
 )
 def test_a_label_says_what_differs_from_the_named_pair(overrides, label):
     assert job(*overrides).strategy.label == label
+
+
+def test_a_retention_that_could_decide_nothing_is_refused():
+    with pytest.raises(ValueError, match="strategy.retention='gdsf'.*lru without a prefix cache"):
+        job("engine=vllm_sim", "engine.prefix_caching=false", "strategy=lcf", "strategy.retention=gdsf")
+    with pytest.raises(ValueError, match="strategy.retention='gdsf'.*lru on SGLang"):
+        job("engine=sglang_cpu", "engine.python=null", "strategy=lcf", "strategy.retention=gdsf")
+    with pytest.raises(ValueError, match="strategy.retention='gdfs'.*gdsf"):
+        job("engine=vllm_sim", "strategy=lcf", "strategy.retention=gdfs")
+
+
+def test_runs_with_the_engines_own_retention_are_those_planned_before_there_was_any():
+    hashes = {
+        plan_blocks([job("engine=vllm_sim", "strategy=lcf", *more)])[0][0].config_hash
+        for more in ([], ["strategy.retention=lru"], ["strategy.retention=gdsf"])
+    }
+    assert len(hashes) == 2
 
 
 def test_an_engines_own_knob_is_compared_in_one_block_with_the_strategies():

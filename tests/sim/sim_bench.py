@@ -128,6 +128,7 @@ def run(
     folder: Path,
     *,
     strategy: str = "preempt-evict",
+    retention: str | None = None,
     name: str = "run",
     seed: int = 0,
     log_schedule: bool = False,
@@ -139,6 +140,7 @@ def run(
     events.unlink(missing_ok=True)
     settings = AdapterSettings(
         strategy=strategy,
+        retention=retention,
         seed=seed,
         run_id="test",
         events_path=str(events),

@@ -25,6 +25,18 @@ def turn(session: str, number: int, at: float, ttft: float, takes: float, cached
     } | more  # fmt: skip
 
 
+def test_the_re_prefill_tax_is_what_the_turn_before_had_and_is_not_found():
+    rows = [
+        turn("a", 0, 0.0, 1.0, 3.0, earlier_tokens=0),
+        turn("a", 1, 5.0, 0.5, 3.0, cached=48, earlier_tokens=100),  # 52 again
+        turn("a", 2, 9.0, 0.5, 3.0, cached=96, restored_tokens=96, earlier_tokens=200),  # 8 again
+        turn("b", 0, 0.0, 1.0, 3.0, cached=16, earlier_tokens=0),
+    ]
+    assert compute_metrics(run_of(rows), SLO)["reprefill_tax_share"] == pytest.approx(60 / 700)
+    stored_before_the_column = compute_metrics(run_of(two_sessions()), SLO)
+    assert "reprefill_tax_share" not in stored_before_the_column
+
+
 def run_of(rows: list[dict], victims: tuple[str, ...] = ()) -> RunResult:
     events = [{"type": "preempt", "source": "strategy", "victim": v, "tokens_freed": 5} for v in victims]
     table = pd.DataFrame(rows, columns=list(REQUEST_COLUMNS))

@@ -6,11 +6,17 @@ from collections.abc import Mapping, Sequence
 
 from bidkv import create_default_registry
 from bidkv.errors import UnknownNameError
+from bidkv.retention.lru import Lru
 from tracking.reporting.page import Grid, Section
 from tracking.store.reader import StoredRun
 
 HEADER = ("strategy", "admission", "victim", "parameters and settings", "source")
-PARAMETERS = ("strategy.params.", "strategy.admission_params.", "strategy.engine.")
+PARAMETERS = (
+    "strategy.params.",
+    "strategy.admission_params.",
+    "strategy.retention_params.",
+    "strategy.engine.",
+)
 DEFAULTS = "defaults"
 
 
@@ -30,9 +36,12 @@ def _definition(params: Mapping[str, str]) -> list[str]:
     ]
     if params.get("strategy.kill_switch") == "True":
         settings.insert(0, "the engine's own decisions")
-    sources = dict.fromkeys(
-        source for source in (_source("admission", admission), _source("victim", victim)) if source
-    )
+    retention = params.get("strategy.retention", Lru.name)
+    axes = [("admission", admission), ("victim", victim)]
+    if retention != Lru.name:
+        settings.insert(0, f"retention={retention}")
+        axes.append(("retention", retention))
+    sources = dict.fromkeys(source for axis in axes if (source := _source(*axis)))
     return [admission, victim, ", ".join(settings) or DEFAULTS, "; ".join(sources) or "-"]
 
 
@@ -40,7 +49,7 @@ def _source(kind: str, name: str) -> str | None:
     """None for a policy that is not installed here: the sweep may have run elsewhere."""
     registry = create_default_registry()
     try:
-        pair = registry.pair(name if kind == "admission" else "fcfs", name if kind == "victim" else "lifo")
+        pair = registry.pair(**{"admission": "fcfs", "victim": "lifo", kind: name})
     except UnknownNameError:
         return None
     return str(getattr(pair, kind).source)

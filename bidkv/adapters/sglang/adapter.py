@@ -39,6 +39,7 @@ from bidkv.adapters.shared.control import ControlFile
 from bidkv.adapters.shared.events import RunLog
 from bidkv.adapters.shared.facts import FactsReader
 from bidkv.adapters.shared.layout import is_tested
+from bidkv.adapters.shared.rules import check_stock_retention
 from bidkv.adapters.shared.session import Session
 from bidkv.adapters.shared.settings import AdapterSettings
 from bidkv.adapters.shared.steps import StepLog
@@ -60,7 +61,13 @@ class SGLangAdapter:
         self._ranks = Ranks(settings, control, clock, self._check)
         self._clock = self._ranks.now
         self._session = Session(
-            self._ranks, self._facts, self._settings_changed, self._clock, self._run_log, self._step_log
+            self._ranks,
+            self._facts,
+            self._settings_changed,
+            self._clock,
+            self._run_log,
+            self._step_log,
+            check=check_stock_retention,
         )
         self._reader = FactsReader(self._session, FACTS)
         self._accounts: dict[str, SGLangAccount] = {}

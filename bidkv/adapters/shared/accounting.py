@@ -24,6 +24,7 @@ class RequestAccount:
     state: RequestState
     arrival_t: float
     true_output_tokens: int = 0  # shown to oracles only
+    true_pause_s: float | None = None  # likewise; see `ClientFacts`
     executed: int = 0
     recomputed: int = 0
     cached: int = 0

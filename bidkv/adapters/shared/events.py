@@ -66,9 +66,13 @@ def read_events(path: str | Path) -> list[dict[str, Any]]:
 
 def describe(settings: AdapterSettings, strategy: Strategy) -> str:
     """A strategy and its parameters, for people."""
-    halves = ((strategy.admission, settings.admission_params), (strategy.victim, settings.params))
-    parts = [f"{half.name} {dict(params)}" if params else half.name for half, params in halves]
-    text = f"strategy {settings.strategy}: admission {parts[0]}, victim {parts[1]}, seed {settings.seed}"
+    own = (settings.admission_params, settings.params, settings.retention_params)
+    parts = [
+        f"{policy.name} {dict(params)}" if params else policy.name
+        for policy, params in zip(strategy.policies, own, strict=True)
+    ]
+    text = f"strategy {settings.strategy}: admission {parts[0]}, victim {parts[1]}, retention {parts[2]}, "
+    text += f"seed {settings.seed}"
     return text + ("; the kill switch is on: the engine decides" if settings.kill_switch else "")
 
 
@@ -110,8 +114,10 @@ class RunLog:
                 "strategy": settings.strategy,
                 "admission": strategy.admission.name,
                 "victim": strategy.victim.name,
+                "retention": strategy.retention.name,
                 "params": settings.params,
                 "admission_params": settings.admission_params,
+                "retention_params": settings.retention_params,
                 "seed": settings.seed,
                 "kill_switch": settings.kill_switch,
                 **facts,

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-KEYS = ("max_tokens", "true_output_tokens", "arrival", "deadline", "priority", "session", "turn")
+KEYS = (
+    "max_tokens", "true_output_tokens", "arrival", "deadline", "priority", "session", "turn", "true_pause_s",
+)  # fmt: skip
 MOST_KEYS = 32
 ARRIVAL_S = 60.0
 """How far a declared arrival may be from the engine's: what a gateway in front of it may have held a request."""
@@ -29,7 +31,8 @@ class ClientFacts:
     `max_tokens` is what a policy sees as declared, `true_output_tokens` what an oracle sees (on SGLang it also
     ends the output), both at least 1 and no more than the engine would generate. `arrival` and `deadline` are
     `time.time()` seconds, the first within `ARRIVAL_S` of the engine's own. `priority` is read on SGLang alone.
-    `session` names a conversation and `turn`, from 0, the request's place in it.
+    `session` names a conversation and `turn`, from 0, the request's place in it; `true_pause_s` is how many seconds
+    after its answer the next turn arrives, which an oracle sees (`DEADLINE_S` stands for never).
     """
 
     max_tokens: int | None = None
@@ -39,6 +42,7 @@ class ClientFacts:
     priority: int | None = None
     session: str | None = None
     turn: int | None = None
+    true_pause_s: float | None = None
 
 
 NOTHING = ClientFacts()
@@ -61,6 +65,7 @@ def client_facts(declared: Any, most_tokens: int, arrival: float) -> tuple[Clien
         priority=_whole(given.get("priority"), -LARGEST),
         session=_name(given.get("session")),
         turn=_whole(given.get("turn"), 0),
+        true_pause_s=_near(given.get("true_pause_s"), 0.0, DEADLINE_S),
     )
     return facts, _unlike(facts, given, dict.__len__(declared))
 

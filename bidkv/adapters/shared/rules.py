@@ -6,7 +6,7 @@ import math
 from numbers import Integral, Real
 
 from bidkv.errors import BidValidationError
-from bidkv.strategies.base import AdmissionPolicy
+from bidkv.strategies.base import AdmissionPolicy, Strategy
 
 FLAGS = ("preempted_first", "resorts", "reclaims", "asks", "only_reserves")
 COUNTS = {"backfill": 0, "max_overtaken": 1}
@@ -36,6 +36,15 @@ def check_rules(admission: AdmissionPolicy) -> None:
         value = getattr(admission, key)
         if isinstance(value, bool) or not isinstance(value, Real) or math.isnan(value) or value < 0:
             raise _wrong(admission, key, "a number of at least 0", value)
+
+
+def check_stock_retention(strategy: Strategy) -> None:
+    """For engines whose cache no policy orders: raises `BidValidationError` on another rule than the engine's own."""
+    if not strategy.retention.stock:
+        raise BidValidationError(
+            f"retention {strategy.retention.name!r} has no effect on this engine, which keeps what it keeps by itself; "
+            "choose retention 'lru'"
+        )
 
 
 def _wrong(admission: AdmissionPolicy, key: str, what: str, value: object) -> BidValidationError:

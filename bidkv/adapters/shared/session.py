@@ -27,7 +27,8 @@ class Session:
     """Owned by an engine's adapter: settings, control file, strategy, records.
 
     `facts()` describes the engine for `run_start`; its `rank`, if there is one, names this engine among those
-    that share their settings. `changed()` is called when other settings hold.
+    that share their settings. `changed()` is called when other settings hold, `check(strategy)` before, and raises
+    where this engine cannot do what the strategy says.
     A strategy that fails never stops the engine: the engine chooses instead and the run is degraded.
     """
 
@@ -43,6 +44,7 @@ class Session:
         run_log: type[RunLog] = RunLog,
         step_log: type[StepLog] = StepLog,
         meter: Meter | None = None,
+        check: Callable[[Strategy], None] | None = None,
     ):
         self.clock = clock
         self.running = False  # no log and no strategy before `open`
@@ -52,7 +54,7 @@ class Session:
         self.pool = PoolState()
         self.pace = Pace(self.pool)
         self._control = control
-        self._facts, self._changed = facts, changed
+        self._facts, self._changed, self._check = facts, changed, check
         self._run_log, self._step_log, self._meter = run_log, step_log, meter
         self._learned: LearnedLengths | None = None  # by the strategies of this run_id
         self._added: list[str] = []  # since the last step's record
@@ -94,6 +96,8 @@ class Session:
             self.log.kill_switch(settings)
         else:
             strategy, facts = settings.build(), self._facts()
+            if self._check is not None:
+                self._check(strategy)
             own = settings.of_rank(facts.get("rank"))
             steps = self._step_log(own.steps_path, self.clock) if own.steps_path else None
             log = self._run_log(own, self.clock, self._meter)

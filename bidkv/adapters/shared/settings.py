@@ -10,6 +10,7 @@ from typing import Any
 
 from bidkv.adapters.shared.rules import check_rules
 from bidkv.errors import BidValidationError
+from bidkv.policy_file import is_reference
 from bidkv.registry import BaselineRegistry, create_default_registry
 from bidkv.strategies.base import Strategy
 
@@ -17,8 +18,10 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "strategy": (str,),
     "admission": (str, type(None)),
     "victim": (str, type(None)),
+    "retention": (str, type(None)),
     "params": (dict,),
     "admission_params": (dict,),
+    "retention_params": (dict,),
     "seed": (int,),
     "run_id": (str,),
     "events_path": (str, type(None)),
@@ -33,8 +36,8 @@ _TYPES: dict[str, tuple[type, ...]] = {
 class AdapterSettings:
     """A strategy, its overrides and where its records go; the same for every engine.
 
-    `admission` and `victim` replace that half of the named strategy. `params` go to the victim
-    policy, `admission_params` to the admission policy, and `seed` to a policy whose constructor takes
+    `admission`, `victim` and `retention` replace that part of the named strategy. `params` go to the victim
+    policy, `admission_params` and `retention_params` to the others, and `seed` to a policy whose constructor takes
     one. No path, no record. `client_facts` says that clients are trusted with what policies see of their
     requests (see `ClientFacts`); else nothing that they declare has an effect.
     """
@@ -44,6 +47,8 @@ class AdapterSettings:
     victim: str | None = None
     params: dict[str, Any] = field(default_factory=dict)
     admission_params: dict[str, Any] = field(default_factory=dict)
+    retention: str | None = None
+    retention_params: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
     run_id: str = ""
     events_path: str | None = None
@@ -83,30 +88,41 @@ class AdapterSettings:
     def build(self, registry: BaselineRegistry | None = None) -> Strategy:
         """A new strategy; raises `UnknownNameError` or `BidValidationError`."""
         registry = registry or create_default_registry()
-        strategy = self._create(registry, self.params, self.admission_params)
+        given = (self.params, self.admission_params, self.retention_params)
+        strategy = self._create(registry, *given)
         check_rules(strategy.admission)
-        params = self._seeded(strategy.victim, self.params)
-        admission_params = self._seeded(strategy.admission, self.admission_params)
-        if params == self.params and admission_params == self.admission_params:
-            return strategy
-        return self._create(registry, params, admission_params)
+        policies = (strategy.victim, strategy.admission, strategy.retention)
+        seeded = tuple(self._seeded(policy, own) for policy, own in zip(policies, given, strict=True))
+        return strategy if seeded == given else self._create(registry, *seeded)
 
     def _seeded(self, policy: Any, params: dict[str, Any]) -> dict[str, Any]:
         takes_seed = "seed" in inspect.signature(type(policy)).parameters
         return {"seed": self.seed, **params} if takes_seed else params
 
     def _create(
-        self, registry: BaselineRegistry, params: dict[str, Any], admission_params: dict[str, Any]
+        self,
+        registry: BaselineRegistry,
+        params: dict[str, Any],
+        admission_params: dict[str, Any],
+        retention_params: dict[str, Any],
     ) -> Strategy:
-        params = {**params, "admission_params": admission_params} if admission_params else params
-        if self.admission is None and self.victim is None:
+        others = {"admission_params": admission_params, "retention_params": retention_params}
+        params = {**params, **{key: value for key, value in others.items() if value}}
+        parts = (self.admission, self.victim, self.retention)
+        if parts == (None, None, None):
             return registry.get(self.strategy, **params)
-        if self.admission is not None and self.victim is not None:
-            return registry.pair(self.admission, self.victim, **params)  # any name will do
-        named = registry.get(self.strategy)
-        admission = self.admission or named.admission.name
-        victim = self.victim or named.victim.name
-        return registry.pair(admission, victim, **params)
+        if None not in parts:
+            return registry.pair(*parts, **params)  # any name will do
+        if self.admission is not None and self.victim is not None and not self._names_a_strategy(registry):
+            return registry.pair(self.admission, self.victim, **params)
+        if is_reference(self.strategy):
+            kept = [self.strategy] * len(parts)  # its classes are registered nowhere
+        else:
+            kept = [policy.name for policy in registry.get(self.strategy).policies]
+        return registry.pair(*(part or own for part, own in zip(parts, kept, strict=True)), **params)
+
+    def _names_a_strategy(self, registry: BaselineRegistry) -> bool:
+        return is_reference(self.strategy) or self.strategy in registry.list_strategies()
 
 
 def _own(path: str | None, rank: str) -> str | None:

@@ -63,6 +63,7 @@ READ = {
         "touch",
         "free_blocks",
         "free_block_queue",
+        "get_new_blocks",
     ),
     "KVCacheCoordinator": ("single_type_managers", "find_longest_cache_hit", "get_num_blocks_to_allocate"),
 }

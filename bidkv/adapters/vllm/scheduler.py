@@ -40,6 +40,7 @@ from bidkv.adapters.vllm.mark import Mark
 from bidkv.adapters.vllm.metrics import make_meter
 from bidkv.adapters.vllm.queues import AdmissionQueue
 from bidkv.adapters.vllm.reclaim import Reclaim
+from bidkv.adapters.vllm.retention import KeptBlocks
 from bidkv.adapters.vllm.states import Snapshot, light_states
 from bidkv.adapters.vllm.steps import occupancy
 from bidkv.request import RequestState
@@ -98,7 +99,9 @@ class BidKVSchedulerMixin:
             run_log=self._bidkv_run_log,
             step_log=self._bidkv_step_log,
             meter=make_meter(self.vllm_config),
+            check=lambda strategy: self._bidkv_kept.check(strategy.retention),
         )
+        self._bidkv_kept = KeptBlocks(self.kv_cache_manager, self._bidkv_session, lambda: self._bidkv_clock())
         self._bidkv_facts_reader = FactsReader(self._bidkv_session, 'extra_args["bidkv"]')
         self._bidkv_gate = Gate(
             self,
@@ -118,7 +121,9 @@ class BidKVSchedulerMixin:
     def add_request(self, request: Request) -> None:
         self._bidkv_session.poll()
         if request.request_id not in self.requests:  # else the next input of a streaming session
-            self._bidkv_session.arrived(self._bidkv_account(request).state)
+            account = self._bidkv_account(request)
+            self._bidkv_session.arrived(account.state)
+            self._bidkv_kept.arrived(request, account)
             self._bidkv_tickets.issue(request.request_id, request)
         super().add_request(request)
 
@@ -194,6 +199,7 @@ class BidKVSchedulerMixin:
         self._bidkv_counting.stopped(request)
         if unlike_vllm:
             self._bidkv_blocks.forget_uncomputed(request.request_id, request.num_computed_tokens)
+        self._bidkv_kept.preempted(request)
         self._bidkv_tickets.preempted(request.request_id, request, self._bidkv_goes_in_front(request, event))
         free = self._bidkv_blocks.free()
         spent = perf_counter_ns() - start
@@ -210,8 +216,9 @@ class BidKVSchedulerMixin:
 
     def _free_request(self, request: Request, *args: Any, **kwargs: Any) -> Any:
         self._bidkv_counting.stopped(request)
-        result = super()._free_request(request, *args, **kwargs)
         account = self._bidkv_account(request)
+        self._bidkv_kept.ended(request, account)
+        result = super()._free_request(request, *args, **kwargs)
         self._bidkv_session.left(request_record(account, request, self._bidkv_clock()))
         self._bidkv_accounts.pop(request.request_id)
         self._bidkv_tickets.left(request.request_id)
@@ -221,7 +228,10 @@ class BidKVSchedulerMixin:
 
     def reset_prefix_cache(self, *args: Any, **kwargs: Any) -> bool:
         self._bidkv_session.poll()  # an idle engine does not schedule: this ends one run and starts the next
-        return super().reset_prefix_cache(*args, **kwargs)
+        done = super().reset_prefix_cache(*args, **kwargs)
+        if done:
+            self._bidkv_kept.cleared()
+        return done
 
     def shutdown(self) -> None:
         self._bidkv_session.close()
@@ -278,6 +288,7 @@ class BidKVSchedulerMixin:
                 hits = call.get("new_computed_blocks")
                 if self._bidkv_blocks.shared is not None and hits is not None:
                     self._bidkv_blocks.shared.joined(request.request_id, len(hits.blocks[0]))
+                self._bidkv_kept.started(request, call.get("num_new_computed_tokens", 0))
                 return blocks
         if passes:
             self._bidkv_gate.refused(ticket)
@@ -479,6 +490,8 @@ class BidKVSchedulerMixin:
         self._bidkv_counting.choose(read=self._bidkv_session.steps is not None)
         for account in self._bidkv_accounts.values():  # an oracle may see what others may not
             account.show_to(self._bidkv_session.strategy.oracle)
+        killed = self._bidkv_session.settings.kill_switch
+        self._bidkv_kept.choose(None if killed else self._bidkv_session.strategy.retention)
         self._bidkv_order_waiting()
 
     def _bidkv_order_waiting(self) -> None:

@@ -53,6 +53,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--bidkv-admission", metavar="NAME", help="replaces the strategy's admission order")
     parser.add_argument("--bidkv-victim", metavar="NAME", help="replaces the strategy's victim policy")
     parser.add_argument(
+        "--bidkv-retention",
+        metavar="NAME",
+        help="replaces the strategy's rule of whose cached blocks go first",
+    )
+    parser.add_argument(
         "--bidkv-params", type=_json_object, default={}, metavar="JSON", help="for the victim policy"
     )
     parser.add_argument(
@@ -61,6 +66,13 @@ def _parser() -> argparse.ArgumentParser:
         default={},
         metavar="JSON",
         help="for the admission policy",
+    )
+    parser.add_argument(
+        "--bidkv-retention-params",
+        type=_json_object,
+        default={},
+        metavar="JSON",
+        help="for the rule of retention",
     )
     parser.add_argument("--bidkv-seed", type=int, default=0, metavar="N", help="for policies that draw")
     parser.add_argument(
@@ -106,6 +118,8 @@ def _settings(flags: argparse.Namespace) -> AdapterSettings:
         victim=flags.bidkv_victim,
         params=flags.bidkv_params,
         admission_params=flags.bidkv_admission_params,
+        retention=flags.bidkv_retention,
+        retention_params=flags.bidkv_retention_params,
         seed=flags.bidkv_seed,
         run_id="serve",  # the same at every start: vLLM hashes it into the key of its compile cache
         events_path=flags.bidkv_events,

@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
+from bidkv.adapters.shared.facts import DEADLINE_S
 from bidkv.adapters.shared.settings import AdapterSettings
 from ray_jobs.engines.config import EngineConfig
 from ray_jobs.engines.job import JobConfig
@@ -43,6 +44,8 @@ class EngineBackend(ABC):
             victim=strategy.victim,
             params=dict(strategy.params),
             admission_params=dict(strategy.admission_params),
+            retention=strategy.retention,
+            retention_params=dict(strategy.retention_params),
             kill_switch=strategy.kill_switch,
             seed=job.seed,
             run_id=run_id,
@@ -71,11 +74,14 @@ def host_environment() -> dict[str, Any]:
     }
 
 
-def request_facts(request: TraceRequest, now: float) -> dict[str, Any]:
-    """What the client declares about a request it sends at `now`, for the adapter (`extra_args["bidkv"]`)."""
+def request_facts(request: TraceRequest, now: float, pause_s: float | None = None) -> dict[str, Any]:
+    """What the client declares about a request it sends at `now`, for the adapter (`extra_args["bidkv"]`). `pause_s`
+    is the truth about when its session goes on (see `Trace.pauses`), for oracles."""
     facts: dict[str, Any] = {"max_tokens": request.max_tokens}
     if request.deadline_s is not None:
         facts["deadline"] = now + request.deadline_s
     if request.session:
         facts |= {"session": request.session, "turn": request.turn}
+    if pause_s is not None:
+        facts["true_pause_s"] = min(pause_s, DEADLINE_S)
     return facts

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ray_jobs.engines.shared.load import RequestLog
+from ray_jobs.workload.trace import TraceRequest
 from tracking.result import REQUEST_COLUMNS
 
 COUNTS = ("cached", "executed", "recomputed", "restored", "restored_resume", "preemptions", "preempted_s")
@@ -21,7 +23,8 @@ def requests_table(logs: Iterable[RequestLog], events: Iterable[dict[str, Any]] 
     records (`events` is None) they are NaN."""
     missing = NOT_KNOWN if events is None else NOT_SEEN
     counted = {event["id"]: event for event in events or () if event["type"] == "request"}
-    rows = []
+    logs, rows = [*logs], []
+    prompts = {log.request.request_id: log.request.prompt_token_ids for log in logs if log.request.session}
     for log in logs:
         request = log.request
         seen = counted.get(request.request_id, missing)
@@ -52,6 +55,17 @@ def requests_table(logs: Iterable[RequestLog], events: Iterable[dict[str, Any]] 
                 "turn": request.turn if request.session else math.nan,
                 "restored_tokens": seen["restored"],
                 "restored_resume_tokens": seen["restored_resume"],
+                "earlier_tokens": _earlier(request, prompts) if request.session else math.nan,
             }
         )
     return pd.DataFrame(rows, columns=list(REQUEST_COLUMNS))
+
+
+def _earlier(request: TraceRequest, prompts: Mapping[str, np.ndarray]) -> int:
+    """Tokens with which both its prompt and that of its first parent begin; 0 for a first turn."""
+    if not request.parents:
+        return 0
+    before, prompt = prompts[request.parents[0]], request.prompt_token_ids
+    most = min(len(before), len(prompt))
+    same = before[:most] == prompt[:most]
+    return most if same.all() else int(same.argmin())

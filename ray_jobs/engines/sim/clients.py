@@ -36,6 +36,7 @@ class VirtualClients:
         self._timeout_s = request_timeout_s
         self._think_s = trace.think_time_s
         self._turns = Turns(trace.requests)
+        self.pauses = trace.pauses
         self._ready: list[float] | None = None  # closed loop: when each idle user sends again
         if trace.closed_loop_users:
             self._ready = [0.0] * trace.closed_loop_users

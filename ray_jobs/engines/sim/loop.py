@@ -153,7 +153,7 @@ class Simulation:
             max_tokens=request.output_tokens,
             arrival_time=log.sent_t,
             priority=request.priority,
-            declared=request_facts(request, log.sent_t),
+            declared=request_facts(request, log.sent_t, self.clients.pauses.get(request.request_id)),
         )
 
     def _deliver(self, request_id: str, tokens: int, finished: bool) -> None:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from bidkv.adapters.shared.events import RunLog
 
-WALL_CLOCK = frozenset({"select_ns", "hook_ns", "write_ns", "observe_ns"})
+WALL_CLOCK = frozenset({"select_ns", "hook_ns", "write_ns", "observe_ns", "retention_ns"})
 """Left out of the event log, so that two runs write the same bytes. `counters` keeps their sums."""
 
 _NUMBERS = {

@@ -79,6 +79,17 @@ def cached_turns_from_5_share(run: RunView) -> float:
     return _cached(run, 4, np.inf)
 
 
+@metric("share", "lower", RECORDS, "re-prefill tax")
+def reprefill_tax_share(run: RunView) -> float:
+    """prompt tokens that the turn before had in its prompt, too, and that were computed again (up to a block a turn is
+    always), of all prompt tokens that ran"""
+    ran = run.column("executed_tokens") > 0
+    found = np.nan_to_num(run.column("cached_tokens")) + np.nan_to_num(run.column("restored_tokens"))
+    again = np.maximum(0.0, run.column("earlier_tokens") - found)[ran]
+    known = ~np.isnan(again)
+    return share_of(again[known].sum(), run.column("prompt_tokens")[ran][known].sum())
+
+
 @metric("preemptions", "lower", EVENTS)
 def preemptions_mid_session(run: RunView) -> float:
     """preemptions of turns after the first"""

@@ -1,0 +1,54 @@
+"""The third axis of a strategy: whose cached blocks are given up first while nobody runs on them."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from bidkv.policy import Policy
+
+
+@dataclass(slots=True, eq=False)
+class Owner:
+    """A conversation whose turns left blocks in the prefix cache; idle while none of its turns runs.
+
+    One is told from another by its chain of blocks: a turn whose prompt begins with all that an owner has is its
+    next turn, whatever the client says. Times in seconds on the run's clock, lengths in tokens.
+    """
+
+    name: int
+    session: str | None = None  # what its client calls the conversation, if it does
+    turns: int = 0  # answered so far
+    used: float = 0.0  # when its latest turn ended
+    tokens: int = 0  # of its cached blocks that no other owner has
+    seconds: float = 0.0  # that it would take to compute those again
+    waiting_since: float | None = None  # for memory: its next turn has arrived, or was preempted
+    pauses: list[float] = field(default_factory=list)  # between its turns so far; the latest ones
+    true_next: float | None = None  # when its next turn arrives, inf for never; only oracles see it
+
+
+class Retention(Policy):
+    """Orders idle owners. `stock` rules leave the order to the engine, whose pool is then not touched at all."""
+
+    stock: ClassVar[bool] = False
+
+    @abstractmethod
+    def keep_order(self, idle: Sequence[Owner], now: float) -> Sequence[Owner]:
+        """The same owners, the one that gives up its blocks next in front. Of one owner the last blocks go first."""
+
+    def arrived(self, owner: Owner, prompt_tokens: int, now: float) -> None:
+        """A turn of the owner arrived: its pause, which began at `owner.used`, is over. Not told of first turns."""
+
+    def hit(self, owner: Owner, cached_tokens: int, prompt_tokens: int) -> None:
+        """A turn starts to run, and finds so many tokens of its prompt in the cache. First turns too."""
+
+    def finished(self, owner: Owner, prompt_tokens: int, output_tokens: int, now: float) -> None:
+        """A turn of the owner ended, and a pause begins."""
+
+    def given_up(self, owner: Owner, now: float) -> None:
+        """The owner's blocks are being given up, some or all; told when it is its turn, not for every block."""
+
+    def forgotten(self, owner: Owner) -> None:
+        """Nothing of the owner is cached any more, and whether it returns will not be seen."""

@@ -1,0 +1,64 @@
+"""Retention in the simulator: who is kept between turns, told by what later turns find."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ray_jobs.workload.trace import Trace, TraceRequest
+
+pytest.importorskip("vllm", reason="vLLM is not installed")
+from sim_bench import run, variant
+
+BLOCKS = 25  # of 16 tokens, one is vLLM's own: two and a half of the conversations below
+
+
+def rounds(users: int = 3, turns: int = 6) -> Trace:
+    """Users take their turns one after another, round after round: whoever was used longest ago is always next."""
+    draw, requests = np.random.default_rng(0), []
+    for user in range(users):
+        tokens = draw.integers(3, 2000, 160 + 8 * turns)
+        for turn in range(turns):
+            name = f"user{user}-{turn}"
+            parents = (f"user{user}-{turn - 1}",) if turn else ()
+            requests.append(
+                TraceRequest(
+                    name,
+                    100.0 * user + 300.0 * turn,
+                    tokens[: 130 + 8 * turn],
+                    4,
+                    8,
+                    session=f"user{user}",
+                    turn=turn,
+                    parents=parents,
+                    think_time_s=300.0 if turn else 0.0,
+                )
+            )
+    return Trace("rounds", 0, tuple(sorted(requests, key=lambda request: request.arrival_s)))
+
+
+def found(outcome: Any) -> int:
+    return sum(event["cached"] for event in outcome.events if event["type"] == "request")
+
+
+def test_foresight_keeps_what_the_least_recently_used_rule_loses(tiny_parts: Any, tmp_path: Path) -> None:
+    parts, trace = variant(tiny_parts, blocks=BLOCKS), rounds()
+    runs = {rule: run(parts, trace, tmp_path, retention=rule) for rule in ("lru", "gdsf", "belady_oracle")}
+    assert {rule: outcome.events[0]["retention"] for rule, outcome in runs.items()} == {r: r for r in runs}
+    assert found(runs["belady_oracle"]) > 1.3 * found(runs["lru"]) > 0
+    assert all(event["type"] != "strategy_error" for outcome in runs.values() for event in outcome.events)
+
+
+@pytest.mark.parametrize("rule", ["gdsf", "ttl_learned", "belady_oracle"])
+def test_the_same_job_gives_the_same_records(tiny_parts: Any, tmp_path: Path, rule: str) -> None:
+    parts, trace = variant(tiny_parts, blocks=BLOCKS), rounds()
+    first, again = (run(parts, trace, tmp_path, retention=rule, shortcuts=s) for s in (True, False))
+    assert first.events == again.events
+
+
+def test_pauses_of_a_trace_are_until_the_turn_that_goes_on() -> None:
+    trace = rounds(users=1, turns=3)
+    assert trace.pauses == {"user0-0": 300.0, "user0-1": 300.0, "user0-2": float("inf")}
