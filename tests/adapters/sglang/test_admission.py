@@ -167,6 +167,20 @@ def test_a_first_one_that_fits_is_not_held_back_for_ever(
     assert (begins >= 60) == waits and (waits or begins < 20)
 
 
+@pytest.mark.parametrize(("passing", "first"), [(math.inf, "s0"), (0.1, "next")])
+def test_nobody_passes_a_first_one_that_fits_and_is_held_back(
+    real: Any, hooked: Callable[..., Any], passing: float, first: str
+) -> None:
+    scheduler = real(**PLAIN)
+    backfill(hooked, scheduler, headroom=0.4, patience=math.inf, passing=passing)
+    small = [scheduler.request(f"s{i}", [9 + i] * 20, 4) for i in range(3)]
+    arrivals = {
+        1: [scheduler.request("runs", [3] * 200, 60)],
+        3: [scheduler.request("next", [4] * 200, 5), *small],
+    }
+    assert play(scheduler, arrivals)[1] == first
+
+
 @pytest.mark.parametrize(("passing", "pass_it"), [(math.inf, 6), (0.0, 1)])
 def test_a_first_one_that_gets_nothing_back_is_passed_for_a_while_only(
     real: Any, hooked: Callable[..., Any], passing: float, pass_it: int
