@@ -8,9 +8,15 @@ from bidkv import create_default_registry
 from ray_jobs.engines.config import EngineConfig
 from ray_jobs.engines.job import JobConfig, StrategyConfig, defaults
 from ray_jobs.engines.shared.models import FROM_SHAPE, TINY
+from ray_jobs.engines.sim.model_config import config_file, read_config
+from ray_jobs.engines.sim.shape import ModelShape
 from tracking.typed import Idle
 
 SHAPE_FILE = "engine.sim.model_shape.path"
+SIZES_OF_CONFIG = (
+    "architecture", "model_type", "hidden_size", "intermediate_size", "layers", "heads", "kv_heads", "head_dim", "experts",
+    "experts_per_token", "tied_embeddings",
+)  # fmt: skip
 FROM_CONFIG = "model_shape@engine.sim.model_shape=from_config"
 OWN_MODEL = (
     "the model is engine.sim.model_shape: model_shape@engine.sim.model_shape=qwen2.5-7b (a file of conf/model_shape), "
@@ -70,11 +76,8 @@ def idle_engine_keys(engine: EngineConfig) -> Iterator[Idle]:
             "engine.tiny",
             f"it is the shape of engine.model={TINY}; here {OWN_MODEL if simulated else 'is another'}",
         )
-    if engine.sim is not None and not engine.sim.model_shape.config:
-        yield Idle(
-            SHAPE_FILE,
-            f"the shape is declared in conf/model_shape; {FROM_CONFIG} reads the file",
-        )
+    if engine.sim is not None:
+        yield from _shape(engine.sim.model_shape)
     if simulated:
         yield from _simulated(engine)
         return
@@ -91,6 +94,17 @@ def idle_engine_keys(engine: EngineConfig) -> Iterator[Idle]:
         "wall_timeout_s",
     ):
         yield Idle(f"engine.sim.{key}", f"engine.kind={engine.kind} runs for real; engine=vllm_sim simulates")
+
+
+def _shape(shape: ModelShape) -> Iterator[Idle]:
+    """With a `config` the model is that one's; it may stand in a file of conf/model_shape."""
+    if not shape.config or not shape.path or read_config(config_file(shape.path)) != shape.config:
+        yield Idle(SHAPE_FILE, f"the shape is declared in conf/model_shape; {FROM_CONFIG} reads the file")
+    for size in SIZES_OF_CONFIG if shape.config else ():
+        yield Idle(
+            f"engine.sim.model_shape.{size}",
+            f"{shape.name} is what its config.json says; with a file of your own: {FROM_CONFIG}",
+        )
 
 
 def _simulated(engine: EngineConfig) -> Iterator[Idle]:

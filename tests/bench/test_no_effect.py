@@ -181,6 +181,7 @@ BAD = [
     ("config", [*SIM, "engine.model=Qwen/Qwen3-32B"], "engine.sim.model_shape.path="),
     ("config", [*SIM, "engine.tiny.layers=3"], "tiny-llama"),
     ("config", [*SIM, "engine.dtype=half"], "engine.sim.model_shape.dtype"),
+    ("config", ["deployed=gpt-oss-120b-h100", "engine.sim.model_shape.kv_heads=4"], "what its config.json says"),
     ("config", [*SIM, "engine.num_blocks=900", "engine.gpu_memory_utilization=0.8"], "engine.num_blocks=900"),
     ("config", ["strategy=stock", "strategy.victim=lcf"], "leaves all to the engine"),
     ("config", ["run.precision=0.1"], "run.until=precision"),
