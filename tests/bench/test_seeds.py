@@ -49,7 +49,7 @@ def jobs(seeds, proof="HEAD", workload="mixed", path=None) -> list[Job]:
         source=SourceConfig(kind="azure", path=path) if path else SourceConfig(),
         sessions=SessionsConfig(),
     )
-    policy = SimpleNamespace(label="backfill", admission="backfill", victim="lcf")
+    policy = SimpleNamespace(label="backfill", admission="backfill", victim="lcf", retention="lru")
     return [Job(proof, seed, of, policy) for seed in seeds]
 
 

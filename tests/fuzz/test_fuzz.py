@@ -63,7 +63,7 @@ class Keeping:
     """Keeps every request."""
 
     def add_request(self: Any, request: Any) -> None:
-        self._bidkv_kept = [*getattr(self, "_bidkv_kept", ()), request]
+        self._bidkv_hoard = [*getattr(self, "_bidkv_hoard", ()), request]
         super().add_request(request)
 
 

@@ -71,8 +71,10 @@ def describe(settings: AdapterSettings, strategy: Strategy) -> str:
         f"{policy.name} {dict(params)}" if params else policy.name
         for policy, params in zip(strategy.policies, own, strict=True)
     ]
-    text = f"strategy {settings.strategy}: admission {parts[0]}, victim {parts[1]}, retention {parts[2]}, "
-    text += f"seed {settings.seed}"
+    kept = "" if parts[2] == "lru" else f", retention {parts[2]}"  # the engine's own is not worth a word
+    text = (
+        f"strategy {settings.strategy}: admission {parts[0]}, victim {parts[1]}{kept}, seed {settings.seed}"
+    )
     return text + ("; the kill switch is on: the engine decides" if settings.kill_switch else "")
 
 
