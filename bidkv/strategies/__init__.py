@@ -5,26 +5,16 @@ A file in this folder is all it takes: what it defines is found by its class.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from importlib import import_module
-from pkgutil import iter_modules
+import sys
 
+from bidkv.named import named_classes
 from bidkv.strategies.base import AdmissionPolicy, Strategy, VictimPolicy
 
+_PACKAGE = sys.modules[__name__]
 
-def _named_classes(*kinds: type) -> Iterator[type]:
-    """Classes of these kinds that have a name, by file and then as written."""
-    for module_name in sorted(info.name for info in iter_modules(__path__)):
-        module = import_module(f"{__name__}.{module_name}")
-        for cls in vars(module).values():
-            own = isinstance(cls, type) and cls.__module__ == module.__name__
-            if own and issubclass(cls, kinds) and hasattr(cls, "name"):
-                yield cls
-
-
-BUILT_IN: tuple[type[Strategy], ...] = tuple(_named_classes(Strategy))
+BUILT_IN: tuple[type[Strategy], ...] = tuple(named_classes(_PACKAGE, Strategy))
 POLICIES: tuple[type[VictimPolicy | AdmissionPolicy], ...] = tuple(
-    _named_classes(VictimPolicy, AdmissionPolicy)
+    named_classes(_PACKAGE, VictimPolicy, AdmissionPolicy)
 )
 """What `create_default_registry` registers. Each class is an attribute of this package too."""
 

@@ -118,11 +118,7 @@ class EngineConfig:
 def blocks_that_fit(engine: EngineConfig) -> int:
     """KV-cache blocks in the memory that weights and `reserved_bytes` leave of `gpu_memory_utilization`."""
     sim = engine.sim
-    free = (
-        sim.hardware.memory * engine.gpu_memory_utilization
-        - sim.model_shape.weight_bytes
-        - sim.reserved_bytes
-    )
+    free = memory_of(engine) - sim.model_shape.weight_bytes
     return max(0, int(free // (sim.model_shape.kv_bytes_per_token * engine.block_size)))
 
 

@@ -20,6 +20,9 @@ UNTIL = ("requests", "precision")
 KNOBS = ("max_num_seqs", "max_num_batched_tokens", "prefix_caching", "kv_offload_gib", "adapter")
 """Keys of `engine` that a strategy may have for itself; all that are no keys of `engine` go to `engine.extra`."""
 
+PARAMS_OF = {"params": "victim", "admission_params": "admission", "retention_params": "retention"}
+"""Which policy of a strategy each key has the parameters of."""
+
 
 @dataclass
 class StrategyConfig:
@@ -62,13 +65,9 @@ class StrategyConfig:
             **self.params,
         )
         self.files = {
-            half: digest(name)
-            for half, name in (
-                ("admission", self.admission),
-                ("victim", self.victim),
-                ("retention", self.retention),
-            )
-            if is_reference(name)
+            half: digest(getattr(self, half))
+            for half in ("admission", "victim", "retention")
+            if is_reference(getattr(self, half))
         }
         fixed = {f.name for f in fields(EngineConfig)} - set(KNOBS)
         for key in self.engine:
@@ -87,10 +86,8 @@ class StrategyConfig:
         if self.name not in registry.list_strategies():
             return
         named = registry.get(self.name)
-        for key, policy in (
-            ("params", named.victim), ("admission_params", named.admission), ("retention_params", named.retention),
-        ):  # fmt: skip
-            declared = defaults(policy)
+        for key, half in PARAMS_OF.items():
+            declared = defaults(getattr(named, half))
             own = {k: v for k, v in getattr(self, key).items() if k not in declared or declared[k] != v}
             setattr(self, key, own)
 
@@ -100,12 +97,9 @@ class StrategyConfig:
         pair = registry.pair(self.admission, self.victim, self.retention)
         if self.name in registry.list_strategies():
             named = registry.get(self.name)
-            if self.victim != named.victim.name:
-                marks.append(f"victim={pair.victim.name}")
-            if self.admission != named.admission.name:
-                marks.append(f"admission={pair.admission.name}")
-            if self.retention != named.retention.name:
-                marks.append(f"retention={pair.retention.name}")
+            for half in PARAMS_OF.values():
+                if getattr(self, half) != getattr(named, half).name:
+                    marks.append(f"{half}={getattr(pair, half).name}")
         marks += changed(pair.admission, self.admission_params, "admission.")
         marks += changed(pair.victim, self.params, "")
         marks += changed(pair.retention, self.retention_params, "retention.")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from bidkv import create_default_registry
 from ray_jobs.engines.config import EngineConfig
-from ray_jobs.engines.job import JobConfig, StrategyConfig, defaults
+from ray_jobs.engines.job import PARAMS_OF, JobConfig, StrategyConfig, defaults
 from ray_jobs.engines.shared.models import FROM_SHAPE, TINY
 from ray_jobs.engines.sim.model_config import config_file, read_config
 from ray_jobs.engines.sim.shape import ModelShape
@@ -54,11 +54,7 @@ def _left_out(strategy: StrategyConfig) -> Iterator[Idle]:
         registry.get(strategy.name),
         registry.pair(strategy.admission, strategy.victim, strategy.retention),
     )
-    for key, half in (
-        ("params", "victim"),
-        ("admission_params", "admission"),
-        ("retention_params", "retention"),
-    ):
+    for key, half in PARAMS_OF.items():
         declared, own = (defaults(getattr(pair, half)) for pair in (named, used))
         for name, value in declared.items():
             if name not in getattr(strategy, key) and (name not in own or own[name] != value):

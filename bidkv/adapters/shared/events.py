@@ -71,7 +71,9 @@ def describe(settings: AdapterSettings, strategy: Strategy) -> str:
         f"{policy.name} {dict(params)}" if params else policy.name
         for policy, params in zip(strategy.policies, own, strict=True)
     ]
-    kept = "" if parts[2] == "lru" else f", retention {parts[2]}"  # the engine's own is not worth a word
+    kept = (
+        "" if strategy.retention.stock else f", retention {parts[2]}"
+    )  # the engine's own is not worth a word
     text = (
         f"strategy {settings.strategy}: admission {parts[0]}, victim {parts[1]}{kept}, seed {settings.seed}"
     )

@@ -48,12 +48,10 @@ class Reclaim:
         may_free: Callable[[Any], bool],
     ) -> None:
         """Fills `victims`, the latest start first, where it is time to make room for `head`; else leaves none."""
+        if not known_need or self._waits:
+            return
         known = self._could[0] == head.name
-        if (
-            not known_need
-            or self._waits
-            or not (self._is_due(head, policy, now) if known else self._steps % self.EVERY == 0)
-        ):
+        if not (self._is_due(head, policy, now) if known else self._steps % self.EVERY == 0):
             return
         passers = self._passers(head)
         if not passers or head.item.num_computed_tokens or not ready(head.item):

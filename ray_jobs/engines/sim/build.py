@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -80,14 +81,10 @@ def engine_config(engine: EngineConfig, folder: Path) -> Any:
     from vllm.engine.arg_utils import EngineArgs
 
     sim, shape = engine.sim, engine.sim.model_shape
-    more: dict[str, Any] = {} if not shape.config else {"tensor_parallel_size": shape.tensor_parallel}
-    with as_on_a_gpu():
+    with as_on_a_gpu() if shape.config else nullcontext():  # its imports take a second
         config = EngineArgs(
-            model=str(shape.write_config(folder / "model", engine.max_model_len)),
+            **model_arguments(shape, folder, engine.max_model_len),
             served_model_name=shape.name,
-            skip_tokenizer_init=True,
-            load_format="dummy",
-            dtype=shape.dtype,
             block_size=engine.block_size,
             num_gpu_blocks_override=engine.num_blocks,
             max_num_seqs=engine.max_num_seqs,
@@ -97,8 +94,6 @@ def engine_config(engine: EngineConfig, folder: Path) -> Any:
             seed=engine.seed,
             kv_offloading_size=host_gib(engine),
             disable_log_stats=True,
-            enforce_eager=True,
-            **more,
             **engine.extra,
         ).create_engine_config()
     config.scheduler_config.async_scheduling = sim.async_scheduling
@@ -110,6 +105,18 @@ def engine_config(engine: EngineConfig, folder: Path) -> Any:
         config.cache_config.enable_prefix_caching = engine.prefix_caching
         config.cache_config.block_size = engine.block_size
     return config
+
+
+def model_arguments(shape: ModelShape, folder: Path, max_model_len: int) -> dict[str, Any]:
+    """What vLLM is told of the model alone. Of one that is declared it sees one device's share."""
+    arguments = {
+        "model": str(shape.write_config(folder / "model", max_model_len)),
+        "skip_tokenizer_init": True,
+        "load_format": "dummy",
+        "dtype": shape.dtype,
+        "enforce_eager": True,
+    }
+    return arguments | ({"tensor_parallel_size": shape.tensor_parallel} if shape.config else {})
 
 
 def known_model(engine: EngineConfig, folder: Path) -> tuple[Any, LoadedModel]:
@@ -168,14 +175,7 @@ def work_of(shape: ModelShape) -> Work:
     with TemporaryDirectory() as name:
         folder = Path(name)
         with as_on_a_gpu():
-            config = EngineArgs(
-                model=str(shape.write_config(folder / "model", 0)),
-                skip_tokenizer_init=True,
-                load_format="dummy",
-                dtype=shape.dtype,
-                tensor_parallel_size=shape.tensor_parallel,
-                enforce_eager=True,
-            ).create_engine_config()
+            config = EngineArgs(**model_arguments(shape, folder, 0)).create_engine_config()
         return ask_model(config, folder).work
 
 
