@@ -45,6 +45,12 @@ class VirtualSchedulerMixin(BidKVSchedulerMixin):
             self._sim_counted_find,
         )
 
+    def looks_at_most(self, candidates: float | None) -> None:
+        """From now on in a step, of those who may pass; None: no such limit."""
+        self._bidkv_gate.look_candidates = (
+            math.inf if candidates is None or candidates != candidates else candidates
+        )
+
     def scheduling_counts(self, scheduled: int) -> Counts:
         """What scheduling the latest step had to do; `scheduled` requests are in it. To be asked once a step."""
         looked, waiting = self._bidkv_gate.looked, len(self.waiting)
