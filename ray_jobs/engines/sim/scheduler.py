@@ -78,6 +78,11 @@ class VirtualSchedulerMixin(BidKVSchedulerMixin):
         return self._bidkv_blocks.block_size
 
     @property
+    def pool_tokens(self) -> int:
+        """Tokens that the KV cache holds."""
+        return self._bidkv_session.pool.capacity_tokens
+
+    @property
     def step_columns(self) -> StepColumns:
         return self._bidkv_session.steps
 
