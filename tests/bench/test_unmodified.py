@@ -17,7 +17,7 @@ UNMODIFIED = "stock-unmodified"
 @pytest.mark.e2e
 def test_vllm_without_the_adapter_is_a_run_of_a_sweep(tmp_path):
     done = bench(
-        tmp_path, "experiment=adapter_cost", "engine=vllm_cpu", "workload.num_requests=60",
+        tmp_path, "experiment=adapter_cost", "engine=vllm_cpu", "workload.num_requests=40", "workload.length_scale=0.5",
         "workload.warmup_requests=4", "seed=0,1", timeout=600,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
