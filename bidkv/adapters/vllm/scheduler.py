@@ -21,6 +21,7 @@ from bidkv.adapters.shared.clock import steady_time
 from bidkv.adapters.shared.events import RunLog
 from bidkv.adapters.shared.facts import FactsReader
 from bidkv.adapters.shared.layout import UnknownLayoutError, is_tested
+from bidkv.adapters.shared.recording.engine import Recording
 from bidkv.adapters.shared.session import Session
 from bidkv.adapters.shared.steps import StepLog
 from bidkv.adapters.shared.tickets import Ticket, Tickets
@@ -28,7 +29,7 @@ from bidkv.adapters.shared.victims import describe_victim, pick_victim
 from bidkv.adapters.shared.waiting import LineRules, WaitingLine
 from bidkv.adapters.vllm.accounting import client_id, open_account, request_record, update_account
 from bidkv.adapters.vllm.blocks import KVBlocks
-from bidkv.adapters.vllm.configure import adapter_config, rank_facts
+from bidkv.adapters.vllm.configure import adapter_config, rank_facts, recording_place
 from bidkv.adapters.vllm.counting import Counting, prompt_tokens
 from bidkv.adapters.vllm.demand import Demand
 from bidkv.adapters.vllm.gate import Gate
@@ -40,6 +41,7 @@ from bidkv.adapters.vllm.mark import Mark
 from bidkv.adapters.vllm.metrics import make_meter
 from bidkv.adapters.vllm.queues import AdmissionQueue
 from bidkv.adapters.vllm.reclaim import Reclaim
+from bidkv.adapters.vllm.recorder import Recorder, recorded_facts
 from bidkv.adapters.vllm.retention import KeptBlocks
 from bidkv.adapters.vllm.states import Snapshot, light_states
 from bidkv.adapters.vllm.steps import occupancy
@@ -72,7 +74,7 @@ class BidKVSchedulerMixin:
         self._bidkv_accounts: dict[str, RequestAccount] = {}
         self._bidkv_counting = Counting(self, self._bidkv_accounts)
         self._bidkv_tickets: Tickets[Request] = Tickets(
-            clock=lambda: self._bidkv_clock(), started_one=self._bidkv_counting.started
+            clock=lambda: self._bidkv_clock(), started_one=self._bidkv_started
         )
         self._bidkv_line: WaitingLine[Request] | None = None  # None while vLLM orders who waits
         looks = Looks()
@@ -82,7 +84,8 @@ class BidKVSchedulerMixin:
         self._bidkv_mark = Mark(self)
         self._bidkv_pending: dict[str, Any] | None = None  # event of a preemption that did not happen yet
         self._bidkv_unlike_vllm = False  # vLLM would preempt another one itself
-        self._bidkv_refused = False  # a waiting request did not fit in this step
+        self._bidkv_refused: Request | None = None  # a waiting one that did not fit in this step
+        self._bidkv_held_back = False  # by the policy, though it would have fitted
         self._bidkv_preempted = 0  # in this step
         self._bidkv_resorted = 0  # keys asked for again in it
 
@@ -114,6 +117,7 @@ class BidKVSchedulerMixin:
         if self._bidkv_host is not None:
             self._bidkv_gate.unknown = self._bidkv_host.unknown
             self._bidkv_demand.elsewhere = self._bidkv_host.told
+        self._bidkv_recorder = self._bidkv_make_recorder()
         self._bidkv_session.open(settings)
 
     # -- vLLM's methods ------------------------------------------------------------------------
@@ -125,6 +129,8 @@ class BidKVSchedulerMixin:
             self._bidkv_session.arrived(account.state)
             self._bidkv_kept.arrived(request, account)
             self._bidkv_tickets.issue(request.request_id, request)
+            if self._bidkv_recorder is not None:
+                self._bidkv_recorder.arrived(request, account, self._bidkv_clock())
         super().add_request(request)
 
     def _update_request_as_session(self, session: Request, update: Any, *args: Any, **kwargs: Any) -> None:
@@ -138,6 +144,8 @@ class BidKVSchedulerMixin:
         name = request.request_id
         if self._bidkv_tickets.get(name) is None and request in self.waiting:  # a session's next input
             self._bidkv_tickets.issue(name, request)
+            if self._bidkv_recorder is not None:
+                self._bidkv_recorder.awaits_input(request, self._bidkv_clock())
 
     def schedule(self, *args: Any, **kwargs: Any) -> Any:
         session = self._bidkv_session
@@ -148,7 +156,7 @@ class BidKVSchedulerMixin:
         elif self._bidkv_line is not None and session.strategy.admission.resorts:
             self._bidkv_resorted = self._bidkv_line.resort(self._bidkv_resorts)
         session.log.counters["steps"] += 1
-        self._bidkv_refused, self._bidkv_preempted = False, 0
+        self._bidkv_refused, self._bidkv_held_back, self._bidkv_preempted = None, False, 0
         self._bidkv_gate.begin()
         self._bidkv_make_room()
         t, start = self._bidkv_clock(), perf_counter_ns()
@@ -159,6 +167,9 @@ class BidKVSchedulerMixin:
                 session.log.unexecuted()
         self._bidkv_count_starts(output)
         self._bidkv_observe(output, t, start)
+        if self._bidkv_recorder is not None:
+            held_back, preempted = self._bidkv_held_back, self._bidkv_preempted
+            self._bidkv_recorder.scheduled(output, t, self._bidkv_first(), held_back, preempted)
         if output.num_scheduled_tokens:
             prompts = prompt_tokens(output)
             session.pace.began(output, t, prompts)
@@ -179,6 +190,8 @@ class BidKVSchedulerMixin:
         self._bidkv_session.log.flush()
         if self._bidkv_session.steps:
             self._bidkv_session.steps.finish(scheduler_output)
+        if self._bidkv_recorder is not None:
+            self._bidkv_recorder.processed(scheduler_output, self._bidkv_clock())
         return outputs
 
     def _preempt_request(self, request: Request, *args: Any, **kwargs: Any) -> None:
@@ -197,6 +210,8 @@ class BidKVSchedulerMixin:
         t = self._bidkv_clock()
         event |= {"step": self._bidkv_step, "t": t, **describe_victim(state)}
         self._bidkv_counting.stopped(request)
+        if self._bidkv_recorder is not None:
+            self._bidkv_recorder.preempted(request, state.request_id, t)
         if unlike_vllm:
             self._bidkv_blocks.forget_uncomputed(request.request_id, request.num_computed_tokens)
         self._bidkv_kept.preempted(request)
@@ -218,8 +233,13 @@ class BidKVSchedulerMixin:
         self._bidkv_counting.stopped(request)
         account = self._bidkv_account(request)
         self._bidkv_kept.ended(request, account)
+        if self._bidkv_recorder is not None:
+            self._bidkv_recorder.stopped(request)
         result = super()._free_request(request, *args, **kwargs)
-        self._bidkv_session.left(request_record(account, request, self._bidkv_clock()))
+        record = request_record(account, request, self._bidkv_clock())
+        self._bidkv_session.left(record)
+        if self._bidkv_recorder is not None:
+            self._bidkv_recorder.ended(request, record, record["finish_t"])
         self._bidkv_accounts.pop(request.request_id)
         self._bidkv_tickets.left(request.request_id)
         if self._bidkv_host is not None:
@@ -235,6 +255,8 @@ class BidKVSchedulerMixin:
 
     def shutdown(self) -> None:
         self._bidkv_session.close()
+        if self._bidkv_recorder is not None:
+            self._bidkv_recorder.close()
         super().shutdown()
 
     # -- the choice ----------------------------------------------------------------------------
@@ -290,9 +312,11 @@ class BidKVSchedulerMixin:
                     self._bidkv_blocks.shared.joined(request.request_id, len(hits.blocks[0]))
                 self._bidkv_kept.started(request, call.get("num_new_computed_tokens", 0))
                 return blocks
+        else:
+            self._bidkv_held_back = True
         if passes:
             self._bidkv_gate.refused(ticket)
-        self._bidkv_refused = True
+        self._bidkv_refused = request
         return None
 
     def _bidkv_may_start(self, request: Request, new_tokens: int, call: dict[str, Any]) -> bool:
@@ -362,6 +386,20 @@ class BidKVSchedulerMixin:
     def _bidkv_can_be_freed(self, request: Request) -> bool:
         """Whether its blocks are free at once when it is preempted: not while a step in flight may write to them."""
         return not self.defer_block_free or request.last_sched_seq <= self.processed_step_seq
+
+    def _bidkv_first(self) -> Request | None:
+        """Who is first in line and did not start in this step because it does not fit, or the policy held it back."""
+        line = self._bidkv_line
+        if line is None:
+            return self._bidkv_refused
+        head = line.head()
+        passed = head is not None and line.passed is head
+        return head.item if head is not None and (passed or self._bidkv_refused) else self._bidkv_refused
+
+    def _bidkv_started(self, request: Request) -> None:
+        self._bidkv_counting.started(request)
+        if self._bidkv_recorder is not None:
+            self._bidkv_recorder.started(request, self._bidkv_clock())
 
     def _bidkv_unsettled(self, output: Any) -> list[Request]:
         """Who started in this step from a queue of vLLM's own, the first one first."""
@@ -486,7 +524,17 @@ class BidKVSchedulerMixin:
             **rank_facts(self.vllm_config.parallel_config),
         }
 
+    def _bidkv_make_recorder(self) -> Recorder | None:
+        place = recording_place(self.vllm_config.additional_config)
+        if place is None:
+            return None
+        place.prepare()
+        head = self._bidkv_facts() | recorded_facts(self)
+        return Recorder(self, Recording(place, head, self._bidkv_clock()), lambda: self._bidkv_gate.unknown)
+
     def _bidkv_settings_changed(self) -> None:
+        if self._bidkv_recorder is not None:
+            self._bidkv_recorder.decides(self._bidkv_session.settings.decides(), self._bidkv_clock())
         self._bidkv_counting.choose(read=self._bidkv_session.steps is not None)
         for account in self._bidkv_accounts.values():  # an oracle may see what others may not
             account.show_to(self._bidkv_session.strategy.oracle)
@@ -536,7 +584,8 @@ class BidKVSchedulerMixin:
         if session.steps:
             record = {"step": self._bidkv_step, "t": t, "schedule_us": (end_ns - start_ns) / 1000}
             record |= self._bidkv_counting.sums(scheduled, t)
-            record |= occupancy(self, self._bidkv_blocks, self._bidkv_refused, self._bidkv_preempted)
+            refused = self._bidkv_refused is not None
+            record |= occupancy(self, self._bidkv_blocks, refused, self._bidkv_preempted)
             if self._bidkv_logs_transfers:
                 record["kv_started"] = started_transfers(output, self._bidkv_randomized_ids)
             accounts = self._bidkv_accounts

@@ -1,0 +1,80 @@
+"""Takes records from the engine's thread and writes them in one of its own, so that no disk holds up a step."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from bidkv.adapters.shared.recording.segments import Segments
+
+logger = logging.getLogger(__name__)
+encoded = json.JSONEncoder(separators=(",", ":")).encode
+
+Record = dict[str, Any] | list[Any]
+
+
+class Writer:
+    """Writes twice a second. What goes wrong stops the recording with one warning, and never the engine.
+
+    `finish` is called with each record in the writer's thread, for what need not be done in a step.
+    """
+
+    EVERY_S = 0.5
+    MOST = 200_000  # records that wait: a disk that takes none for so long does not keep up
+
+    def __init__(self, segments: Segments, finish: Callable[[Record], Record] = lambda record: record):
+        self._segments, self._finish = segments, finish
+        self._waiting: deque[Record] = deque()
+        self._wake, self._closing = threading.Event(), False
+        self.stopped = False
+        self._thread: threading.Thread | None = None
+
+    @property
+    def begun(self) -> bool:
+        return self._thread is not None
+
+    def put(self, record: Record) -> None:
+        if self.stopped:
+            return
+        if self._thread is None:  # now, not when the engine starts: it may fork until it serves
+            self._thread = threading.Thread(target=self._run, name="bidkv-recording", daemon=True)
+            self._thread.start()
+        self._waiting.append(record)
+        if len(self._waiting) > self.MOST:
+            self._stop(f"{self.MOST} records wait for the disk")
+
+    def close(self, timeout_s: float = 5.0) -> None:
+        """Writes what waits and ends the thread, or leaves it where the disk does not answer."""
+        self._closing = True
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        while not self.stopped:
+            closing = self._wake.wait(self.EVERY_S) or self._closing
+            try:
+                self._drain()
+            except OSError as error:
+                self._stop(error)
+            except Exception as error:  # a record that cannot be written: the server goes on
+                self._stop(repr(error))
+            if closing:
+                break
+        self._segments.close()
+
+    def _drain(self) -> None:
+        waiting, lines = self._waiting, []
+        while waiting:
+            lines.append(encoded(self._finish(waiting.popleft())) + "\n")
+        if lines:
+            self._segments.write("".join(lines).encode())
+
+    def _stop(self, why: object) -> None:
+        self.stopped = True
+        self._waiting.clear()
+        logger.warning("bidkv: the recording has stopped, the server goes on: %s", why)
