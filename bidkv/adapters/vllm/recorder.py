@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections import deque
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from vllm.v1.request import RequestStatus
@@ -17,6 +19,22 @@ BY_STATUS = {
 }
 
 
+@dataclass(slots=True)
+class PromptWork:
+    """Of one step: prompts, and what is computed again. `again` tokens are of those whom the prefix cache gave all back."""
+
+    tokens: int = 0
+    prompts: int = 0
+    prompt_context: int = 0
+    again: int = 0
+    again_context: int = 0
+    done: list[str] = field(default_factory=list)  # all that is known of these is computed then
+    caught_up: list[str] = field(default_factory=list)  # these are where they were when they were preempted
+
+
+NONE = PromptWork()
+
+
 class Recorder:
     """Owned by a scheduler; told of what happens to requests, and of each step when it is scheduled and when it ends.
 
@@ -26,78 +44,77 @@ class Recorder:
 
     RECOUNT = 256  # steps after which the tokens of who decodes are summed anew: drafts and loads take some back
 
-    def __init__(self, scheduler: Any, recording: Recording, unknown: Callable[[], Iterable[str]]):
-        self._scheduler, self._recording, self._unknown = scheduler, recording, unknown
+    def __init__(
+        self,
+        scheduler: Any,
+        recording: Recording,
+        clock: Callable[[], float],
+        unknown: Callable[[], Collection[str]],
+    ):
+        """`unknown` names those of whom a connector could not tell yet what it has."""
+        self._scheduler, self._recording, self._clock, self._unknown = scheduler, recording, clock, unknown
         self._lives, self._queue = recording.lives, recording.queue
+        skipped = getattr(scheduler, "deferred_waiting", None)  # 0.26 has a queue for them
+        self._skipped: Collection[Any] = scheduler.skipped_waiting if skipped is None else skipped
         self._pool = scheduler.kv_cache_manager.block_pool
         self._usable: int = self._pool.num_gpu_blocks - 1  # one is vLLM's null block
         self._seats: int = getattr(scheduler, "max_num_active_reqs", scheduler.max_num_running_reqs)
         self._starting: set[str] = set()  # taken off the queue, not computed yet
         self._prompts: set[str] = set()  # not all of what is known of them is computed
         self._aside: dict[str, str] = {}  # who waits for a cause of its own
-        self._open: dict[int, tuple[list[Any], list[str], list[str]]] = {}  # see `scheduled`
-        self._last_end = 0.0
+        self._open: deque[tuple[Any, float, tuple[Any, ...], PromptWork]] = deque()  # steps under way
         self._decoding: set[str] = set()
-        self._context = 0  # their computed tokens
+        self._context = 0  # their computed tokens; of those that end, still in the step that leaves them out
         self._until_recount = self.RECOUNT
 
     # -- requests ------------------------------------------------------------------------------
 
-    def arrived(self, request: Any, account: RequestAccount, t: float) -> None:
-        if self._recording.stopped:
-            return
-        state, lora = account.state, request.lora_request
-        facts = {
-            "id": state.request_id,
-            "prompt": request.num_prompt_tokens,
-            "max_tokens": request.max_tokens,
-            "session": state.session or getattr(request, "session_id", None),
-            "priority": request.priority,
-            "lora": lora.lora_int_id if lora else None,
-        }
-        self._recording.arrived(request.request_id, facts, request.arrival_time, t)
+    def arrived(self, request: Any, account: RequestAccount) -> None:
+        if not self._recording.stopped:
+            session = account.state.session or getattr(request, "session_id", None)
+            name, given = request.request_id, account.state.request_id
+            self._recording.arrived(name, given, session, request, self._clock())
 
-    def started(self, request: Any, t: float) -> None:
+    def started(self, request: Any) -> None:
         """vLLM took it off the queue; or its KV begins to be loaded."""
-        name = request.request_id
-        self._starting.add(name)
-        life = self._lives.get(name)
-        if life is not None and life.waits and request.status is RequestStatus.WAITING_FOR_REMOTE_KVS:
-            life.turn("load", t)
+        self._starting.add(request.request_id)
 
     def preempted(self, request: Any, request_id: str, t: float) -> None:
         """Before vLLM takes its blocks."""
         self._stopped(request)
         self._recording.preempted(request.request_id, request_id, request.num_computed_tokens, t)
 
-    def awaits_input(self, request: Any, t: float) -> None:
+    def awaits_input(self, request: Any) -> None:
         """A streaming session's turn is over."""
         self._stopped(request)
         life = self._lives.get(request.request_id)
         if life is not None:
-            life.turn("input" if request.status in BY_STATUS else None, t)
+            life.turn("input" if request.status in BY_STATUS else None, self._clock())
 
-    def stopped(self, request: Any) -> None:
-        """It ends; before vLLM takes its blocks."""
+    def ended(self, request: Any, record: Mapping[str, Any]) -> None:
+        """`record` is its account's."""
         self._stopped(request)
-
-    def ended(self, request: Any, record: Mapping[str, Any], t: float) -> None:
-        self._recording.ended(request.request_id, record, request.block_hashes, t)
+        self._recording.ended(request.request_id, record, request.block_hashes)
 
     def close(self) -> None:
         self._recording.close()
 
-    def decides(self, strategy: Mapping[str, Any], t: float) -> None:
-        self._recording.decides(strategy, t)
+    def fail(self, error: Exception) -> None:
+        """Something here is wrong: nothing more is recorded."""
+        self._recording.fail(error)
+
+    def decides(self, strategy: Mapping[str, Any]) -> None:
+        self._recording.decides(strategy, self._clock())
 
     def _stopped(self, request: Any) -> None:
         name = request.request_id
+        if name in self._decoding:  # as nearly always
+            self._decoding.discard(name)
+            self._context -= request.num_computed_tokens
+            return
         self._starting.discard(name)
         self._prompts.discard(name)
         self._aside.pop(name, None)
-        if name in self._decoding:
-            self._decoding.discard(name)
-            self._context -= request.num_computed_tokens
 
     # -- steps ---------------------------------------------------------------------------------
 
@@ -108,76 +125,75 @@ class Recorder:
             return
         scheduler, tokens = self._scheduler, output.num_scheduled_tokens
         if self._starting:
-            for name in self._starting & tokens.keys():
-                self._begin(name, t)
-        total, requests = output.total_num_scheduled_tokens, scheduler.requests
-        done: list[str] = []  # all that is known of these is computed then
-        caught_up: list[str] = []  # these are where they were when they were preempted
-        prefill = prefills = prefill_context = again = agains = again_context = 0
-        for name in self._prompts & tokens.keys() if self._prompts else ():
-            request, count = requests[name], tokens[name]
-            before, frontier = request.num_computed_tokens - count, self._frontier(name)
-            if request.num_preemptions and before >= max(frontier, request.num_prompt_tokens):
-                again, agains = again + count, agains + 1  # the cache had all of it: it decodes
-                again_context += before
-            else:
-                prefill, prefills = prefill + count, prefills + 1
-                prefill_context += before
-            if request.num_computed_tokens >= request.num_tokens:
-                done.append(name)
-            elif request.num_preemptions and request.num_computed_tokens >= frontier:
-                caught_up.append(name)
-        decodes, decoded = len(tokens) - prefills, total - prefill
-        context = self._context + prefill_context + again_context
-        if len(self._decoding) > decodes - agains:  # some are left out of this step
-            left_out = self._decoding - tokens.keys()
-            context -= sum(requests[name].num_computed_tokens for name in left_out)
-        self._context += decoded - again
-        for name in done:
+            self._begin_those_of(tokens, t)
+        total, work = output.total_num_scheduled_tokens, self._prompt_work(tokens) if self._prompts else NONE
+        decoded = total - work.tokens
+        context = self._context + work.prompt_context + work.again_context
+        self._context += decoded - work.again
+        for name in work.done:
             self._prompts.discard(name)
             self._decoding.add(name)
-            self._context += requests[name].num_computed_tokens
+            self._context += scheduler.requests[name].num_computed_tokens
         running, waiting = scheduler.get_request_counts()
-        cause = self._cause(output, first is not None, held_back, preempted) if waiting else "intake"
-        self._queue.turn(cause, t)
-        self._set_aside(t, first, "policy" if held_back else "memory")
+        cause = self._cause(first is not None, held_back, preempted) if waiting else "intake"
+        if cause != self._queue.cause:
+            self._queue.turn(cause, t)
+        if self._skipped or self._aside or first is not None:
+            self._set_aside(t, first, "policy" if held_back else "memory")
         if total or preempted:
             used = self._usable - self._pool.get_num_free_blocks()
-            values = [
-                t, 0.0, prefill, decoded, prefills, decodes, context, prefill_context, running, waiting,
-                used, preempted, cause,
-            ]  # fmt: skip
-            self._open[id(output)] = values, done, caught_up
+            values = (
+                work.tokens, decoded, work.prompts, len(tokens) - work.prompts, context, work.prompt_context, running,
+                waiting, used, preempted, cause,
+            )  # fmt: skip
+            self._open.append((output, t, values, work))
 
-    def processed(self, output: Any, t: float) -> None:
-        """The output of a step was processed."""
-        values, done, caught_up = self._open.pop(id(output), (None, (), ()))
-        if values is None:
+    def processed(self, output: Any) -> None:
+        """The output of a step was processed. Steps end in the order they began; those that did nothing left no trace."""
+        if not self._open or self._open[0][0] is not output:
             return
-        for name in done:
+        _, start, values, work = self._open.popleft()
+        t = self._clock()
+        for name in work.done:
             self._computed(name, t)
-        for name in caught_up:
+        for name in work.caught_up:
             life = self._lives.get(name)
             if life is not None and life.cause == "recompute":
                 life.turn("prefill", t)
-        values[1] = round(t - max(values[0], self._last_end), 7)
-        values[0], self._last_end = round(values[0], 6), t
-        self._recording.step(values)
+        self._recording.step(start, t, values)
         self._until_recount -= 1
         if not self._until_recount:
             self._recount()
 
-    def _frontier(self, name: str) -> int:
-        life = self._lives.get(name)
-        return 0 if life is None else life.frontier
+    def _prompt_work(self, tokens: Mapping[str, int]) -> PromptWork:
+        """What a step computes of those of whom not all is computed that is known."""
+        work, requests, lives = PromptWork(), self._scheduler.requests, self._lives
+        for name in self._prompts & tokens.keys():
+            request, count = requests[name], tokens[name]
+            end = request.num_computed_tokens  # schedule() has added them already
+            before, life = end - count, lives.get(name) if request.num_preemptions else None
+            frontier = 0 if life is None else life.frontier
+            if life is not None and before >= frontier and before >= request.num_prompt_tokens:
+                work.again += count  # the cache had all that it lost: it decodes
+                work.again_context += before
+            else:
+                work.tokens += count
+                work.prompts += 1
+                work.prompt_context += before
+            if end >= request.num_tokens:
+                work.done.append(name)
+            elif life is not None and end >= frontier:
+                work.caught_up.append(name)
+        return work
 
-    def _begin(self, name: str, t: float) -> None:
-        self._starting.discard(name)
-        self._prompts.add(name)
-        self._aside.pop(name, None)
-        life = self._lives.get(name)
-        if life is not None:
-            life.turn("recompute" if life.cause == "preempted" else "prefill", t)
+    def _begin_those_of(self, tokens: Mapping[str, int], t: float) -> None:
+        for name in self._starting & tokens.keys():
+            self._starting.discard(name)
+            self._prompts.add(name)
+            self._aside.pop(name, None)
+            life = self._lives.get(name)
+            if life is not None:
+                life.turn("recompute" if life.cause == "preempted" else "prefill", t)
 
     def _computed(self, name: str, t: float) -> None:
         """All that is known of a request is computed: with this step it has its first token, or its next."""
@@ -195,10 +211,9 @@ class Recorder:
 
     # -- who waits, and why --------------------------------------------------------------------
 
-    def _cause(self, output: Any, blocked: bool, held_back: bool, preempted: int) -> str:
+    def _cause(self, blocked: bool, held_back: bool, preempted: int) -> str:
         scheduler = self._scheduler
-        pause = getattr(scheduler, "pause_state", None)
-        if pause is not None and pause.name != "UNPAUSED":
+        if scheduler.pause_state.name != "UNPAUSED":
             return "paused"
         if preempted:
             return "memory"
@@ -206,16 +221,10 @@ class Recorder:
             return "policy" if held_back else "behind"
         if len(scheduler.running) + scheduler.num_waiting_for_streaming_input >= self._seats:
             return "seat"
-        skipped = self._skipped()
+        skipped = self._skipped
         if len(skipped) >= len(scheduler.waiting) and all(map(self._own_cause, skipped)):
             return "intake"
         return "budget"
-
-    def _skipped(self) -> Any:
-        """Whom vLLM did not start for a reason of their own; 0.26 has a queue for them."""
-        scheduler = self._scheduler
-        found = getattr(scheduler, "deferred_waiting", None)
-        return scheduler.skipped_waiting if found is None else found
 
     def _own_cause(self, request: Any) -> str | None:
         """Why vLLM skips it, whoever else there is; None if it only waits for its turn."""
@@ -232,14 +241,14 @@ class Recorder:
         return None
 
     def _set_aside(self, t: float, first: Any | None, why: str) -> None:
-        skipped = self._skipped()
-        if not (skipped or self._aside or first is not None):
-            return
-        causes = {request.request_id: self._own_cause(request) for request in skipped}
+        """Who waits for something else than the line does: those that are skipped, and the first one."""
+        causes = {request.request_id: self._own_cause(request) for request in self._skipped}
         now = {name: cause for name, cause in causes.items() if cause is not None}
         if first is not None:
             now.setdefault(first.request_id, why)
         before, lives = self._aside, self._lives
+        if now == before:
+            return
         for name, cause in now.items():
             life = lives.get(name)
             if before.get(name) != cause and life is not None and life.waits:

@@ -129,8 +129,7 @@ class BidKVSchedulerMixin:
             self._bidkv_session.arrived(account.state)
             self._bidkv_kept.arrived(request, account)
             self._bidkv_tickets.issue(request.request_id, request)
-            if self._bidkv_recorder is not None:
-                self._bidkv_recorder.arrived(request, account, self._bidkv_clock())
+            self._bidkv_record(Recorder.arrived, request, account)
         super().add_request(request)
 
     def _update_request_as_session(self, session: Request, update: Any, *args: Any, **kwargs: Any) -> None:
@@ -144,8 +143,7 @@ class BidKVSchedulerMixin:
         name = request.request_id
         if self._bidkv_tickets.get(name) is None and request in self.waiting:  # a session's next input
             self._bidkv_tickets.issue(name, request)
-            if self._bidkv_recorder is not None:
-                self._bidkv_recorder.awaits_input(request, self._bidkv_clock())
+            self._bidkv_record(Recorder.awaits_input, request)
 
     def schedule(self, *args: Any, **kwargs: Any) -> Any:
         session = self._bidkv_session
@@ -168,8 +166,8 @@ class BidKVSchedulerMixin:
         self._bidkv_count_starts(output)
         self._bidkv_observe(output, t, start)
         if self._bidkv_recorder is not None:
-            held_back, preempted = self._bidkv_held_back, self._bidkv_preempted
-            self._bidkv_recorder.scheduled(output, t, self._bidkv_first(), held_back, preempted)
+            first, held_back = self._bidkv_first(), self._bidkv_held_back
+            self._bidkv_record(Recorder.scheduled, output, t, first, held_back, self._bidkv_preempted)
         if output.num_scheduled_tokens:
             prompts = prompt_tokens(output)
             session.pace.began(output, t, prompts)
@@ -190,8 +188,7 @@ class BidKVSchedulerMixin:
         self._bidkv_session.log.flush()
         if self._bidkv_session.steps:
             self._bidkv_session.steps.finish(scheduler_output)
-        if self._bidkv_recorder is not None:
-            self._bidkv_recorder.processed(scheduler_output, self._bidkv_clock())
+        self._bidkv_record(Recorder.processed, scheduler_output)
         return outputs
 
     def _preempt_request(self, request: Request, *args: Any, **kwargs: Any) -> None:
@@ -210,8 +207,7 @@ class BidKVSchedulerMixin:
         t = self._bidkv_clock()
         event |= {"step": self._bidkv_step, "t": t, **describe_victim(state)}
         self._bidkv_counting.stopped(request)
-        if self._bidkv_recorder is not None:
-            self._bidkv_recorder.preempted(request, state.request_id, t)
+        self._bidkv_record(Recorder.preempted, request, state.request_id, t)
         if unlike_vllm:
             self._bidkv_blocks.forget_uncomputed(request.request_id, request.num_computed_tokens)
         self._bidkv_kept.preempted(request)
@@ -233,13 +229,10 @@ class BidKVSchedulerMixin:
         self._bidkv_counting.stopped(request)
         account = self._bidkv_account(request)
         self._bidkv_kept.ended(request, account)
-        if self._bidkv_recorder is not None:
-            self._bidkv_recorder.stopped(request)
         result = super()._free_request(request, *args, **kwargs)
         record = request_record(account, request, self._bidkv_clock())
         self._bidkv_session.left(record)
-        if self._bidkv_recorder is not None:
-            self._bidkv_recorder.ended(request, record, record["finish_t"])
+        self._bidkv_record(Recorder.ended, request, record)
         self._bidkv_accounts.pop(request.request_id)
         self._bidkv_tickets.left(request.request_id)
         if self._bidkv_host is not None:
@@ -255,8 +248,7 @@ class BidKVSchedulerMixin:
 
     def shutdown(self) -> None:
         self._bidkv_session.close()
-        if self._bidkv_recorder is not None:
-            self._bidkv_recorder.close()
+        self._bidkv_record(Recorder.close)
         super().shutdown()
 
     # -- the choice ----------------------------------------------------------------------------
@@ -398,8 +390,7 @@ class BidKVSchedulerMixin:
 
     def _bidkv_started(self, request: Request) -> None:
         self._bidkv_counting.started(request)
-        if self._bidkv_recorder is not None:
-            self._bidkv_recorder.started(request, self._bidkv_clock())
+        self._bidkv_record(Recorder.started, request)
 
     def _bidkv_unsettled(self, output: Any) -> list[Request]:
         """Who started in this step from a queue of vLLM's own, the first one first."""
@@ -530,11 +521,21 @@ class BidKVSchedulerMixin:
             return None
         place.prepare()
         head = self._bidkv_facts() | recorded_facts(self)
-        return Recorder(self, Recording(place, head, self._bidkv_clock()), lambda: self._bidkv_gate.unknown)
+        recording = Recording(place, head, self._bidkv_clock())
+        return Recorder(self, recording, lambda: self._bidkv_clock(), lambda: self._bidkv_gate.unknown)
+
+    def _bidkv_record(self, what: Callable[..., None], *facts: Any) -> None:
+        """Tells the recorder, if there is one. What fails there ends the recording; the engine must go on."""
+        if self._bidkv_recorder is None:
+            return
+        try:
+            what(self._bidkv_recorder, *facts)
+        except Exception as error:
+            self._bidkv_recorder.fail(error)
+            self._bidkv_recorder = None
 
     def _bidkv_settings_changed(self) -> None:
-        if self._bidkv_recorder is not None:
-            self._bidkv_recorder.decides(self._bidkv_session.settings.decides(), self._bidkv_clock())
+        self._bidkv_record(Recorder.decides, self._bidkv_session.settings.decides())
         self._bidkv_counting.choose(read=self._bidkv_session.steps is not None)
         for account in self._bidkv_accounts.values():  # an oracle may see what others may not
             account.show_to(self._bidkv_session.strategy.oracle)

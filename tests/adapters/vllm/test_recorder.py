@@ -18,6 +18,7 @@ from server_bench import ServerBench
 from vllm.lora.request import LoRARequest
 from vllm.v1.request import RequestStatus
 
+from bidkv.adapters.vllm.recorder import Recorder
 from bidkv.adapters.vllm.scheduler import BidKVSchedulerMixin
 
 
@@ -105,13 +106,17 @@ def test_steps_are_those_that_the_step_log_has(
     theirs = [json.loads(line) for line in log.open()]
     theirs = [step for step in theirs if step["prefill_tokens"] + step["decode_tokens"] + step["preempted"]]
     same = (
-        "prefill_tokens", "decode_tokens", "prefill_reqs", "decode_reqs", "context_tokens", "prefill_context",
-        "running", "waiting", "used_blocks", "preempted",
+        "prefill_tokens", "decode_tokens", "prefill_reqs", "decode_reqs", "prefill_context", "running", "waiting",
+        "used_blocks", "preempted",
     )  # fmt: skip
     assert len(ours) == len(theirs) > 50
     for one, other in zip(ours, theirs, strict=True):
         assert {key: one[key] for key in same} == {key: other[key] for key in same}
+        # Overlapping steps leave out who has its last token and whose output is on its way.
+        assert one["context_tokens"] >= other["context_tokens"]
         assert one["t"] == pytest.approx(other["t"], abs=1e-5) and one["dur"] > 0
+    context = [sum(step["context_tokens"] for step in steps) for steps in (ours, theirs)]
+    assert context[1] <= context[0] <= context[1] * (1.1 if asynchronous else 1.0)
     assert sum(step["dur"] for step in ours) <= ours[-1]["t"] + ours[-1]["dur"] - ours[0]["t"] + 1e-3
 
 
@@ -158,3 +163,20 @@ def test_no_text_and_no_name_of_a_session_comes_into_the_folder(tiny_model: Path
     assert sessions[0] == sessions[1] != sessions[2]
     blocks = {request["id"]: request["blocks"] for request in of_type(folder, "request")}
     assert blocks == {"a": [0, 4], "b": [0, 3, 4, 3], "c": [0, 3]}  # 32 tokens each; the fourth of a has its answer
+
+
+def test_what_fails_in_the_recorder_ends_the_recording_and_not_the_engine(
+    tiny_model: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench = SchedulerBench(tiny_model, {"strategy": "stock", "record": str(folder)})
+    bench.add("a", [5] * 40, 20)
+    bench.step()
+
+    def wrong(self: Any, output: Any) -> None:
+        raise KeyError("no such request")
+
+    monkeypatch.setattr(Recorder, "processed", wrong)
+    bench.run()
+    assert bench.requests["a"].num_output_tokens == 20
+    (warning,) = [r.getMessage() for r in caplog.records if "the recording has stopped" in r.getMessage()]
+    assert "no such request" in warning

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -15,20 +16,21 @@ logger = logging.getLogger(__name__)
 encoded = json.JSONEncoder(separators=(",", ":")).encode
 
 Record = dict[str, Any] | list[Any]
+Told = Callable[[], Record]
+"""What makes a record, called in the writer's thread."""
 
 
 class Writer:
-    """Writes twice a second. What goes wrong stops the recording with one warning, and never the engine.
+    """Writes twice a second, a few records at a time: between two slices the engine's thread may go on. What goes wrong
+    stops the recording with one warning, and never the engine."""
 
-    `finish` is called with each record in the writer's thread, for what need not be done in a step.
-    """
-
+    SLICE, REST_S = 8, 0.0005
     EVERY_S = 0.5
     MOST = 200_000  # records that wait: a disk that takes none for so long does not keep up
 
-    def __init__(self, segments: Segments, finish: Callable[[Record], Record] = lambda record: record):
-        self._segments, self._finish = segments, finish
-        self._waiting: deque[Record] = deque()
+    def __init__(self, segments: Segments):
+        self._segments = segments
+        self._waiting: deque[Told] = deque()
         self._wake, self._closing = threading.Event(), False
         self.stopped = False
         self._thread: threading.Thread | None = None
@@ -37,15 +39,15 @@ class Writer:
     def begun(self) -> bool:
         return self._thread is not None
 
-    def put(self, record: Record) -> None:
+    def put(self, told: Told) -> None:
         if self.stopped:
             return
         if self._thread is None:  # now, not when the engine starts: it may fork until it serves
             self._thread = threading.Thread(target=self._run, name="bidkv-recording", daemon=True)
             self._thread.start()
-        self._waiting.append(record)
+        self._waiting.append(told)
         if len(self._waiting) > self.MOST:
-            self._stop(f"{self.MOST} records wait for the disk")
+            self.stop(f"{self.MOST} records wait for the disk")
 
     def close(self, timeout_s: float = 5.0) -> None:
         """Writes what waits and ends the thread, or leaves it where the disk does not answer."""
@@ -60,21 +62,26 @@ class Writer:
             try:
                 self._drain()
             except OSError as error:
-                self._stop(error)
+                self.stop(error)
             except Exception as error:  # a record that cannot be written: the server goes on
-                self._stop(repr(error))
+                self.stop(repr(error))
             if closing:
                 break
         self._segments.close()
 
     def _drain(self) -> None:
         waiting, lines = self._waiting, []
-        while waiting:
-            lines.append(encoded(self._finish(waiting.popleft())) + "\n")
+        while waiting and len(lines) < self.MOST:
+            lines.append(encoded(waiting.popleft()()) + "\n")
+            if len(lines) % self.SLICE == 0 and not self._closing:
+                time.sleep(self.REST_S)
         if lines:
             self._segments.write("".join(lines).encode())
 
-    def _stop(self, why: object) -> None:
+    def stop(self, why: object) -> None:
+        """For good; `why` is said once."""
+        if self.stopped:
+            return
         self.stopped = True
         self._waiting.clear()
         logger.warning("bidkv: the recording has stopped, the server goes on: %s", why)
