@@ -55,15 +55,15 @@ def test_a_segment_that_is_gone_stops_the_recording_with_one_warning(
 ) -> None:
     writer = Writer(Segments(RecordingPlace(str(folder)), None, HEAD))
     writer.EVERY_S = 0.01
-    writer.put(lambda: {"n": 1})
+    writer.tell(dict, {"n": 1})
     wait_for(lambda: list(folder.iterdir()))
     (path,) = folder.iterdir()
     path.unlink()
     folder.rmdir()
-    writer.put(lambda: {"n": 2})
+    writer.tell(dict, {"n": 2})
     wait_for(lambda: writer.stopped)
     for n in range(100):
-        writer.put(lambda n=n: {"n": n})
+        writer.tell(dict, {"n": n})
     writer.close()
     warnings = [r for r in caplog.records if r.levelno == logging.WARNING]
     assert len(warnings) == 1 and "the recording has stopped, the server goes on" in warnings[0].getMessage()
@@ -80,7 +80,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 writer = Writer(Segments(RecordingPlace(sys.argv[1]), None, b'{}\\n'))
 writer.EVERY_S = 0.01
 for n in range(300):
-    writer.put(lambda n=n: {"n": n})
+    writer.tell(dict, {"n": n})
     time.sleep(0.002)
 writer.close()
 assert writer.stopped
@@ -106,7 +106,7 @@ from bidkv.adapters.shared.recording.segments import Segments
 from bidkv.adapters.shared.recording.writer import Writer
 writer = Writer(Segments(RecordingPlace(sys.argv[1]), None, b'{}\\n'))
 while True:
-    writer.put(lambda t=time.time(): {"t": t})
+    writer.tell(dict, {"t": time.time()})
     time.sleep(0.001)
 """
 
@@ -133,7 +133,7 @@ def test_a_disk_that_does_not_answer_does_not_fill_the_memory(folder: Path) -> N
     writer = Writer(Hanging(RecordingPlace(str(folder)), None, HEAD))
     writer.EVERY_S, writer.MOST = 0.001, 50
     for n in range(200):
-        writer.put(lambda n=n: {"n": n})
+        writer.tell(dict, {"n": n})
     assert writer.stopped and len(writer._waiting) <= writer.MOST + 1
     writer.close()
 

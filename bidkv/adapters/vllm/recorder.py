@@ -33,13 +33,14 @@ class PromptWork:
 
 
 NONE = PromptWork()
+NOBODY: Mapping[str, str] = {}
 
 
 class Recorder:
     """Owned by a scheduler; told of what happens to requests, and of each step when it is scheduled and when it ends.
 
     A step costs it as much as there are prompts in it and requests that were skipped: who decodes or waits in line is
-    counted, not gone through.
+    counted, not gone through. What follows from that is worked out in another thread (`Recording`).
     """
 
     RECOUNT = 256  # steps after which the tokens of who decodes are summed anew: drafts and loads take some back
@@ -53,7 +54,7 @@ class Recorder:
     ):
         """`unknown` names those of whom a connector could not tell yet what it has."""
         self._scheduler, self._recording, self._clock, self._unknown = scheduler, recording, clock, unknown
-        self._lives, self._queue = recording.lives, recording.queue
+        self._tell = recording.tell
         skipped = getattr(scheduler, "deferred_waiting", None)  # 0.26 has a queue for them
         self._skipped: Collection[Any] = scheduler.skipped_waiting if skipped is None else skipped
         self._pool = scheduler.kv_cache_manager.block_pool
@@ -61,19 +62,23 @@ class Recorder:
         self._seats: int = getattr(scheduler, "max_num_active_reqs", scheduler.max_num_running_reqs)
         self._starting: set[str] = set()  # taken off the queue, not computed yet
         self._prompts: set[str] = set()  # not all of what is known of them is computed
-        self._aside: dict[str, str] = {}  # who waits for a cause of its own
-        self._open: deque[tuple[Any, float, tuple[Any, ...], PromptWork]] = deque()  # steps under way
         self._decoding: set[str] = set()
         self._context = 0  # their computed tokens; of those that end, still in the step that leaves them out
+        self._frontiers: dict[str, int] = {}  # tokens that were computed when it was preempted, at most
+        self._open: deque[tuple[Any, float, tuple[Any, ...], PromptWork]] = deque()  # steps under way
         self._until_recount = self.RECOUNT
 
     # -- requests ------------------------------------------------------------------------------
 
     def arrived(self, request: Any, account: RequestAccount) -> None:
-        if not self._recording.stopped:
-            session = account.state.session or getattr(request, "session_id", None)
-            name, given = request.request_id, account.state.request_id
-            self._recording.arrived(name, given, session, request, self._clock())
+        lora, state = request.lora_request, account.state
+        told = (
+            state.request_id, request.num_prompt_tokens, request.max_tokens, request.priority,
+            lora.lora_int_id if lora else None,
+        )  # fmt: skip
+        session = state.session or getattr(request, "session_id", None)
+        t = self._clock()
+        self._tell(self._recording.on_arrival, request.request_id, request.arrival_time, t, session, told)
 
     def started(self, request: Any) -> None:
         """vLLM took it off the queue; or its KV begins to be loaded."""
@@ -81,20 +86,23 @@ class Recorder:
 
     def preempted(self, request: Any, request_id: str, t: float) -> None:
         """Before vLLM takes its blocks."""
+        name, tokens = request.request_id, request.num_computed_tokens
         self._stopped(request)
-        self._recording.preempted(request.request_id, request_id, request.num_computed_tokens, t)
+        self._frontiers[name] = max(tokens, self._frontiers.get(name, 0))
+        self._tell(self._recording.on_preemption, name, request_id, tokens, t)
 
     def awaits_input(self, request: Any) -> None:
         """A streaming session's turn is over."""
         self._stopped(request)
-        life = self._lives.get(request.request_id)
-        if life is not None:
-            life.turn("input" if request.status in BY_STATUS else None, self._clock())
+        cause = "input" if request.status in BY_STATUS else None
+        self._tell(self._recording.on_turn, request.request_id, cause, self._clock())
 
     def ended(self, request: Any, record: Mapping[str, Any]) -> None:
         """`record` is its account's."""
         self._stopped(request)
-        self._recording.ended(request.request_id, record, request.block_hashes)
+        if self._frontiers:
+            self._frontiers.pop(request.request_id, None)
+        self._tell(self._recording.on_end, request.request_id, record, request.block_hashes)
 
     def close(self) -> None:
         self._recording.close()
@@ -111,10 +119,9 @@ class Recorder:
         if name in self._decoding:  # as nearly always
             self._decoding.discard(name)
             self._context -= request.num_computed_tokens
-            return
-        self._starting.discard(name)
-        self._prompts.discard(name)
-        self._aside.pop(name, None)
+        else:
+            self._starting.discard(name)
+            self._prompts.discard(name)
 
     # -- steps ---------------------------------------------------------------------------------
 
@@ -124,8 +131,11 @@ class Recorder:
         if self._recording.stopped:
             return
         scheduler, tokens = self._scheduler, output.num_scheduled_tokens
+        begun: Collection[str] = ()
         if self._starting:
-            self._begin_those_of(tokens, t)
+            begun = self._starting & tokens.keys()
+            self._starting -= begun
+            self._prompts |= begun
         total, work = output.total_num_scheduled_tokens, self._prompt_work(tokens) if self._prompts else NONE
         decoded = total - work.tokens
         context = self._context + work.prompt_context + work.again_context
@@ -135,11 +145,12 @@ class Recorder:
             self._decoding.add(name)
             self._context += scheduler.requests[name].num_computed_tokens
         running, waiting = scheduler.get_request_counts()
-        cause = self._cause(first is not None, held_back, preempted) if waiting else "intake"
-        if cause != self._queue.cause:
-            self._queue.turn(cause, t)
-        if self._skipped or self._aside or first is not None:
-            self._set_aside(t, first, "policy" if held_back else "memory")
+        cause, aside = "intake", NOBODY
+        if waiting:
+            cause = self._cause(first is not None, held_back, preempted)
+            if self._skipped or first is not None:
+                aside = self._waiting_aside(first, "policy" if held_back else "memory")
+        self._tell(self._recording.on_schedule, t, cause, aside, begun)
         if total or preempted:
             used = self._usable - self._pool.get_num_free_blocks()
             values = (
@@ -153,27 +164,19 @@ class Recorder:
         if not self._open or self._open[0][0] is not output:
             return
         _, start, values, work = self._open.popleft()
-        t = self._clock()
-        for name in work.done:
-            self._computed(name, t)
-        for name in work.caught_up:
-            life = self._lives.get(name)
-            if life is not None and life.cause == "recompute":
-                life.turn("prefill", t)
-        self._recording.step(start, t, values)
+        self._tell(self._recording.on_step, start, self._clock(), values, work.done, work.caught_up)
         self._until_recount -= 1
         if not self._until_recount:
             self._recount()
 
     def _prompt_work(self, tokens: Mapping[str, int]) -> PromptWork:
         """What a step computes of those of whom not all is computed that is known."""
-        work, requests, lives = PromptWork(), self._scheduler.requests, self._lives
+        work, requests = PromptWork(), self._scheduler.requests
         for name in self._prompts & tokens.keys():
             request, count = requests[name], tokens[name]
             end = request.num_computed_tokens  # schedule() has added them already
-            before, life = end - count, lives.get(name) if request.num_preemptions else None
-            frontier = 0 if life is None else life.frontier
-            if life is not None and before >= frontier and before >= request.num_prompt_tokens:
+            before, frontier = end - count, self._frontiers.get(name)
+            if frontier is not None and before >= frontier and before >= request.num_prompt_tokens:
                 work.again += count  # the cache had all that it lost: it decodes
                 work.again_context += before
             else:
@@ -182,27 +185,9 @@ class Recorder:
                 work.prompt_context += before
             if end >= request.num_tokens:
                 work.done.append(name)
-            elif life is not None and end >= frontier:
+            elif frontier is not None and end >= frontier:
                 work.caught_up.append(name)
         return work
-
-    def _begin_those_of(self, tokens: Mapping[str, int], t: float) -> None:
-        for name in self._starting & tokens.keys():
-            self._starting.discard(name)
-            self._prompts.add(name)
-            self._aside.pop(name, None)
-            life = self._lives.get(name)
-            if life is not None:
-                life.turn("recompute" if life.cause == "preempted" else "prefill", t)
-
-    def _computed(self, name: str, t: float) -> None:
-        """All that is known of a request is computed: with this step it has its first token, or its next."""
-        life, request = self._lives.get(name), self._scheduler.requests.get(name)
-        if life is None or request is None or life.cause not in ("prefill", "recompute"):
-            return
-        if life.first is None:
-            life.answered(t)
-        life.turn("decode", t)
 
     def _recount(self) -> None:
         self._until_recount = self.RECOUNT
@@ -213,14 +198,14 @@ class Recorder:
 
     def _cause(self, blocked: bool, held_back: bool, preempted: int) -> str:
         scheduler = self._scheduler
-        if scheduler.pause_state.name != "UNPAUSED":
-            return "paused"
         if preempted:
             return "memory"
         if blocked:
             return "policy" if held_back else "behind"
         if len(scheduler.running) + scheduler.num_waiting_for_streaming_input >= self._seats:
             return "seat"
+        if scheduler.pause_state.name != "UNPAUSED":
+            return "paused"
         skipped = self._skipped
         if len(skipped) >= len(scheduler.waiting) and all(map(self._own_cause, skipped)):
             return "intake"
@@ -240,24 +225,16 @@ class Recorder:
                 return "lora"
         return None
 
-    def _set_aside(self, t: float, first: Any | None, why: str) -> None:
+    def _waiting_aside(self, first: Any | None, why: str) -> dict[str, str]:
         """Who waits for something else than the line does: those that are skipped, and the first one."""
-        causes = {request.request_id: self._own_cause(request) for request in self._skipped}
-        now = {name: cause for name, cause in causes.items() if cause is not None}
+        aside = {}
+        for request in self._skipped:
+            cause = self._own_cause(request)
+            if cause is not None:
+                aside[request.request_id] = cause
         if first is not None:
-            now.setdefault(first.request_id, why)
-        before, lives = self._aside, self._lives
-        if now == before:
-            return
-        for name, cause in now.items():
-            life = lives.get(name)
-            if before.get(name) != cause and life is not None and life.waits:
-                life.turn(cause, t)
-        for name in before.keys() - now.keys():
-            life = lives.get(name)
-            if life is not None and life.waits:
-                life.turn(None, t)
-        self._aside = now
+            aside.setdefault(first.request_id, why)
+        return aside
 
 
 def recorded_facts(scheduler: Any) -> dict[str, Any]:

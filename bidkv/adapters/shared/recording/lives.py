@@ -46,7 +46,7 @@ class QueueClock:
 class Life:
     """One request from its arrival to its end. `cause` is why it is where it is; None while it is in line."""
 
-    __slots__ = ("arrival", "cause", "decodes", "first", "first_t", "frontier", "seconds", "_clock", "_mark", "_since")
+    __slots__ = ("arrival", "cause", "decodes", "first", "first_t", "seconds", "_clock", "_mark", "_since")
 
     def __init__(self, clock: QueueClock, arrival: float, t: float):
         self._clock = clock
@@ -54,7 +54,6 @@ class Life:
         self.seconds: dict[str, float] = {"intake": t - self.arrival}
         self.first: dict[str, float] | None = None  # `seconds` up to the first token
         self.first_t: float | None = None
-        self.frontier = 0  # tokens that it had when it was preempted last
         self.decodes: list[list[float]] = []  # its spans of decoding: from, to
         self.cause: str | None = None
         self._since, self._mark = t, clock.read(t)

@@ -16,13 +16,13 @@ logger = logging.getLogger(__name__)
 encoded = json.JSONEncoder(separators=(",", ":")).encode
 
 Record = dict[str, Any] | list[Any]
-Told = Callable[[], Record]
-"""What makes a record, called in the writer's thread."""
+Told = tuple[Callable[..., Record | None], tuple[Any, ...]]
+"""What makes a record, or only takes notice, and what it is given."""
 
 
 class Writer:
-    """Writes twice a second, a few records at a time: between two slices the engine's thread may go on. What goes wrong
-    stops the recording with one warning, and never the engine."""
+    """What it is told is worked up and written twice a second, a few records at a time: between two slices the engine's
+    thread may go on. What goes wrong stops the recording with one warning, and never the engine."""
 
     SLICE, REST_S = 8, 0.0005
     EVERY_S = 0.5
@@ -39,13 +39,14 @@ class Writer:
     def begun(self) -> bool:
         return self._thread is not None
 
-    def put(self, told: Told) -> None:
+    def tell(self, what: Callable[..., Record | None], *facts: Any) -> None:
+        """`what(*facts)` is called in the writer's thread, in the order in which it was told; its record is written."""
         if self.stopped:
             return
         if self._thread is None:  # now, not when the engine starts: it may fork until it serves
             self._thread = threading.Thread(target=self._run, name="bidkv-recording", daemon=True)
             self._thread.start()
-        self._waiting.append(told)
+        self._waiting.append((what, facts))
         if len(self._waiting) > self.MOST:
             self.stop(f"{self.MOST} records wait for the disk")
 
@@ -70,10 +71,14 @@ class Writer:
         self._segments.close()
 
     def _drain(self) -> None:
-        waiting, lines = self._waiting, []
-        while waiting and len(lines) < self.MOST:
-            lines.append(encoded(waiting.popleft()()) + "\n")
-            if len(lines) % self.SLICE == 0 and not self._closing:
+        waiting, lines, done = self._waiting, [], 0
+        while waiting and done < self.MOST:
+            what, facts = waiting.popleft()
+            record = what(*facts)
+            done += 1
+            if record is not None:
+                lines.append(encoded(record) + "\n")
+            if done % self.SLICE == 0 and not self._closing:
                 time.sleep(self.REST_S)
         if lines:
             self._segments.write("".join(lines).encode())
