@@ -50,7 +50,7 @@ class Writer:
         if len(self._waiting) > self.MOST:
             self.stop(f"{self.MOST} records wait for the disk")
 
-    def close(self, timeout_s: float = 5.0) -> None:
+    def close(self, timeout_s: float = 10.0) -> None:
         """Writes what waits and ends the thread, or leaves it where the disk does not answer."""
         self._closing = True
         self._wake.set()
