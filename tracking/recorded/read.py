@@ -42,8 +42,9 @@ class Recorded:
         return sum(name not in ended for name in self.arrivals["id"])
 
 
-def read_recordings(folder: str, key: str = "folder") -> list[Recorded]:
-    """Every start of every engine in the folder that has requests, in the order of their names.
+def read_recordings(folder: str, key: str = "folder", with_steps: bool = True) -> list[Recorded]:
+    """Every start of every engine in the folder that has requests, in the order of their names. Steps are most of it, and
+    left out if nobody wants them.
 
     Raises ValueError, naming `key`, if there is none, or a file that this version does not read.
     """
@@ -54,18 +55,25 @@ def read_recordings(folder: str, key: str = "folder") -> list[Recorded]:
         name = NAME.fullmatch(path.name)
         if name:
             segments.setdefault(f"{name['rank']}-{name['start']}", []).append(path)
-    found = [_read(name, paths, folder, key) for name, paths in segments.items()]
+    found = [_read(name, paths, folder, key, with_steps) for name, paths in segments.items()]
     found = [one for one in found if len(one.requests)]
     require(bool(found), key, folder, "a folder with recordings in which requests ended (recording-*.jsonl)")
     return found
 
 
-def _read(name: str, paths: list[Path], folder: str, key: str) -> Recorded:
+def largest(recordings: list[Recorded]) -> Recorded:
+    """The start with the most requests: one engine's load, which no pause cuts."""
+    return max(recordings, key=lambda recorded: len(recorded.requests))
+
+
+def _read(name: str, paths: list[Path], folder: str, key: str, with_steps: bool) -> Recorded:
     rows: dict[str, list[Any]] = {kind: [] for kind in (*KINDS, "step")}
     head: dict[str, Any] = {}
     unread = 0
     for path in paths:
         for line in path.read_bytes().split(b"\n"):
+            if line.startswith(b"[") and not with_steps:
+                continue
             try:
                 record = json.loads(line) if line else None
             except ValueError:
