@@ -37,7 +37,9 @@ def writer_s() -> float:
     )
 
 
-def measure(case: Case, machines: list[Machine], rounds: int, steps: int) -> tuple[list[float], list[float], float]:
+def measure(
+    case: Case, machines: list[Machine], rounds: int, steps: int
+) -> tuple[list[float], list[float], float]:
     """Microseconds a step of the first, what the second takes more, both by round; and of the writer's thread."""
     for machine in machines:
         machine.fill()
@@ -62,7 +64,9 @@ def measure(case: Case, machines: list[Machine], rounds: int, steps: int) -> tup
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--case", nargs="+", default=SETTINGS, help="names of settings, or parts of them")
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--steps", type=int, default=200, help="steps a round")
@@ -72,10 +76,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=Path.home()) as name:  # nobody else's to write, as /tmp is
         folder = Path(name)
         parts = build(folder)
-        print("| setting | running | stock | it records: more | standard error | writer's thread |\n|---|--:|--:|--:|--:|--:|")
+        print(
+            "| setting | running | stock | it records: more | standard error | writer's thread |\n|---|--:|--:|--:|--:|--:|"
+        )
         for case in cases:
             load = Load(case, parts)
-            machines = [Machine(case, parts, load, "stock", True, **more) for more in ({}, {"record": str(folder / "r")})]
+            machines = [
+                Machine(case, parts, load, "stock", True, **more)
+                for more in ({}, {"record": str(folder / "r")})
+            ]
             plain, more, writer = measure(case, machines, args.rounds, args.steps)
             running, error = len(machines[0].scheduler.running), stdev(more) / len(more) ** 0.5
             print(

@@ -30,7 +30,10 @@ def explain(folder: str) -> tuple[list[Recorded], Attribution]:
     recordings = read_recordings(folder)
     found = attribute(recordings)
     require(
-        bool(found.requests["ttft_s"].notna().any()), "folder", folder, "a recording in which a request was answered"
+        bool(found.requests["ttft_s"].notna().any()),
+        "folder",
+        folder,
+        "a recording in which a request was answered",
     )
     return recordings, found
 

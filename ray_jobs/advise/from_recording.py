@@ -23,7 +23,14 @@ from tracking.typed import Idle
 KEY = "workload.source.path"
 FIT_STEPS = 10_000  # the latest ones: more tell nothing new
 HOLD_OUT = 0.25
-LIMITS = ("block_size", "num_blocks", "max_num_seqs", "max_model_len", "max_num_batched_tokens", "prefix_caching")
+LIMITS = (
+    "block_size",
+    "num_blocks",
+    "max_num_seqs",
+    "max_model_len",
+    "max_num_batched_tokens",
+    "prefix_caching",
+)
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,11 @@ def fitted_engine(config: RecommendConfig) -> FittedEngine:
     shape = replace(sim.model_shape, name=str(head["model"]), source=f"the recording {path}")
     hardware = replace(sim.hardware, name=f"the device of {Path(path).name}", nominal=True)
     fitted, _, held_out = fit([steps], shape, hardware, Calibration(), HOLD_OUT, work_of(shape))
-    origin = {"model_shape": shape.name, "hardware": hardware.name, "recording": recorded.name} | fitted.origin
+    origin = {
+        "model_shape": shape.name,
+        "hardware": hardware.name,
+        "recording": recorded.name,
+    } | fitted.origin
     calibration = replace(fitted, name=f"fitted to {Path(path).name}", fitted=True, origin=origin)
     own = replace(
         engine, model=shape.name, block_size=head["block_size"], num_blocks=head["num_blocks"] + 1,

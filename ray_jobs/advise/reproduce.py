@@ -52,6 +52,10 @@ def reproduce(lab: Lab, stock: Candidate, latencies: pd.DataFrame) -> Reproducti
     e2e = run.latencies["e2e"].dropna().to_numpy(float)
     return Reproduction(
         count,
-        (float(first["e2e_s"].mean()), float(np.quantile(first["e2e_s"], 0.99)), int(first["preemptions"].sum())),
+        (
+            float(first["e2e_s"].mean()),
+            float(np.quantile(first["e2e_s"], 0.99)),
+            int(first["preemptions"].sum()),
+        ),
         (float(e2e.mean()), float(np.quantile(e2e, 0.99)), int(run.metrics["preemptions"])),
     )

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from bidkv.adapters.sglang.configure import read_configuration
 from bidkv.adapters.shared.recording.lives import Life, QueueClock
 from bidkv.adapters.shared.recording.numbers import BlockNumbers
 from bidkv.adapters.shared.recording.place import RecordingPlace
 from bidkv.adapters.shared.recording.segments import Segments
 from bidkv.adapters.shared.recording.writer import Writer
-from bidkv.adapters.sglang.configure import read_configuration
 from bidkv.adapters.vllm.configure import adapter_config, recording_place
 from bidkv.errors import BidValidationError
 
@@ -172,7 +172,9 @@ def test_the_line_is_charged_by_cause_however_many_wait() -> None:
     first.end(11.0)
     second.end(10.0)
     assert first.seconds == {"intake": 2.0, "seat": 3.0, "memory": 2.0, "prefill": 2.0, "decode": 2.0}
-    assert first.first == {"intake": 2.0, "seat": 3.0, "memory": 2.0, "prefill": 2.0} and first.decodes == [[9.0, 11.0]]
+    assert first.first == {"intake": 2.0, "seat": 3.0, "memory": 2.0, "prefill": 2.0} and first.decodes == [
+        [9.0, 11.0]
+    ]
     assert second.seconds == {"intake": 1.0, "seat": 2.0, "behind": 3.0, "prefill": 1.5}
 
 
@@ -246,6 +248,12 @@ def test_a_recording_without_a_strategy_is_refused() -> None:
     ):
         environment = {k: v for k, v in os.environ.items() if k not in ("BIDKV_STRATEGY", "BIDKV_RECORD")}
         done = subprocess.run(
-            [sys.executable, "-c", script], env=environment | variables, capture_output=True, text=True, cwd=ROOT
+            [sys.executable, "-c", script],
+            env=environment | variables,
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
         )
-        assert done.returncode == 2 and done.stderr.startswith("error: ") and words in done.stderr, done.stderr
+        assert done.returncode == 2 and done.stderr.startswith("error: ") and words in done.stderr, (
+            done.stderr
+        )

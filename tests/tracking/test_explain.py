@@ -31,7 +31,9 @@ def step(t: float, dur: float, prompts: int, decodes: int) -> list[Any]:
     return [t, dur, prompts, decodes, int(prompts > 0), decodes, 100 * decodes, 0, 4, 0, 50, 0, "intake"]
 
 
-def request(name: str, arrival: float, to_first: dict[str, float], decode: float, **more: Any) -> dict[str, Any]:
+def request(
+    name: str, arrival: float, to_first: dict[str, float], decode: float, **more: Any
+) -> dict[str, Any]:
     first = arrival + sum(to_first.values())
     start = first - to_first["prefill"]
     record = {
@@ -82,8 +84,13 @@ def test_what_is_told_is_what_was_recorded(tmp_path: Path) -> None:
 
 
 def test_where_nobody_waits_it_says_so(tmp_path: Path) -> None:
-    write(tmp_path / "r", [request(f"q{n}", T0 + n, {"intake": 0.01, "prefill": 0.9}, 1.0) for n in range(30)])
-    assert sentence(explain(str(tmp_path / "r"))[1]) == "99% of p99 TTFT is prefill: nobody waits for memory or a seat."
+    write(
+        tmp_path / "r", [request(f"q{n}", T0 + n, {"intake": 0.01, "prefill": 0.9}, 1.0) for n in range(30)]
+    )
+    assert (
+        sentence(explain(str(tmp_path / "r"))[1])
+        == "99% of p99 TTFT is prefill: nobody waits for memory or a seat."
+    )
 
 
 def test_prompts_of_others_slow_a_decode_by_what_they_take(tmp_path: Path) -> None:
@@ -102,7 +109,9 @@ def test_a_beginning_that_was_there_and_is_computed_again_is_told(tmp_path: Path
     """A turn of 160 tokens whose first 96 an earlier one had computed; 32 of them were still in the cache."""
     first = request("a", T0, {"prefill": 1.0}, 1.0, prompt=90, blocks=[0, 6])
     second = request("b", T0 + 10, {"prefill": 1.0}, 1.0, prompt=160, cached=32, blocks=[0, 6, 20, 6])
-    early = request("c", T0 + 1, {"prefill": 1.0}, 1.0, prompt=160, blocks=[0, 6])  # before the first one ended
+    early = request(
+        "c", T0 + 1, {"prefill": 1.0}, 1.0, prompt=160, blocks=[0, 6]
+    )  # before the first one ended
     write(tmp_path / "r", [first, early, second])
     _, found = explain(str(tmp_path / "r"))
     assert found.requests["again_tokens"].tolist() == [0, 0, 64]
@@ -112,7 +121,11 @@ def test_a_beginning_that_was_there_and_is_computed_again_is_told(tmp_path: Path
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "tracking.explain", *arguments], capture_output=True, text=True, cwd=ROOT, timeout=120
+        [sys.executable, "-m", "tracking.explain", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=120,
     )
 
 

@@ -40,7 +40,10 @@ class Attribution:
 def attribute(recordings: Sequence[Recorded]) -> Attribution:
     """Of all requests that ended, those of one recording behind those of another."""
     parts = [_one(recorded) for recorded in recordings]
-    tables = [pd.concat([getattr(p, name) for p in parts], ignore_index=True) for name in ("requests", "ttft", "e2e")]
+    tables = [
+        pd.concat([getattr(p, name) for p in parts], ignore_index=True)
+        for name in ("requests", "ttft", "e2e")
+    ]
     return Attribution(*tables)
 
 

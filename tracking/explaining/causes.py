@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-
-
 MEMORY, COMPUTE, SEATS = "memory", "compute", "seats (max_num_seqs)"
 
 

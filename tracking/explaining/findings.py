@@ -48,8 +48,13 @@ def measures(found: Attribution) -> list[Measure]:
         values = seconds.to_numpy(float)
         there = ~np.isnan(values)
         tail = there & (values >= _threshold(values[there]))
-        for what, rows, own in (("mean", there, np.nanmean), ("p99", tail, lambda v: np.nanquantile(v, 1 - TAIL))):
-            columns.append(Measure(f"{what} {name}", float(own(values)), int(rows.sum()), _shares(causes[rows])))
+        for what, rows, own in (
+            ("mean", there, np.nanmean),
+            ("p99", tail, lambda v: np.nanquantile(v, 1 - TAIL)),
+        ):
+            columns.append(
+                Measure(f"{what} {name}", float(own(values)), int(rows.sum()), _shares(causes[rows]))
+            )
     return columns
 
 
@@ -88,7 +93,11 @@ def rows_of(columns: list[Measure]) -> list[Cause]:
 def sentence(found: Attribution) -> str:
     """What the tail's TTFT is, and what is lacking."""
     column = next(column for column in measures(found) if column.name == "p99 TTFT")
-    waits = {name: share for name, share in column.shares.items() if not BY_NAME[name].does_work and name != "intake"}
+    waits = {
+        name: share
+        for name, share in column.shares.items()
+        if not BY_NAME[name].does_work and name != "intake"
+    }
     worst = max(waits, key=lambda name: waits[name])
     if sum(waits.values()) < IDLE:
         work = column.shares["prefill"]

@@ -53,18 +53,24 @@ def groups_table(rows: Sequence[Group], title: str) -> Table:
 def notes(recordings: Sequence[Recorded], found: Attribution) -> list[str]:
     """What a reader must know of these numbers."""
     ended = len(found.requests)
-    said = [f"{ended:,} requests of {len(recordings)} start(s); seconds add up to E2E within {found.worst_gap:.1g} of it"]
+    said = [
+        f"{ended:,} requests of {len(recordings)} start(s); seconds add up to E2E within {found.worst_gap:.1g} of it"
+    ]
     strategies = sorted({one["strategy"] for recorded in recordings for one in recorded.strategies})
     if strategies and strategies != ["stock"]:
         said.append(f"recorded under {', '.join(strategies)}")
     cut_off = sum(recorded.cut_off for recorded in recordings)
     if cut_off:
-        said.append(f"{cut_off:,} requests came whose end is not recorded: they ran, or their segment is gone")
+        said.append(
+            f"{cut_off:,} requests came whose end is not recorded: they ran, or their segment is gone"
+        )
     unread = sum(recorded.unread for recorded in recordings)
     if unread:
         said.append(f"{unread:,} lines are not whole, as where a server was killed")
     if not all(recorded.head["prefix_caching"] for recorded in recordings):
-        said.append("no prefix cache, at least in part: what is computed again between turns is not seen there")
+        said.append(
+            "no prefix cache, at least in part: what is computed again between turns is not seen there"
+        )
     return said
 
 

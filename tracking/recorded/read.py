@@ -49,7 +49,9 @@ def read_recordings(folder: str, key: str = "folder", with_steps: bool = True) -
     Raises ValueError, naming `key`, if there is none, or a file that this version does not read.
     """
     place = Path(folder).expanduser()
-    require(place.is_dir(), key, folder, "a folder that a server recorded into (BIDKV_RECORD, --bidkv-record)")
+    require(
+        place.is_dir(), key, folder, "a folder that a server recorded into (BIDKV_RECORD, --bidkv-record)"
+    )
     segments: dict[str, list[Path]] = {}
     for path in sorted(place.iterdir()):
         name = NAME.fullmatch(path.name)
@@ -89,7 +91,9 @@ def _read(name: str, paths: list[Path], folder: str, key: str, with_steps: bool)
                 head = head or record
             elif record is not None and record.get("type") in rows:
                 rows[record["type"]].append(record)
-    require(bool(head) or not any(rows.values()), key, folder, f"whole: {paths[0].name} has lost its first line")
+    require(
+        bool(head) or not any(rows.values()), key, folder, f"whole: {paths[0].name} has lost its first line"
+    )
     steps = pd.DataFrame(rows["step"], columns=head.get("steps"))
     return Recorded(
         name, head, pd.DataFrame(rows["request"]), pd.DataFrame(rows["arrival"]), pd.DataFrame(rows["preempt"]), steps,

@@ -52,5 +52,8 @@ def slowed(decodes: list[list[list[float]]], steps: pd.DataFrame) -> np.ndarray:
     sums = np.concatenate([[0.0], np.cumsum(prompt_shares(steps) * (ends - begins))])
     values = np.column_stack([sums[:-1], sums[1:]]).ravel()
     return np.array(
-        [sum(np.interp(end, times, values) - np.interp(start, times, values) for start, end in some) for some in decodes]
+        [
+            sum(np.interp(end, times, values) - np.interp(start, times, values) for start, end in some)
+            for some in decodes
+        ]
     )

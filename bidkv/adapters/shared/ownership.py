@@ -35,7 +35,12 @@ def check_own_folder(folder: Path, refused: Refused, name: str) -> None:
 
 
 def check_owner(
-    what: str | Path, found: os.stat_result, refused: Refused, name: str, cure: str, sticky_will_do: bool = False
+    what: str | Path,
+    found: os.stat_result,
+    refused: Refused,
+    name: str,
+    cure: str,
+    sticky_will_do: bool = False,
 ) -> None:
     """Raises `BidValidationError` unless `what` is this process's user's or root's and nobody else may write it.
     `cure` says what to do if others may."""

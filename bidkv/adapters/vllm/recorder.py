@@ -43,7 +43,9 @@ class Recorder:
     counted, not gone through. What follows from that is worked out in another thread (`Recording`).
     """
 
-    RECOUNT = 256  # steps after which the tokens of who decodes are summed anew: drafts and loads take some back
+    RECOUNT = (
+        256  # steps after which the tokens of who decodes are summed anew: drafts and loads take some back
+    )
 
     def __init__(
         self,

@@ -162,7 +162,11 @@ def test_no_text_and_no_name_of_a_session_comes_into_the_folder(tiny_model: Path
     sessions = [record["session"] for record in of_type(folder, "arrival")]
     assert sessions[0] == sessions[1] != sessions[2]
     blocks = {request["id"]: request["blocks"] for request in of_type(folder, "request")}
-    assert blocks == {"a": [0, 4], "b": [0, 3, 4, 3], "c": [0, 3]}  # 32 tokens each; the fourth of a has its answer
+    assert blocks == {
+        "a": [0, 4],
+        "b": [0, 3, 4, 3],
+        "c": [0, 3],
+    }  # 32 tokens each; the fourth of a has its answer
 
 
 def test_what_fails_in_the_recorder_ends_the_recording_and_not_the_engine(

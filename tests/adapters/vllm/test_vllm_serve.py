@@ -69,7 +69,11 @@ def server(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     made = Server(
-        f"http://127.0.0.1:{port}", folder / "events.jsonl", folder / "control.json", folder / "log", folder / "rec"
+        f"http://127.0.0.1:{port}",
+        folder / "events.jsonl",
+        folder / "control.json",
+        folder / "log",
+        folder / "rec",
     )
     flags = (
         f"--port {port} --host 127.0.0.1 --dtype float32 --enforce-eager --kv-cache-memory-bytes 67108864 "

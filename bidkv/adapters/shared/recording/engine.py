@@ -73,7 +73,9 @@ class Recording:
         life = self._lives[name] = Life(self._queue, arrival, t)
         salted = None
         if session is not None:
-            salted = hashlib.blake2b(session.encode(errors="replace"), key=self._salt, digest_size=8).hexdigest()
+            salted = hashlib.blake2b(
+                session.encode(errors="replace"), key=self._salt, digest_size=8
+            ).hexdigest()
         values = dict(zip(ARRIVAL, told, strict=True))
         return {"type": "arrival", "arrival_t": life.arrival, "t": t, **values, "session": salted}
 
@@ -119,7 +121,12 @@ class Recording:
             self._set_aside(aside, t)
 
     def on_step(
-        self, start: float, t: float, values: tuple[Any, ...], done: Collection[str], caught_up: Collection[str]
+        self,
+        start: float,
+        t: float,
+        values: tuple[Any, ...],
+        done: Collection[str],
+        caught_up: Collection[str],
     ) -> Record:
         """The output of a step was processed. All that is known of those who are `done` is computed: they have their
         first token, or their next; those who `caught_up` are where they were when they were preempted. `values` are those of

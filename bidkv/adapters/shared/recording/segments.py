@@ -11,7 +11,9 @@ from pathlib import Path
 
 from bidkv.adapters.shared.recording.place import RecordingPlace
 
-NAME = re.compile(r"recording-(?P<rank>[a-z0-9]+)-(?P<start>\d{8}T\d{6}-[0-9a-f]{4})-(?P<number>\d{6})\.jsonl")
+NAME = re.compile(
+    r"recording-(?P<rank>[a-z0-9]+)-(?P<start>\d{8}T\d{6}-[0-9a-f]{4})-(?P<number>\d{6})\.jsonl"
+)
 """Of a segment: which of several engines, when it started (UTC, and four digits of chance), and which of its segments."""
 ALONE = "dp0"
 PARTS = 16  # segments that a full recording has
