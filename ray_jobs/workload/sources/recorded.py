@@ -35,6 +35,7 @@ def _drafts(recorded: Recorded) -> Iterator[Draft]:
     table = table[(table["output"] >= 1) & (table["prompt"] >= 1)].reset_index(drop=True)
     begun = float(table["arrival_t"].min())
     numbers = [block_numbers(runs) for runs in table["blocks"]]
+    priorities = dict(zip(recorded.arrivals.get("id", ()), recorded.arrivals.get("priority", ()), strict=True))
     own = 1 + max(
         (int(some.max()) for some in numbers if len(some)), default=0
     )  # numbers that nobody else has
@@ -48,5 +49,5 @@ def _drafts(recorded: Recorded) -> Iterator[Draft]:
             prompt = SegmentPrompt((("request", place),), (length,))
         yield Draft(
             "request", prompt, int(row["output"]), max_tokens=max(1, int(row["max_tokens"])),
-            priority=0, recorded_s=float(row["arrival_t"]) - begun,
+            priority=int(priorities.get(row["id"], 0)), recorded_s=float(row["arrival_t"]) - begun,
         )  # fmt: skip

@@ -21,6 +21,7 @@ from conftest import ROOT
 
 from bidkv.adapters.shared.control import write_control
 from bidkv.adapters.shared.events import read_events
+from tracking.explain import explain
 
 pytestmark = pytest.mark.engine
 COMMAND = [sys.executable, "-m", "bidkv.adapters.vllm.serve"]
@@ -162,7 +163,9 @@ def test_a_recording_says_where_the_time_of_every_request_went(server: Server) -
         assert recorded[name]["preemptions"] == event["preemptions"]
     lost = [r for r in recorded.values() if r["preemptions"]]
     assert lost and all(r["seconds"]["preempted"] > 0 and r["seconds"]["recompute"] > 0 for r in lost)
-    assert any(r["seconds"].get("behind", 0) > 0 for r in recorded.values())
+    _, found = explain(str(server.recording))
+    assert len(found.requests) == len(left) and found.worst_gap < 1e-3
+    assert found.e2e["behind"].sum() > found.e2e["seat"].sum() == 0
 
 
 def test_an_object_that_comes_through_the_http_server_has_no_effect_unless_asked_for(server: Server) -> None:
