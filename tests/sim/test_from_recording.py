@@ -26,7 +26,11 @@ from tracking.typed import idle_ones
 
 pytestmark = pytest.mark.usefixtures("tiny_parts")
 COSTS = Calibration(
-    "of the test", bandwidth_efficiency=0.3, step_overhead_s=4e-3, request_overhead_s=4e-4, prefill_overhead_s=1e-3
+    "of the test",
+    bandwidth_efficiency=0.3,
+    step_overhead_s=4e-3,
+    request_overhead_s=4e-4,
+    prefill_overhead_s=1e-3,
 )
 """What the recorded device costs; the fit begins elsewhere."""
 
@@ -35,8 +39,12 @@ def parts_of(tiny_parts: SchedulerParts) -> SchedulerParts:
     return variant(tiny_parts, blocks=40, seqs=12, caching=True)
 
 
-def outcome(parts: SchedulerParts, sim: SimConfig, trace: Trace, events: Path, record: str | None = None) -> Outcome:
-    settings = AdapterSettings("stock", run_id="r", events_path=str(events), steps_path="memory", kill_switch=True)
+def outcome(
+    parts: SchedulerParts, sim: SimConfig, trace: Trace, events: Path, record: str | None = None
+) -> Outcome:
+    settings = AdapterSettings(
+        "stock", run_id="r", events_path=str(events), steps_path="memory", kill_switch=True
+    )
     return simulate(parts, sim, trace, settings, record=record)
 
 
@@ -87,10 +95,14 @@ def test_a_simulation_of_what_was_recorded_does_what_was_recorded(
 def test_what_was_simulated_adds_up_and_is_explained(recorded: tuple[Path, Outcome]) -> None:
     _, found = explain(str(recorded[0] / "rec"))
     assert len(found.requests) == 300 and found.worst_gap < 1e-6
-    assert found.e2e["behind"].sum() > 0 and found.e2e["preempted"].sum() > 0 and found.e2e["slowed"].sum() > 0
+    assert (
+        found.e2e["behind"].sum() > 0 and found.e2e["preempted"].sum() > 0 and found.e2e["slowed"].sum() > 0
+    )
 
 
-def test_what_the_recording_says_of_the_engine_cannot_be_said_otherwise(recorded: tuple[Path, Outcome]) -> None:
+def test_what_the_recording_says_of_the_engine_cannot_be_said_otherwise(
+    recorded: tuple[Path, Outcome],
+) -> None:
     config = configured(recorded[0])
     typed = {
         "engine.num_blocks": 30, "engine.sim.calibration": "uncalibrated", "engine.sim.async_scheduling": False,
@@ -106,6 +118,8 @@ def test_what_the_recording_says_of_the_engine_cannot_be_said_otherwise(recorded
         (["engine=vllm_shape"], "engine.kind='vllm': must be vllm_sim for a recording"),
     ],
 )
-def test_another_engine_or_strategy_is_refused(recorded: tuple[Path, Outcome], more: list[str], words: str) -> None:
+def test_another_engine_or_strategy_is_refused(
+    recorded: tuple[Path, Outcome], more: list[str], words: str
+) -> None:
     with pytest.raises(ValueError, match=words):
         fitted_engine(configured(recorded[0], *more))

@@ -35,8 +35,15 @@ ARRIVALS = [
 ]
 
 
-def folder(tmp_path: Path, records: list[Any] = [*ARRIVALS, *REQUESTS], **head: Any) -> Path:
-    first = {"type": "recording", "format": FORMAT, "steps": STEP, "hash_block_size": 16, "prefix_caching": True, **head}
+def folder(tmp_path: Path, records: tuple[Any, ...] = (*ARRIVALS, *REQUESTS), **head: Any) -> Path:
+    first = {
+        "type": "recording",
+        "format": FORMAT,
+        "steps": STEP,
+        "hash_block_size": 16,
+        "prefix_caching": True,
+        **head,
+    }
     text = "".join(json.dumps(record) + "\n" for record in [first, *records])
     (tmp_path / "recording-dp0-20260921T000000-0000-000001.jsonl").write_text(text)
     return tmp_path
@@ -73,7 +80,7 @@ def test_the_start_with_the_most_requests_is_taken(tmp_path: Path) -> None:
         (lambda place: place / "no", "must be a folder that a server recorded into"),
         (lambda place: place, "must be a folder with recordings in which requests ended"),
         (lambda place: folder(place, format="other"), "must be a recording in the format bidkv-recording-1"),
-        (lambda place: folder(place, REQUESTS[:1]), "must be a recording with two answered requests"),
+        (lambda place: folder(place, tuple(REQUESTS[:1])), "must be a recording with two answered requests"),
     ],
 )
 def test_what_is_no_recording_is_one_line(tmp_path: Path, make: Any, words: str) -> None:

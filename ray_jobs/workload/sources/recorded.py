@@ -35,7 +35,9 @@ def _drafts(recorded: Recorded) -> Iterator[Draft]:
     table = table[(table["output"] >= 1) & (table["prompt"] >= 1)].reset_index(drop=True)
     begun = float(table["arrival_t"].min())
     numbers = [block_numbers(runs) for runs in table["blocks"]]
-    priorities = dict(zip(recorded.arrivals.get("id", ()), recorded.arrivals.get("priority", ()), strict=True))
+    priorities = dict(
+        zip(recorded.arrivals.get("id", ()), recorded.arrivals.get("priority", ()), strict=True)
+    )
     own = 1 + max(
         (int(some.max()) for some in numbers if len(some)), default=0
     )  # numbers that nobody else has
