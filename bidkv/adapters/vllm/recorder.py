@@ -120,7 +120,7 @@ class Recorder:
         name = request.request_id
         if name in self._decoding:  # as nearly always
             self._decoding.discard(name)
-            self._context -= request.num_computed_tokens
+            self._context = self._context - request.num_computed_tokens if self._decoding else 0
         else:
             self._starting.discard(name)
             self._prompts.discard(name)
