@@ -40,8 +40,6 @@ class Advice:
     chosen: Candidate | None = None
     rates: HighestRates | None = None
     pressure: Pressure | None = None
-    recording: FittedEngine | None = None  # that the engine was taken from
-    reproduction: Reproduction | None = None  # of that, by the simulator
     begin_s: float = 0.0  # until stock had run
     search_s: float = 0.0
     confirm_s: float = 0.0
@@ -49,6 +47,8 @@ class Advice:
     runs: int = 0
     run_cpu_s: float = 0.0
     search_cpu_s: float = 0.0
+    recording: FittedEngine | None = None  # that the engine was taken from
+    reproduction: Reproduction | None = None  # of that, by the simulator
 
     @property
     def confirmation(self) -> Confirmation | None:
