@@ -244,7 +244,7 @@ def recorded_facts(scheduler: Any) -> dict[str, Any]:
     config = scheduler.vllm_config
     model = config.model_config
     return {
-        "model": str(model.served_model_name or model.model),
+        "model": str(model.model),
         "max_model_len": scheduler.max_model_len,
         "max_num_batched_tokens": scheduler.max_num_scheduled_tokens,
         "hash_block_size": getattr(scheduler, "hash_block_size", scheduler.block_size),
