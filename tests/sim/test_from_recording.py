@@ -92,6 +92,15 @@ def test_a_simulation_of_what_was_recorded_does_what_was_recorded(
     assert hits[0] > 0 and hits[1] == pytest.approx(hits[0], rel=0.1)
 
 
+def test_a_simulation_does_not_record_into_a_servers_folder(
+    tiny_parts: SchedulerParts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BIDKV_RECORD", str(tmp_path / "server"))
+    sim = configured(tmp_path).engine.sim
+    outcome(parts_of(tiny_parts), sim, random_trace(5, 5), tmp_path / "events.jsonl")
+    assert not (tmp_path / "server").exists()
+
+
 def test_what_was_simulated_adds_up_and_is_explained(recorded: tuple[Path, Outcome]) -> None:
     _, found = explain(str(recorded[0] / "rec"))
     assert len(found.requests) == 300 and found.worst_gap < 1e-6

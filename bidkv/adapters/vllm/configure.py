@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,12 +67,14 @@ def adapter_config(additional_config: Any) -> tuple[AdapterSettings, ControlFile
     return settings, control
 
 
-def recording_place(additional_config: Any) -> RecordingPlace | None:
+def recording_place(
+    additional_config: Any, environment: Mapping[str, str] = os.environ
+) -> RecordingPlace | None:
     """Where the engine records what it does: `record` and `record_mib` of the same section, or `BIDKV_RECORD`. None:
     nowhere. Raises `BidValidationError` on what names no place."""
     section = _section(additional_config) or {}
     values = {key: section[key] for key in RECORD_KEYS if section.get(key) is not None}
-    named = os.environ.get(RECORD_VARIABLE)
+    named = environment.get(RECORD_VARIABLE)
     if named and values.setdefault("record", named) != named:
         raise BidValidationError(
             f"{RECORD_VARIABLE}={named} has no effect beside additional_config['bidkv'], which names "

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import takewhile
 from time import perf_counter_ns
@@ -60,6 +61,7 @@ class BidKVSchedulerMixin:
     _bidkv_engine = "vllm"
     _bidkv_resorts = 32  # of those who wait have their key asked for again in a step, beside who may be next
     _bidkv_clock: Callable[[], float] = staticmethod(steady_time)
+    _bidkv_environment: Mapping[str, str] = os.environ
     _bidkv_run_log = RunLog
     _bidkv_step_log = StepLog
 
@@ -516,7 +518,7 @@ class BidKVSchedulerMixin:
         }
 
     def _bidkv_make_recorder(self) -> Recorder | None:
-        place = recording_place(self.vllm_config.additional_config)
+        place = recording_place(self.vllm_config.additional_config, self._bidkv_environment)
         if place is None:
             return None
         place.prepare()
