@@ -69,6 +69,7 @@ class Recorder:
         self._frontiers: dict[str, int] = {}  # tokens that were computed when it was preempted, at most
         self._open: deque[tuple[Any, float, tuple[Any, ...], PromptWork]] = deque()  # steps under way
         self._until_recount = self.RECOUNT
+        self._waits: tuple[str, Mapping[str, str]] = "intake", NOBODY  # why nobody more starts, and who waits apart
 
     # -- requests ------------------------------------------------------------------------------
 
@@ -152,7 +153,10 @@ class Recorder:
             cause = self._cause(first is not None, held_back, preempted)
             if self._skipped or first is not None:
                 aside = self._waiting_aside(first, "policy" if held_back else "memory")
-        self._tell(self._recording.on_schedule, t, cause, aside, begun)
+        waits = cause, aside
+        if begun or waits != self._waits:  # else all is as it was
+            self._waits = waits
+            self._tell(self._recording.on_schedule, t, cause, aside, begun)
         if total or preempted:
             used = self._usable - self._pool.get_num_free_blocks()
             values = (

@@ -24,7 +24,7 @@ class Writer:
     """What it is told is worked up and written twice a second, a few records at a time: between two slices the engine's
     thread may go on. What goes wrong stops the recording with one warning, and never the engine."""
 
-    SLICE, REST_S = 8, 0.0005
+    SLICE, REST_S = 32, 0.001
     EVERY_S = 0.5
     MOST = 200_000  # records that wait: a disk that takes none for so long does not keep up
 
