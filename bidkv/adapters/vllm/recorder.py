@@ -69,7 +69,10 @@ class Recorder:
         self._frontiers: dict[str, int] = {}  # tokens that were computed when it was preempted, at most
         self._open: deque[tuple[Any, float, tuple[Any, ...], PromptWork]] = deque()  # steps under way
         self._until_recount = self.RECOUNT
-        self._waits: tuple[str, Mapping[str, str]] = "intake", NOBODY  # why nobody more starts, and who waits apart
+        self._waits: tuple[str, Mapping[str, str]] = (
+            "intake",
+            NOBODY,
+        )  # why nobody more starts, and who waits apart
 
     # -- requests ------------------------------------------------------------------------------
 
@@ -167,8 +170,11 @@ class Recorder:
 
     def processed(self, output: Any) -> None:
         """The output of a step was processed. Steps end in the order they began; those that did nothing left no trace."""
-        if not self._open or self._open[0][0] is not output:
+        place = next((n for n, entry in enumerate(self._open) if entry[0] is output), None)
+        if place is None:
             return
+        for _ in range(place):
+            self._open.popleft()  # steps that the engine gave up
         _, start, values, work = self._open.popleft()
         self._tell(self._recording.on_step, start, self._clock(), values, work.done, work.caught_up)
         self._until_recount -= 1
