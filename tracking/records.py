@@ -7,7 +7,9 @@ from collections import Counter
 from tracking.result import RunResult
 
 REACHED_THE_SCHEDULER = ("ok", "timeout")  # an "error" may be the engine's refusal to take the request
-STEPS_IN_FLIGHT = 8  # at a run's end: scheduled and counted, but nothing waits for their outputs any more
+STEPS_IN_FLIGHT = (
+    8  # of an engine at a run's end: scheduled and counted, but nothing waits for their outputs any more
+)
 
 
 def check_complete(result: RunResult) -> list[str]:
@@ -48,7 +50,8 @@ def _counts(result: RunResult) -> list[str]:
         if name in end and end[name] != number
     ]
     steps = len(result.steps)
-    if steps and "steps" in end and not end["steps"] - STEPS_IN_FLIGHT <= steps <= end["steps"]:
+    in_flight = STEPS_IN_FLIGHT * result.run_start.get("replicas", 1)
+    if steps and "steps" in end and not end["steps"] - in_flight <= steps <= end["steps"]:
         missing.append(f"{steps} steps recorded, run_end counts {end['steps']}")
     lost = {name: number for name, number in end.items() if name.endswith("lost") and number}
     return missing + [f"{number} {name.replace('_', ' ')}" for name, number in lost.items()]

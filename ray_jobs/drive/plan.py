@@ -15,7 +15,7 @@ from ray_jobs.workload.left_out import left_out_line
 from ray_jobs.workload.trace import Trace
 from ray_jobs.workload.windows import Rows, check_windows, smallest_gap
 from tracking.errors import require
-from tracking.store.record import RunFacts, TraceFacts
+from tracking.store.record import RunFacts, TraceFacts, flatten
 
 NOT_PART_OF_A_RUN = (
     "cluster",
@@ -38,6 +38,7 @@ class PlannedRun:
     trace: Trace
     config_hash: str
     cell: str = ""  # runs of one cell differ only in strategy, seed and repeat: they are compared
+    apart: str = ""  # settings that tell its cell from others of this workload, load and engine, as typed
     block: int = 0
     position: int = 0
 
@@ -77,7 +78,22 @@ class PlannedRun:
     def name(self) -> str:
         job = self.job
         repeat = f" repeat={job.repeat}" if job.repeat else ""
-        return f"{job.strategy.label} seed={job.seed}{repeat} {job.workload.name} {load_name(job)}"
+        return " ".join(
+            filter(
+                None,
+                (
+                    f"{job.strategy.label} seed={job.seed}{repeat} {job.workload.name} {load_name(job)}",
+                    self.apart,
+                ),
+            )
+        )
+
+    @property
+    def group(self) -> str:
+        """What it may be averaged with: a cell, by its workload, load and engine and what else tells it from others."""
+        job = self.job
+        where = f"{job.workload.name}, {load_name(job)}, {job.deployed or job.engine.kind}"
+        return f"{where}, {self.apart}" if self.apart else where
 
 
 def sweep_hash(blocks: Iterable[Sequence[PlannedRun]]) -> str:
@@ -117,6 +133,7 @@ def plan_blocks(jobs: Sequence[BenchConfig]) -> list[list[PlannedRun]]:
     traces: dict[str, Trace] = {}
     parsed: Parsed = {}
     blocks: dict[str, list[PlannedRun]] = {}
+    cells: dict[str, dict[str, Any]] = {}
     for job in jobs:
         trace_key = digest([asdict(job.workload), job.seed, job.engine.vocab_size, job.engine.max_model_len])
         if trace_key not in traces:
@@ -139,10 +156,14 @@ def plan_blocks(jobs: Sequence[BenchConfig]) -> list[list[PlannedRun]]:
         if job.workload.source.kind != "csv":
             del settings["workload"]["source"]["columns"]
         leave_out_path(settings["engine"])
+        if job.engine.replicas == 1:
+            del settings["engine"]["replicas"], settings["engine"]["router"]
         if job.engine.adapter:
             del settings["engine"]["adapter"]
         alike = {k: v for k, v in settings.items() if k != "strategy"}
-        cell = digest({k: v for k, v in alike.items() if k not in ("seed", "repeat")})
+        of_cell = {k: v for k, v in alike.items() if k not in ("seed", "repeat")}
+        cell = digest(of_cell)
+        cells[cell] = of_cell
         run = PlannedRun(job, trace, digest([settings, trace.hash]), cell)
         block = digest([alike, trace.hash])
         twin = next((r for r in blocks.get(block, []) if r.config_hash == run.config_hash), None)
@@ -151,8 +172,13 @@ def plan_blocks(jobs: Sequence[BenchConfig]) -> list[list[PlannedRun]]:
             "swept once per block (two runs would be equal; sweep seed or repeat, or give one a strategy.label)",
         )  # fmt: skip
         blocks.setdefault(block, []).append(run)
+    groups: dict[str, dict[str, dict[str, Any]]] = {}
     for runs in by_cell(blocks.values()):
         check_windows((run.trace for run in runs), runs[0].job.workload.source.path)
+        groups.setdefault(runs[0].group, {})[runs[0].cell] = cells[runs[0].cell]
+    apart = {cell: text for alike in groups.values() for cell, text in told_apart(alike).items()}
+    for run in (run for runs in blocks.values() for run in runs):
+        run.apart = apart[run.cell]
     planned = []
     for number, runs in enumerate(blocks.values()):
         shift = number % len(runs)
@@ -161,6 +187,17 @@ def plan_blocks(jobs: Sequence[BenchConfig]) -> list[list[PlannedRun]]:
             run.block, run.position = number, position
         planned.append(order)
     return planned
+
+
+def told_apart(cells: dict[str, dict[str, Any]]) -> dict[str, str]:
+    """For each of these settings, by their cell, those that the others have otherwise: "engine.num_blocks=600". Of a part
+    with a name its name."""
+    flat = {cell: flatten(settings) for cell, settings in cells.items()}
+    keys = dict.fromkeys(key for settings in flat.values() for key in settings)
+    differ = [key for key in keys if len({str(settings.get(key)) for settings in flat.values()}) > 1]
+    named = tuple(key.removesuffix("name") for key in differ if key.endswith(".name"))
+    told = [key for key in differ if key.endswith(".name") or not key.startswith(named)]
+    return {cell: ", ".join(f"{key}={settings.get(key)}" for key in told) for cell, settings in flat.items()}
 
 
 def by_cell(blocks: Iterable[Sequence[PlannedRun]]) -> list[list[PlannedRun]]:

@@ -20,7 +20,7 @@ from ray_jobs.drive.beside import start_here
 from ray_jobs.drive.cluster import connect, engines_that_fit
 from ray_jobs.drive.handle import EngineHandle
 from ray_jobs.drive.kinds import DeviceKinds
-from ray_jobs.drive.plan import PlannedRun, load_name, sweep_hash, sweep_name
+from ray_jobs.drive.plan import PlannedRun, sweep_hash, sweep_name
 from ray_jobs.drive.pool import EnginePool
 from ray_jobs.drive.progress import SweepProgress
 from ray_jobs.drive.recording import ENGINES_EACH, Recorder, now_ms
@@ -327,7 +327,7 @@ class Sweep:
 
 
 def _row(run: PlannedRun, metrics: dict[str, float], flags: dict[str, str]) -> Row:
-    engine = run.job.engine
-    group = f"{run.job.workload.name}, {load_name(run.job)}, {run.job.deployed or engine.kind}"
     known = {name: metrics[name] for name in METRICS if name in metrics}  # with names that all rows share
-    return Row(group, run.job.strategy.label, known, {intern(flag): value for flag, value in flags.items()})
+    return Row(
+        run.group, run.job.strategy.label, known, {intern(flag): value for flag, value in flags.items()}
+    )

@@ -9,6 +9,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from ray_jobs.engines.routers.config import RouterConfig
 from ray_jobs.engines.sim.config import SimConfig
 from tracking.errors import require, require_one_of
 from tracking.secrets import check_names
@@ -66,6 +67,8 @@ class EngineConfig:
     num_gpus: float = 0.0
     num_cpus: float = 1.0
     start_timeout_s: float = 600.0
+    replicas: int = 1  # equal engines behind a router; more than one: kind=vllm_sim only
+    router: RouterConfig = field(default_factory=RouterConfig)  # who gets a request
     sim: SimConfig | None = None  # kind=vllm_sim only
 
     def __post_init__(self) -> None:
@@ -109,6 +112,11 @@ class EngineConfig:
             self.adapter,
             "true but for engine.kind=vllm",
         )
+        require(1 <= self.replicas <= 1024, "engine.replicas", self.replicas, "from 1 to 1024")
+        require(
+            self.replicas == 1 or self.kind == "vllm_sim",
+            "engine.replicas", self.replicas, "1 but for engine.kind=vllm_sim: several real engines are not driven yet",
+        )  # fmt: skip
         if self.kind == "vllm_sim":
             check_simulated(self)
         else:

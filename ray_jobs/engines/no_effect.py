@@ -67,6 +67,8 @@ def _left_out(strategy: StrategyConfig) -> Iterator[Idle]:
 def idle_engine_keys(engine: EngineConfig) -> Iterator[Idle]:
     """Those of `engine` alone."""
     simulated = engine.kind == "vllm_sim"
+    if engine.replicas == 1:
+        yield Idle("engine.router", "one engine has no router; engine.replicas=4 has four")
     if engine.model != TINY or simulated:
         yield Idle(
             "engine.tiny",

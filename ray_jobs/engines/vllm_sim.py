@@ -12,6 +12,7 @@ from ray_jobs.engines.shared.base import EngineBackend, host_environment
 from ray_jobs.engines.shared.requests_table import requests_table
 from ray_jobs.engines.sim.build import build_parts
 from ray_jobs.engines.sim.simulate import simulate
+from ray_jobs.engines.sim.simulate_fleet import simulate_fleet
 from ray_jobs.workload.trace import Trace
 from tracking.result import RunResult
 
@@ -34,12 +35,13 @@ class Backend(EngineBackend):
         }
 
     async def run(self, trace: Trace, job: JobConfig, run_id: str) -> RunResult:
+        settings, several = self.adapter_settings(job, run_id), self.config.replicas > 1
+        what = (self.parts, self.config.sim, trace, settings)
+        fleet = (self.config.replicas, self.config.router) if several else ()
         outcome = await asyncio.to_thread(
-            simulate,
-            self.parts,
-            self.config.sim,
-            trace,
-            self.adapter_settings(job, run_id),
+            simulate_fleet if several else simulate,
+            *what,
+            *fleet,
             job.run.request_timeout_s,
             job.run.timeout_s,
         )

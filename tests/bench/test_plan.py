@@ -150,3 +150,25 @@ def test_seeds_whose_windows_of_a_file_overlap_are_refused_and_the_gap_is_told(t
     ]
     with pytest.raises(ValueError, match="must be at most 3 in a row, or workload.num_requests at most 25"):
         plan_blocks(jobs((7, 8, 9, 10)))
+
+
+def test_cells_of_one_workload_and_load_are_told_apart_in_what_a_sweep_prints():
+    def groups(*overrides):
+        runs = [run for block in plan_blocks([job(*o) for o in overrides]) for run in block]
+        return [run.group for run in runs], [run.name for run in runs]
+
+    sim = "engine=vllm_sim"
+    (few, many), names = groups([sim, "engine.num_blocks=600"], [sim, "engine.num_blocks=1200"])
+    assert few.endswith("vllm_sim, engine.num_blocks=600") and many.endswith(", engine.num_blocks=1200")
+    assert names[0].endswith("engine.num_blocks=600")
+    (one, other), _ = groups(
+        [sim, "hardware@engine.sim.hardware=l4"], [sim, "hardware@engine.sim.hardware=a10g"]
+    )
+    assert one.endswith(", engine.sim.hardware.name=L4") and other.endswith(", engine.sim.hardware.name=A10G")
+    fleet = [sim, "engine.replicas=4"]
+    (sticky, _), _ = groups(
+        [*fleet, "router@engine.router=sticky"], [*fleet, "router@engine.router=least-kv"]
+    )
+    assert sticky.endswith(", engine.router.name=sticky")
+    (alone, again), _ = groups([sim, "seed=0"], [sim, "seed=1"])
+    assert alone == again and alone.endswith("vllm_sim")

@@ -95,3 +95,14 @@ def _run_facts(values: Mapping[str, Any] | None) -> RunFacts | None:
     if values is None:
         return None
     return RunFacts(**{**values, "trace": TraceFacts(**values["trace"])})
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} as {"a.b": 1}; lists stay as they are."""
+    flat = {}
+    for key, value in tree.items():
+        if isinstance(value, dict) and value:
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat

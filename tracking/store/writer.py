@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import mlflow
 import yaml
@@ -20,7 +19,7 @@ from tracking.store.columns import choose_columns
 from tracking.store.config import TrackingConfig
 from tracking.store.heartbeat import Heartbeat
 from tracking.store.lease import Lease
-from tracking.store.record import Finished, Record, TraceFacts, files_of
+from tracking.store.record import Finished, Record, TraceFacts, files_of, flatten
 
 PARAM_LIMIT = 6000  # characters of a value, MLflow's own limit
 TAG_LIMIT = 5000  # characters, under MLflow's own limit
@@ -181,17 +180,6 @@ class SweepStore:
 
     def _tag(self, run_id: str, tags: dict[str, str]) -> None:
         self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
-
-
-def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"a": {"b": 1}} as {"a.b": 1}; lists stay as they are."""
-    flat = {}
-    for key, value in tree.items():
-        if isinstance(value, dict) and value:
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
 
 
 def git_commit() -> str:

@@ -132,9 +132,10 @@ class SGLangAdapter:
                 self._leave(req)
         if record is not None:
             self._session.log.flush()
-            self._session.pace.ended(record, self._clock())
+            end = self._clock()
+            self._session.pace.ended(record, end)
             if self._session.steps:
-                self._session.steps.finish(record)
+                self._session.steps.finish(record, end)
         return returned
 
     # -- arrivals and departures ---------------------------------------------------------------
@@ -350,8 +351,8 @@ class SGLangAdapter:
             settings if tp_rank(self._scheduler) == 0 else replace(settings, events_path=None), *args
         )
 
-    def _step_log(self, path: str, clock: Callable[[], float]) -> StepLog:
-        return StepLog(path if tp_rank(self._scheduler) == 0 else os.devnull, clock)
+    def _step_log(self, path: str) -> StepLog:
+        return StepLog(path if tp_rank(self._scheduler) == 0 else os.devnull)
 
     def _settings_changed(self) -> None:
         for account in self._accounts.values():  # an oracle may see what others may not

@@ -28,7 +28,7 @@ class Session:
 
     `facts()` describes the engine for `run_start`; its `rank`, if there is one, names this engine among those
     that share their settings. `changed()` is called when other settings hold, `check(strategy)` before, and raises
-    where this engine cannot do what the strategy says.
+    where this engine cannot do what the strategy says. Policies are told the time that `now()` gives.
     A strategy that fails never stops the engine: the engine chooses instead and the run is degraded.
     """
 
@@ -42,11 +42,12 @@ class Session:
         changed: Callable[[], None],
         clock: Callable[[], float] = time.time,
         run_log: type[RunLog] = RunLog,
-        step_log: type[StepLog] = StepLog,
+        step_log: Callable[[str], StepLog] = StepLog,
         meter: Meter | None = None,
         check: Callable[[Strategy], None] | None = None,
+        now: Callable[[], float] | None = None,
     ):
-        self.clock = clock
+        self.clock, self.now = clock, now or clock
         self.running = False  # no log and no strategy before `open`
         self.steps: StepLog | None = None
         self.admission_failed = False
@@ -58,6 +59,7 @@ class Session:
         self._run_log, self._step_log, self._meter = run_log, step_log, meter
         self._learned: LearnedLengths | None = None  # by the strategies of this run_id
         self._added: list[str] = []  # since the last step's record
+        self._added_t: list[float] = []  # when
         self._finished: list[str] = []
 
     @property
@@ -99,7 +101,7 @@ class Session:
             if self._check is not None:
                 self._check(strategy)
             own = settings.of_rank(facts.get("rank"))
-            steps = self._step_log(own.steps_path, self.clock) if own.steps_path else None
+            steps = self._step_log(own.steps_path) if own.steps_path else None
             log = self._run_log(own, self.clock, self._meter)
             self.close()
             self._hand_over(settings, strategy)
@@ -111,7 +113,7 @@ class Session:
             strategy.bind(self.pool)
             self.log, self.steps, self.strategy, self.running = log, steps, strategy, True
             self.admission_failed, self._key_length = False, None
-            self._added, self._finished = [], []
+            self._added, self._finished, self._added_t = [], [], []
         self._changed()
 
     def _hand_over(self, settings: AdapterSettings, strategy: Strategy) -> None:
@@ -135,7 +137,7 @@ class Session:
         """The policy's key of a waiting request, or None if it failed; the engine's order holds from then on."""
         admission = self.strategy.admission
         try:
-            key = tuple(map(float, admission.key(state, self.clock())))
+            key = tuple(map(float, admission.key(state, self.now())))
             if any(map(math.isnan, key)):
                 raise BidValidationError(f"{admission.name}: key {key} is not a number")
             if self._key_length not in (None, len(key)):
@@ -190,8 +192,9 @@ class Session:
         self.log.counters["arrivals"] += 1
         if self.steps is not None and self.settings.log_schedule:
             self._added.append(state.request_id)
+            self._added_t.append(self.now())
         try:
-            self.strategy.admission.arrived(state, self.clock())
+            self.strategy.admission.arrived(state, self.now())
         except Exception as error:  # a third party's code; the engine must go on
             self._admission_error(error)
 
@@ -213,7 +216,8 @@ class Session:
             record["scheduled"] = scheduled()
             record["processed"] = self.steps.finished
             record["added"], record["finished"] = self._added, self._finished
-            self._added, self._finished = [], []
+            record["added_t"] = self._added_t
+            self._added, self._finished, self._added_t = [], [], []
         self.steps.begin(key, record)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from typing import Any
 
 from bidkv.adapters.shared.events import JsonLines
@@ -21,10 +19,9 @@ class StepLog:
 
     AT_ONCE = 16
 
-    def __init__(self, path: str, clock: Callable[[], float] = time.time):
+    def __init__(self, path: str):
         self._file = JsonLines(path)
         self._waiting: list[dict[str, Any]] = []
-        self._clock = clock
         self._open: dict[int, dict[str, Any]] = {}
         self._last_end = 0.0
         self.finished = 0
@@ -37,11 +34,11 @@ class StepLog:
         if id(output) in self._open:
             self._open[id(output)] |= facts
 
-    def finish(self, output: Any) -> None:
+    def finish(self, output: Any, end: float) -> None:
+        """Its output has been processed, at `end`."""
         record = self._open.pop(id(output), None)
         if record is None:  # scheduled before this log was opened
             return
-        end = self._clock()
         record["dur"] = end - max(record["t"], self._last_end)
         self._last_end = end
         self._waiting.append(record)

@@ -47,7 +47,7 @@ class Gate:
     ):
         self._scheduler, self._blocks, self._demand, self.looked = scheduler, blocks, demand, looks
         self._session, self._states_of = session, states_of
-        self.look_s = self.LOOK_S
+        self.look_s, self.look_candidates = self.LOOK_S, math.inf
         self._looked_s = 0.0  # in this step
         self._step = 0
         self._decodes = 0  # steps in a row in which no prompt was computed
@@ -99,7 +99,7 @@ class Gate:
         needed = self.need_of(first.name)
         if needed + self._demand.watermark(first.item) <= self._blocks.free():
             return bool(needed)
-        now = self._session.clock()
+        now = self._session.now()
         if first.blocked_t is None:
             first.blocked_t = now
         if policy.reclaims and needed >= policy.large * self._blocks.usable:
@@ -191,7 +191,7 @@ class Gate:
         needed = self._demand.exact(request) if needed is None else needed
         if self._open(request, needed, self._blocks.free()):
             return True
-        now, name = self._session.clock(), request.request_id
+        now, name = self._session.now(), request.request_id
         if self._held is None or self._held[0] != name:
             self._held = (name, now)
         since = self._held[1]
@@ -240,7 +240,10 @@ class Gate:
 
     def _guess(self, request: Any, ticket: Ticket[Any]) -> float | None:
         """Blocks it takes; None where no more may be looked up in this step."""
-        if self.looked.blocks >= self.BLOCKS or self._looked_s > self.look_s:
+        if self.looked.blocks >= self.BLOCKS:
+            return None
+        if self._looked_s > self.look_s or self.looked.candidates >= self.look_candidates:
+            self.looked.cut = True
             return None
         start = perf_counter()
         self.looked.candidates += 1

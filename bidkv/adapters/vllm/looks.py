@@ -12,6 +12,8 @@ class Looks:
     candidates: int = 0  # waiting requests asked about
     blocks: int = 0  # blocks looked up in the prefix cache for them
     running: int = 0  # running requests summed over
+    cut: bool = False  # nobody else was asked about, since it took too long
 
     def reset(self) -> None:
         self.candidates = self.blocks = self.running = 0
+        self.cut = False

@@ -168,7 +168,7 @@ class Recorder:
             )  # fmt: skip
             self._open.append((output, t, values, work))
 
-    def processed(self, output: Any) -> None:
+    def processed(self, output: Any, t: float) -> None:
         """The output of a step was processed. Steps end in the order they began; those that did nothing left no trace."""
         place = next((n for n, entry in enumerate(self._open) if entry[0] is output), None)
         if place is None:
@@ -176,7 +176,7 @@ class Recorder:
         for _ in range(place):
             self._open.popleft()  # steps that the engine gave up
         _, start, values, work = self._open.popleft()
-        self._tell(self._recording.on_step, start, self._clock(), values, work.done, work.caught_up)
+        self._tell(self._recording.on_step, start, t, values, work.done, work.caught_up)
         self._until_recount -= 1
         if not self._until_recount:
             self._recount()

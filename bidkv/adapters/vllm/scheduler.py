@@ -18,7 +18,7 @@ from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.request import Request, RequestStatus
 
 from bidkv.adapters.shared.accounting import RequestAccount
-from bidkv.adapters.shared.clock import steady_time
+from bidkv.adapters.shared.clock import Moment, steady_time
 from bidkv.adapters.shared.events import RunLog
 from bidkv.adapters.shared.facts import FactsReader
 from bidkv.adapters.shared.layout import UnknownLayoutError, is_tested
@@ -75,8 +75,9 @@ class BidKVSchedulerMixin:
         self._bidkv_randomized_ids = not getattr(envs, "VLLM_DISABLE_REQUEST_ID_RANDOMIZATION", False)
         self._bidkv_accounts: dict[str, RequestAccount] = {}
         self._bidkv_counting = Counting(self, self._bidkv_accounts)
+        self._bidkv_now = Moment(lambda: self._bidkv_clock())
         self._bidkv_tickets: Tickets[Request] = Tickets(
-            clock=lambda: self._bidkv_clock(), started_one=self._bidkv_started
+            clock=self._bidkv_now, started_one=self._bidkv_started
         )
         self._bidkv_line: WaitingLine[Request] | None = None  # None while vLLM orders who waits
         looks = Looks()
@@ -101,12 +102,13 @@ class BidKVSchedulerMixin:
             facts=self._bidkv_facts,
             changed=self._bidkv_settings_changed,
             clock=lambda: self._bidkv_clock(),
+            now=self._bidkv_now,
             run_log=self._bidkv_run_log,
             step_log=self._bidkv_step_log,
             meter=make_meter(self.vllm_config),
             check=lambda strategy: self._bidkv_kept.check(strategy.retention),
         )
-        self._bidkv_kept = KeptBlocks(self.kv_cache_manager, self._bidkv_session, lambda: self._bidkv_clock())
+        self._bidkv_kept = KeptBlocks(self.kv_cache_manager, self._bidkv_session, self._bidkv_now)
         self._bidkv_facts_reader = FactsReader(self._bidkv_session, 'extra_args["bidkv"]')
         self._bidkv_gate = Gate(
             self,
@@ -125,6 +127,7 @@ class BidKVSchedulerMixin:
     # -- vLLM's methods ------------------------------------------------------------------------
 
     def add_request(self, request: Request) -> None:
+        self._bidkv_now.begin()
         self._bidkv_session.poll()
         if request.request_id not in self.requests:  # else the next input of a streaming session
             account = self._bidkv_account(request)
@@ -148,7 +151,7 @@ class BidKVSchedulerMixin:
             self._bidkv_record(Recorder.awaits_input, request)
 
     def schedule(self, *args: Any, **kwargs: Any) -> Any:
-        session = self._bidkv_session
+        session, t, start = self._bidkv_session, self._bidkv_now.begin(), perf_counter_ns()
         session.poll()
         self._bidkv_resorted = 0
         if session.admission_failed:
@@ -159,7 +162,6 @@ class BidKVSchedulerMixin:
         self._bidkv_refused, self._bidkv_held_back, self._bidkv_preempted = None, False, 0
         self._bidkv_gate.begin()
         self._bidkv_make_room()
-        t, start = self._bidkv_clock(), perf_counter_ns()
         try:
             output = super().schedule(*args, **kwargs)
         finally:
@@ -180,17 +182,19 @@ class BidKVSchedulerMixin:
         self, scheduler_output: Any, model_runner_output: Any, *args: Any, **kwargs: Any
     ) -> Any:
         session = self._bidkv_session
+        self._bidkv_now.begin()
         if session.steps and self._bidkv_logs_transfers:
             ended = ended_transfers(model_runner_output, self._bidkv_randomized_ids)
             session.steps.note(scheduler_output, ended)
         if self._bidkv_host is not None:
             self._bidkv_host.ended(model_runner_output, session.pool)
         outputs = super().update_from_output(scheduler_output, model_runner_output, *args, **kwargs)
-        self._bidkv_session.pace.ended(scheduler_output, self._bidkv_clock())
-        self._bidkv_session.log.flush()
-        if self._bidkv_session.steps:
-            self._bidkv_session.steps.finish(scheduler_output)
-        self._bidkv_record(Recorder.processed, scheduler_output)
+        end = self._bidkv_now.begin()
+        session.pace.ended(scheduler_output, end)
+        session.log.flush()
+        if session.steps:
+            session.steps.finish(scheduler_output, end)
+        self._bidkv_record(Recorder.processed, scheduler_output, end)
         return outputs
 
     def _preempt_request(self, request: Request, *args: Any, **kwargs: Any) -> None:
@@ -338,7 +342,7 @@ class BidKVSchedulerMixin:
         head = self._bidkv_line.head() if session.strategy.admission.reclaims else None
         if head is not None and not self._bidkv_awaits_blocks():
             gate, policy = self._bidkv_gate, session.strategy.admission
-            need, now = gate.need_of(head.name), self._bidkv_clock()
+            need, now = gate.need_of(head.name), self._bidkv_now()
             reclaim.plan(head, need, policy, now, gate.ready, self._bidkv_can_be_freed)
             self._bidkv_demand.changed()  # those that run are given theirs first
 
@@ -442,7 +446,7 @@ class BidKVSchedulerMixin:
                 if self.defer_block_free and not isinstance(policy, Lifo):  # which is vLLM's own rule
                     places = self._bidkv_unfenced(places, index, states)
                     eligible = [states[place] for place in places]
-                pick = pick_victim(policy, eligible, self._bidkv_clock(), short)
+                pick = pick_victim(policy, eligible, self._bidkv_now(), short)
                 event |= {"source": "strategy", "score": pick.score, "select_ns": pick.select_ns}
                 chosen = running[places[pick.place]]
                 self._bidkv_mark.set(chosen)
@@ -591,6 +595,9 @@ class BidKVSchedulerMixin:
             record |= occupancy(self, self._bidkv_blocks, refused, self._bidkv_preempted)
             if self._bidkv_logs_transfers:
                 record["kv_started"] = started_transfers(output, self._bidkv_randomized_ids)
+            if session.settings.log_schedule:
+                looked = self._bidkv_gate.looked
+                record["looked_at"] = looked.candidates if looked.cut else None
             accounts = self._bidkv_accounts
             session.begin_step(
                 output, record, lambda: {accounts[i].state.request_id: n for i, n in scheduled.items()}

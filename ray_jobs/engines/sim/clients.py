@@ -82,7 +82,7 @@ class VirtualClients:
             log.output_tokens += tokens
             exchange.last_t = now
         if finished:
-            self._close(request_id, now)
+            self.close(request_id, now)
             log.finish(now)
             if log.status == "ok":
                 for due in self._turns.answered(request_id, now):
@@ -101,17 +101,22 @@ class VirtualClients:
         """The requests that time out by `now`, in the order they were sent."""
         while (deadline := self.next_deadline()) is not None and deadline <= now:
             _, request_id = self._deadlines.popleft()
-            self._close(request_id, deadline)
+            self.close(request_id, deadline)
             yield request_id
+
+    def deadline_of(self, log: RequestLog) -> float:
+        """When a request that was sent times out."""
+        return log.sent_t + self._timeout_s
 
     def hang_up(self) -> list[str]:
         """Ends the run: every request still unanswered."""
         left = list(self.live)
         for request_id in left:
-            self._close(request_id, 0.0)
+            self.close(request_id, 0.0)
         return left
 
-    def _close(self, request_id: str, now: float) -> None:
+    def close(self, request_id: str, now: float) -> None:
+        """Nobody waits for this one any more."""
         exchange = self.live.pop(request_id)
         exchange.log.itl_s = np.array(exchange.gaps)
         if self._ready is not None:

@@ -25,6 +25,22 @@ from ray_jobs.engines.sim.scheduling import EngineThread, SchedulingCost
 Check = Callable[[VirtualSchedulerMixin], None]
 
 
+def drive(turn: Callable[[], bool], clock: VirtualClock, wall_timeout_s: float) -> None:
+    """Takes turns until one says that it was the last. Raises TimeoutError after `wall_timeout_s` real seconds."""
+    wall_deadline = time.monotonic() + wall_timeout_s
+    gc.collect()
+    gc.disable()  # nothing here makes cycles as it goes, and full collections would cost a third of the time
+    try:
+        while turn():
+            if time.monotonic() > wall_deadline:
+                raise TimeoutError(
+                    f"the simulation took longer than engine.sim.wall_timeout_s={wall_timeout_s} "
+                    f"(virtual time {clock.now:.1f} s)"
+                )
+    finally:
+        gc.enable()
+
+
 class Simulation:
     """One run. Calls the scheduler in the order that vLLM's EngineCore does.
 
@@ -66,18 +82,7 @@ class Simulation:
 
         Raises TimeoutError after `wall_timeout_s` real seconds.
         """
-        wall_deadline = time.monotonic() + self.wall_timeout_s
-        gc.collect()
-        gc.disable()  # nothing here makes cycles as it goes, and full collections would cost a third of the time
-        try:
-            while self._turn():
-                if time.monotonic() > wall_deadline:
-                    raise TimeoutError(
-                        f"the simulation took longer than engine.sim.wall_timeout_s={self.wall_timeout_s} "
-                        f"(virtual time {self.clock.now:.1f} s)"
-                    )
-        finally:
-            gc.enable()
+        drive(self._turn, self.clock, self.wall_timeout_s)
         status = "timeout" if self.clients.live or self.clients.next_send() is not None else "finished"
         for request_id in self.clients.hang_up():
             self._abort(request_id)
@@ -85,16 +90,23 @@ class Simulation:
 
     def _turn(self) -> bool:
         """One pass of the engine's loop; False when the run is over."""
-        clock, scheduler = self.clock, self.scheduler
         if self._host is not None and not self.clients.live and self.clients.next_send() is None:
             return False  # what is still being stored is of no use to anyone
-        for log in self.clients.send(clock.now):
-            scheduler.add_request(self._request(log))
-        if scheduler.has_requests():
-            if self._schedule():
-                return True
-        elif not self._batches:
+        if self._begin():
+            return True
+        if not self._batches:
             return self._wait_until(self.clients.next_send())
+        return self._finish()
+
+    def _begin(self) -> bool:
+        """Takes in who was sent, and schedules a step if there is any; True if the next may be scheduled at once."""
+        for log in self.clients.send(self.clock.now):
+            self.scheduler.add_request(self._request(log))
+        return self.scheduler.has_requests() and self._schedule()
+
+    def _finish(self) -> bool:
+        """Waits for the output of the oldest step in flight and processes it; False when the run is over."""
+        clock, scheduler = self.clock, self.scheduler
         output, sampled, end = self._batches.pop()
         if max(end, clock.now) > self.run_timeout_s:
             clock.now = self.run_timeout_s

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ _NUMBERS = {
     "decode_reqs": "q", "context_tokens": "q", "prefill_context": "q", "running": "q", "waiting": "q",
     "used_blocks": "q", "cached_free_blocks": "d", "preempted": "q", "hol_blocked": "b",
 }  # fmt: skip
-_SCHEDULE = ("scheduled", "added", "finished")
+_SCHEDULE = ("scheduled", "added", "added_t", "finished", "looked_at")
 
 
 class VirtualRunLog(RunLog):
@@ -35,8 +35,7 @@ class StepColumns:
     Takes the place of the adapter's step file. `latest` is the record of the step scheduled last.
     """
 
-    def __init__(self, path: str | None, clock: Callable[[], float]):
-        self._clock = clock
+    def __init__(self, path: str | None):
         self._columns = {name: array(code) for name, code in _NUMBERS.items()}
         self._dur = array("d")
         self._schedule_s, self._delay_s = array("d"), array("d")
@@ -62,9 +61,8 @@ class StepColumns:
     def note(self, output: Any, facts: dict[str, Any]) -> None:
         """What ends when is the simulation's own doing, so its records say no more of it."""
 
-    def finish(self, output: Any) -> None:
+    def finish(self, output: Any, end: float) -> None:
         """Steps end in the order they began."""
-        end = self._clock()
         self._dur.append(end - max(self._columns["t"][len(self._dur)], self._ends))
         self._ends = end
 

@@ -1,10 +1,10 @@
 """Replays what a real engine recorded, and finds the first decision that differs.
 
 The recording is a run with `run.log_schedule`: its events, its steps (what each one scheduled, which
-requests had been added before it, how long it took) and the trace it ran. The simulated scheduler is
+requests had been added before it and when, how long it took) and the trace it ran. The simulated scheduler is
 given the same requests before the same steps at the same times, and must schedule the same tokens,
-preempt the same victims for the same requesters, and move the same blocks to and from host memory; when
-such a transfer ended is the recording's word.
+preempt the same victims for the same requesters, and move the same blocks to and from host memory. When
+such a transfer ended is the recording's word, and so is how many a step looked at until that took too long.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def replay(
 
     Raises ValueError if the recording has no schedule or was not made on engines like `parts`.
     """
-    clock = VirtualClock()
+    clock = RecordedClock()
     offloads = parts.vllm_config.kv_transfer_config is not None
     scheduler = make_scheduler(parts, settings.to_dict(), clock, shortcuts and not offloads)
     transfers = Transfers() if offloads else None
@@ -68,10 +68,11 @@ def replay(
         for number, step in enumerate(steps):
             while len(batches) > number - step["processed"]:
                 _finish(batches, scheduler, clock, transfers)
-            for request_id in step["added"]:
+            for request_id, clock.now in zip(step["added"], step["added_t"], strict=True):
                 sampler.add(request_id)
                 scheduler.add_request(_request(parts, requests[request_id], arrivals[request_id]))
             clock.now = step["t"]
+            scheduler.looks_at_most(step["looked_at"])
             output = scheduler.schedule()
             if dict(output.num_scheduled_tokens) != step["scheduled"]:
                 return Replay(
@@ -88,6 +89,16 @@ def replay(
         scheduler.shutdown()
     replayed = read_events(settings.events_path)
     return Replay(len(steps), _preemptions(settings), _first_difference(events, replayed))
+
+
+class RecordedClock(VirtualClock):
+    """Stands where a recording's clock stood."""
+
+    _last_end = 0.0
+
+    def ended(self, step: Mapping[str, Any]) -> None:
+        """Steps end in the order they began; those that overlap take their time from the end of the one before."""
+        self._last_end = self.now = max(step["t"], self._last_end) + step["dur"]
 
 
 class Transfers:
@@ -112,9 +123,9 @@ class Transfers:
         return worker_report(ended, step["kv_loaded"]) if ended else None
 
 
-def _finish(batches: deque[Any], scheduler: Any, clock: VirtualClock, transfers: Transfers | None) -> None:
+def _finish(batches: deque[Any], scheduler: Any, clock: RecordedClock, transfers: Transfers | None) -> None:
     output, sampled, step = batches.popleft()
-    clock.now = max(clock.now, step["t"] + step["dur"])
+    clock.ended(step)
     if transfers:
         sampled.kv_connector_output = transfers.ended(step)
     scheduler.update_from_output(output, sampled)

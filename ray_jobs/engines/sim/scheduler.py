@@ -46,6 +46,12 @@ class VirtualSchedulerMixin(BidKVSchedulerMixin):
             self._sim_counted_find,
         )
 
+    def looks_at_most(self, candidates: float | None) -> None:
+        """From now on in a step, of those who may pass; None: no such limit."""
+        self._bidkv_gate.look_candidates = (
+            math.inf if candidates is None or candidates != candidates else candidates
+        )
+
     def scheduling_counts(self, scheduled: int) -> Counts:
         """What scheduling the latest step had to do; `scheduled` requests are in it. To be asked once a step."""
         looked, waiting = self._bidkv_gate.looked, len(self.waiting)
@@ -71,6 +77,11 @@ class VirtualSchedulerMixin(BidKVSchedulerMixin):
     def block_tokens(self) -> int:
         """Tokens by which a request grows until it takes one more block, as records have it."""
         return self._bidkv_blocks.block_size
+
+    @property
+    def pool_tokens(self) -> int:
+        """Tokens that the KV cache holds."""
+        return self._bidkv_session.pool.capacity_tokens
 
     @property
     def step_columns(self) -> StepColumns:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,7 +71,12 @@ def simulate(
     events = read_events(settings.events_path)
     check_records(settings, events, clients.logs)
     if sim.check:
-        for event in events:
-            if event["type"] == "request" and event["reason"] == "length":
-                check_finished(event)
+        check_lengths(events)
     return Outcome(status, clients.logs, events, columns.frame(), clock.now, measured)
+
+
+def check_lengths(events: Iterable[Mapping[str, Any]]) -> None:
+    """Raises ConservationError if the account of a request that got its whole output does not add up."""
+    for event in events:
+        if event["type"] == "request" and event["reason"] == "length":
+            check_finished(event)

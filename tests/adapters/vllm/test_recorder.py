@@ -176,7 +176,7 @@ def test_what_fails_in_the_recorder_ends_the_recording_and_not_the_engine(
     bench.add("a", [5] * 40, 20)
     bench.step()
 
-    def wrong(self: Any, output: Any) -> None:
+    def wrong(self: Any, *facts: Any) -> None:
         raise KeyError("no such request")
 
     monkeypatch.setattr(Recorder, "processed", wrong)

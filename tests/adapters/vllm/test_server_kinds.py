@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import json
 import math
@@ -196,33 +197,39 @@ def test_an_important_request_goes_before_an_unimportant_one_that_was_preempted(
     assert order("priority") == order(None)
 
 
+@functools.cache
+def stalled(model: Path, name: str | None, blocks: int, seats: int, seed: int) -> float:
+    """The share of a load's steps in which one that runs stands still."""
+    bench = ServerBench(model, name, blocks=blocks, seats=seats, budget=512, asynchronous=True)
+    bench.scheduler.defer_block_free = True
+    rng, few = random.Random(seed), seats == 8
+    for number in range(5 * seats if few else 120):
+        prompt = rng.choice([20, 110, 110] if few else [64, 200, 600])
+        bench.add(str(number), prompt, 60 if few else int(rng.lognormvariate(5.3, 0.7)) + 2)
+    stood = steps = 0
+    while bench.scheduler.has_unfinished_requests():
+        output = bench.step()
+        steps += 1
+        stood += any(
+            r.request_id not in output.num_scheduled_tokens and not r.num_output_placeholders
+            for r in bench.scheduler.running
+        )
+        assert steps < 5000
+    return stood / steps
+
+
 @pytest.mark.usefixtures("slow_steps")
 @pytest.mark.parametrize("strategy", ["lcf", "backfill", "bidkv", "bidkv2"])
-@pytest.mark.parametrize(("blocks", "seats"), [(24, 8), (60, 8), (500, 64)])
+@pytest.mark.parametrize(("blocks", "seats", "seeds"), [(24, 8, 6), (60, 8, 6), (500, 64, 1)])
 def test_a_victim_that_is_in_flight_makes_nobody_stand_still(
-    model: Path, strategy: str, blocks: int, seats: int
+    model: Path, strategy: str, blocks: int, seats: int, seeds: int
 ) -> None:
-    def stalled(name: str | None) -> float:
-        bench = ServerBench(model, name, blocks=blocks, seats=seats, budget=512, asynchronous=True)
-        bench.scheduler.defer_block_free = True
-        rng = random.Random(3)
-        for number in range(5 * seats if seats == 8 else 120):
-            few = seats == 8
-            prompt = (20 if number % 3 == 0 else 110) if few else rng.choice([64, 200, 600])
-            bench.add(str(number), prompt, 60 if few else int(rng.lognormvariate(5.3, 0.7)) + 2)
-        stood = steps = 0
-        while bench.scheduler.has_unfinished_requests():
-            output = bench.step()
-            steps += 1
-            stood += any(
-                r.request_id not in output.num_scheduled_tokens and not r.num_output_placeholders
-                for r in bench.scheduler.running
-            )
-            assert steps < 5000
-        return stood / steps
-
-    mine, stock = stalled(strategy), stalled(None)
-    assert mine <= stock + (0.02 if seats == 8 else 0.01)  # in few steps a single one is much
+    """In the mean over loads: in the few steps of a small one a single step is much."""
+    mine, stock = (
+        sum(stalled(model, name, blocks, seats, seed) for seed in range(seeds)) / seeds
+        for name in (strategy, None)
+    )
+    assert mine <= stock + 0.01
 
 
 def head_start(model: Path, strategy: str | None, output: int, every: int) -> int:

@@ -1,0 +1,46 @@
+"""What a router knows of its replicas, and what it answers."""
+
+from __future__ import annotations
+
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ray_jobs.workload.trace import TraceRequest
+
+
+@dataclass(slots=True)
+class Known:
+    """One replica as the router knows it: its last report, and what was sent to it since then."""
+
+    requests: int = 0  # that had no whole answer, when it reported
+    kv_share: float = 0.0  # of its KV cache that was in use
+    sent: int = 0  # requests since then
+    sent_tokens: int = 0  # their prompts'
+
+    @property
+    def queue(self) -> int:
+        return self.requests + self.sent
+
+
+class Router(ABC):
+    """Chooses a replica for each request, once, when it arrives. `pool_tokens` is what one replica's KV cache holds."""
+
+    name: ClassVar[str]
+    source: ClassVar[str]
+
+    def __init__(self, replicas: int, pool_tokens: int, seed: int):
+        self.replicas, self.pool_tokens = replicas, pool_tokens
+        self.random = random.Random(seed)
+
+    @abstractmethod
+    def choose(self, request: TraceRequest, known: Sequence[Known], now: float) -> int:
+        """The replica's number; `now` in seconds since the run's start."""
+
+    def shortest(self, known: Sequence[Known], among: Sequence[int] | None = None) -> int:
+        """Whose queue is shortest, of equals one at random."""
+        numbers = range(self.replicas) if among is None else among
+        least = min(known[number].queue for number in numbers)
+        return self.random.choice([number for number in numbers if known[number].queue == least])

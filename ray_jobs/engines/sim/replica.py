@@ -1,0 +1,122 @@
+"""One of several simulated engines behind a router."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterator
+from enum import Enum
+
+from ray_jobs.engines.shared.load import RequestLog
+from ray_jobs.engines.sim.clients import VirtualClients
+from ray_jobs.engines.sim.loop import Simulation
+
+
+class Desk:
+    """The part of the clients that one replica serves; to its engine it is all there are."""
+
+    def __init__(self, clients: VirtualClients):
+        self._clients = clients
+        self._sent: deque[RequestLog] = deque()  # to it, and not taken in yet
+        self._deadlines: deque[tuple[float, str]] = deque()
+        self.live: set[str] = set()
+        self.pauses = clients.pauses
+
+    def put(self, log: RequestLog) -> None:
+        """The router chose this replica."""
+        name = log.request.request_id
+        self._sent.append(log)
+        self.live.add(name)
+        self._deadlines.append((self._clients.deadline_of(log), name))
+
+    @property
+    def taken(self) -> set[str]:
+        """Who is live and has reached the engine."""
+        return self.live - {log.request.request_id for log in self._sent}
+
+    def next_send(self) -> float | None:
+        return self._sent[0].sent_t if self._sent else None
+
+    def send(self, now: float) -> Iterator[RequestLog]:
+        while self._sent and self._sent[0].sent_t <= now:
+            yield self._sent.popleft()
+
+    def next_deadline(self) -> float | None:
+        while self._deadlines and self._deadlines[0][1] not in self.live:
+            self._deadlines.popleft()
+        return self._deadlines[0][0] if self._deadlines else None
+
+    def receive(self, request_id: str, tokens: int, finished: bool, now: float) -> None:
+        self._clients.receive(request_id, tokens, finished, now)
+        if finished:
+            self.live.discard(request_id)
+
+    def receive_one_each(self, request_ids: list[str], now: float) -> None:
+        self._clients.receive_one_each(request_ids, now)
+
+    def give_up(self, now: float) -> Iterator[str]:
+        while (deadline := self.next_deadline()) is not None and deadline <= now:
+            _, request_id = self._deadlines.popleft()
+            self._clients.close(request_id, deadline)
+            self.live.discard(request_id)
+            yield request_id
+
+
+class Phase(Enum):
+    """What a replica does next."""
+
+    SCHEDULE = "schedule"  # at its clock's time
+    OUTPUT = "output"  # of the oldest step in flight, when that ends
+    IDLE = "idle"  # nothing, until somebody is sent to it
+    STUCK = "stuck"  # nothing that waits fits, until somebody comes, gives up, or a load ends
+
+
+class Replica(Simulation):
+    """An engine that is told when to go on. `next_t` is when something happens to it next, if nobody comes."""
+
+    clients: Desk
+    phase = Phase.IDLE
+
+    def next_t(self) -> float:
+        if self.phase is Phase.SCHEDULE:
+            return self.clock.now
+        if self.phase is Phase.OUTPUT:
+            return max(self._batches[-1][2], self.clock.now)
+        times = [self.clients.next_send()]
+        if self.phase is Phase.STUCK:
+            times.append(self.clients.next_deadline())
+            times.append(self._host.next_end() if self._host is not None else None)
+        return max(self.clock.now, min((t for t in times if t is not None), default=math.inf))
+
+    def advance(self) -> None:
+        """Does what is next."""
+        if self.phase is Phase.OUTPUT:
+            self.phase = Phase.SCHEDULE  # unless it is stuck
+            self._finish()
+            return
+        self.clock.now = self.next_t()
+        if self.phase is Phase.STUCK:
+            self._abort_late()
+        if self._begin():
+            self.phase = Phase.SCHEDULE
+        else:
+            self.phase = Phase.OUTPUT if self._batches else Phase.IDLE
+
+    def end(self) -> None:
+        """The run is over: whoever is still here is aborted."""
+        for request_id in sorted(self.clients.taken):
+            self._abort(request_id)
+
+    @property
+    def offloads(self) -> bool:
+        """Whether it has host memory for KV blocks."""
+        return self._host is not None
+
+    @property
+    def kv_share(self) -> float:
+        """Of its KV cache that is in use now."""
+        return self.scheduler.kv_cache_manager.usage
+
+    def _wait_for_room(self) -> bool:
+        self.phase = Phase.STUCK
+        return True

@@ -1,0 +1,104 @@
+"""One simulated run of several replicas behind a router, from a trace and a strategy to its records."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from numbers import Number
+from typing import Any
+
+import pandas as pd
+
+from bidkv.adapters.shared.events import read_events
+from bidkv.adapters.shared.settings import AdapterSettings
+from ray_jobs.engines.routers.config import RouterConfig
+from ray_jobs.engines.shared.records import check_records
+from ray_jobs.engines.sim.build import SchedulerParts
+from ray_jobs.engines.sim.check import check_conservation
+from ray_jobs.engines.sim.clients import VirtualClients
+from ray_jobs.engines.sim.clock import VirtualClock
+from ray_jobs.engines.sim.config import SimConfig
+from ray_jobs.engines.sim.fleet import Fleet
+from ray_jobs.engines.sim.offload import host_memory
+from ray_jobs.engines.sim.replica import Desk, Replica
+from ray_jobs.engines.sim.roofline import StepTimeModel
+from ray_jobs.engines.sim.scheduler import make_scheduler
+from ray_jobs.engines.sim.simulate import Outcome, check_lengths
+from ray_jobs.workload.trace import Trace
+
+
+def simulate_fleet(
+    parts: SchedulerParts,
+    sim: SimConfig,
+    trace: Trace,
+    settings: AdapterSettings,
+    replicas: int,
+    router: RouterConfig,
+    request_timeout_s: float = 1e9,
+    run_timeout_s: float = 1e9,
+) -> Outcome:
+    """Runs `trace` on `replicas` engines like `parts`, each with a strategy and a file of events of its own.
+
+    Events and steps are those of all of them in the order of time, with their `replica`; `run_start` and `run_end` are
+    one, with counters that are sums. Raises as `simulate` does.
+    """
+    clients = VirtualClients(trace, request_timeout_s)
+    own = [settings.of_rank(f"replica{number}") for number in range(replicas)]
+    engines = [_replica(parts, sim, clients, each, run_timeout_s) for each in own]
+    columns = [engine.scheduler.step_columns for engine in engines]
+    rule = router.make(replicas, engines[0].scheduler.pool_tokens, settings.seed)
+    fleet = Fleet(engines, clients, rule, router.stale_s, run_timeout_s, sim.wall_timeout_s)
+    try:
+        status = fleet.run()
+    finally:
+        measured: Counter[str] = Counter()
+        for engine in engines:
+            measured.update(engine.scheduler.wall_clock_counters)
+            engine.scheduler.shutdown()
+    recorded = [read_events(each.events_path) for each in own]
+    for number, (each, events) in enumerate(zip(own, recorded, strict=True)):
+        mine = [log for log in clients.logs if fleet.chosen.get(log.request.request_id) == number]
+        check_records(each, events, mine)
+        if sim.check:
+            check_lengths(events)
+    frames = [c.frame().assign(replica=number) for number, c in enumerate(columns)]
+    steps = pd.concat(frames, ignore_index=True).sort_values("t", kind="stable", ignore_index=True)
+    return Outcome(status, clients.logs, merge(recorded), steps, fleet.clock.now, dict(measured))
+
+
+def merge(recorded: Sequence[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """The events of all replicas as those of one run."""
+    start = recorded[0][0] | {"replicas": len(recorded)}
+    totals: Counter[str] = Counter()
+    for events in recorded:
+        totals.update({key: v for key, v in events[-1].items() if isinstance(v, Number) and key != "t"})
+    end = recorded[0][-1] | dict(totals)
+    end |= {"degraded": any(events[-1]["degraded"] for events in recorded)}
+    end["t"] = max(events[-1]["t"] for events in recorded)
+    between = [
+        event | {"replica": number} for number, events in enumerate(recorded) for event in events[1:-1]
+    ]
+    between.sort(key=lambda event: event["t"] if "t" in event else event["finish_t"])
+    return [start, *between, end]
+
+
+def _replica(
+    parts: SchedulerParts,
+    sim: SimConfig,
+    clients: VirtualClients,
+    settings: AdapterSettings,
+    run_timeout_s: float,
+) -> Replica:
+    clock, host = VirtualClock(), host_memory(parts, sim)
+    return Replica(
+        parts,
+        make_scheduler(parts, settings.to_dict(), clock, sim.shortcuts and host is None),
+        Desk(clients),
+        StepTimeModel(sim.model_shape, sim.hardware, sim.calibration, parts.work),
+        clock,
+        run_timeout_s,
+        sim.wall_timeout_s,
+        check_conservation if sim.check else None,
+        host,
+        sim.scheduling,
+    )
