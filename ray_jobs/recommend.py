@@ -48,6 +48,7 @@ def recommend(config: RecommendConfig, console: Console, words: Sequence[str] = 
     from ray_jobs.advise.advise import advise
     from ray_jobs.advise.answer import answer, write_json
     from ray_jobs.advise.file_sizes import fitted_to_file, refuse_shortened
+    from ray_jobs.advise.from_recording import fitted_engine, is_recorded
     from ray_jobs.advise.progress import AdviceProgress
     from ray_jobs.advise.render import print_answer
 
@@ -62,11 +63,15 @@ def recommend(config: RecommendConfig, console: Console, words: Sequence[str] = 
 
         config = replace(config, workload=with_rate(config, console))
         begun = time.monotonic()  # looking for the capacity takes minutes that are not of the budget
+    recording = None
+    if is_recorded(config):
+        recording = fitted_engine(config)
+        config = replace(config, engine=recording.engine)
     fitted = fitted_to_file(config)
     refuse_shortened(config, fitted, typed_keys(words))
     config = fitted
     with AdviceProgress(console, config.budget_s) as progress:
-        advice = advise(config, progress, begun)
+        advice = advise(config, progress, begun, recording)
     found = answer(config, advice, confirm_real(config, advice, console) if real else None, words)
     if config.out:
         write_json(found, config.out)

@@ -123,11 +123,12 @@ class Machine:
         strategy: str | None,
         overlap: bool,
         counting: bool = False,
+        **more: Any,
     ):
         """`strategy` None is vLLM's own scheduler, without the adapter. With `counting` it is the simulator's, which
-        counts what it looks at."""
+        counts what it looks at. `more` are further settings of the adapter."""
         parts = _parts_of(case, parts, overlap)
-        settings = {"strategy": strategy, "run_id": "bench", "kill_switch": strategy == "stock"}
+        settings = {"strategy": strategy, "run_id": "bench", "kill_switch": strategy == "stock"} | more
         if counting:
             self.scheduler = make_scheduler(parts, settings, time, shortcuts=False)
         else:

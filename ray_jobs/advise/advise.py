@@ -9,9 +9,11 @@ from dataclasses import dataclass, field, replace
 from ray_jobs.advise.allot import confirm_within, pace_of, rates_within, search_within
 from ray_jobs.advise.config import RecommendConfig
 from ray_jobs.advise.confirm import Confirmation, by_trace, confirm, mean_values
+from ray_jobs.advise.from_recording import FittedEngine
 from ray_jobs.advise.lab import Lab, Progress, simulated, sized
 from ray_jobs.advise.pressure import Pressure, pressure_of
 from ray_jobs.advise.rates import HighestRates, highest_rates
+from ray_jobs.advise.reproduce import Reproduction, reproduce
 from ray_jobs.advise.search import Search, search
 from ray_jobs.advise.space import Candidate, Space
 from ray_jobs.advise.traces import CONFIRM, FIRST_TRACES, RATES, SEARCH, SEEDS_OF_A_RUN, trace_of
@@ -45,6 +47,8 @@ class Advice:
     runs: int = 0
     run_cpu_s: float = 0.0
     search_cpu_s: float = 0.0
+    recording: FittedEngine | None = None  # that the engine was taken from
+    reproduction: Reproduction | None = None  # of that, by the simulator
 
     @property
     def confirmation(self) -> Confirmation | None:
@@ -54,9 +58,13 @@ class Advice:
 
 
 def advise(
-    config: RecommendConfig, progress: Progress = lambda *_: None, begun: float | None = None
+    config: RecommendConfig,
+    progress: Progress = lambda *_: None,
+    begun: float | None = None,
+    recording: FittedEngine | None = None,
 ) -> Advice:
-    """`begun` is when the budget began, a time of `time.monotonic`; None = now.
+    """`begun` is when the budget began, a time of `time.monotonic`; None = now. `recording` is what the engine was taken
+    from: whether a simulation does what it did is seen first.
 
     Raises ValueError if the workload or the engine cannot be simulated.
     """
@@ -64,7 +72,10 @@ def advise(
     check(config)
     space = Space(config.space, config.engine)
     with Lab(config, space, progress) as lab:
-        return advise_in(lab, begun)
+        lab.space.put_first(STOCK, config.strategy)
+        done = reproduce(lab, Candidate(STOCK), recording.latencies) if recording else None
+        advice = advise_in(lab, begun)
+    return replace(advice, recording=recording, reproduction=done)
 
 
 def advise_in(lab: Lab, begun: float) -> Advice:

@@ -15,6 +15,7 @@ from ray_jobs.advise.advise import Advice
 from ray_jobs.advise.config import OBJECTIVES, RecommendConfig
 from ray_jobs.advise.confirm import Confirmation
 from ray_jobs.advise.file_sizes import cut_line
+from ray_jobs.advise.from_recording import fit_facts
 from ray_jobs.advise.here import here
 from ray_jobs.advise.more import MoreTime, more_time
 from ray_jobs.advise.pressure import Pressure
@@ -47,6 +48,7 @@ def answer(
         "but": named(confirmation.unsure) if chosen and confirmation.unsure else None,
         "pressure": asdict(pressure) | {"text": pressure.text} if pressure else None,
         "here": here(config, pressure),
+        "recorded": recorded(advice),
         "why": "asked for whether there is pressure alone" if only else why(config, advice, more),
         "besides": besides(config, advice),
         "more": asdict(more) | {"command": longer(words, more)} if more else None,
@@ -86,6 +88,17 @@ def answer(
             "budget_s": config.budget_s,
         },
         "notes": notes(config, advice, real),
+    }
+
+
+def recorded(advice: Advice) -> dict[str, Any] | None:
+    """Of a recording: how good the fit to its steps is, and whether the simulator does what was recorded."""
+    if advice.recording is None:
+        return None
+    done = advice.reproduction
+    return {
+        "fit": fit_facts(advice.recording),
+        "reproduced": asdict(done) | {"off": done.off, "text": done.text} if done else None,
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ray_jobs.advise.config import RecommendConfig
+from ray_jobs.advise.from_recording import idle_recorded_keys
 from ray_jobs.engines.no_effect import OWN_MODEL, SHAPE_FILE, idle_job_keys
 from ray_jobs.workload.no_effect import idle_workload_keys
 from ray_jobs.workload.sources import has_sessions
@@ -15,6 +16,7 @@ def idle_recommend_keys(config: RecommendConfig) -> Iterator[Idle]:
     """Each with why, and with what has the effect that was probably meant."""
     yield from _searched(config)
     yield from idle_workload_keys(config.workload)
+    yield from idle_recorded_keys(config)
     real = config.confirm == "real"
     if not real or config.engine.model == "from-shape":
         yield Idle(

@@ -40,6 +40,10 @@ def print_answer(found: dict[str, Any], form: str) -> None:
         "for",
         f"{found['workload']} at {found['load']}; {engine['model_shape']} on {devices}{engine['device']}{now}",
     )
+    if found["recorded"]:
+        line("fitted", found["recorded"]["fit"]["text"])
+        done = found["recorded"]["reproduced"]
+        line("checked", done["text"] if done else "what was recorded could not be simulated")
     if found["pressure"]:
         line("load", found["pressure"]["text"])
         line("here", found["here"]["text"])

@@ -102,6 +102,8 @@ def _declared(workload: WorkloadConfig) -> Iterator[Idle]:
         yield Idle("workload.declared.max_tokens", f"workload.declared.kind is {kind}")
         for name in source.components:
             yield Idle(f"workload.source.components.{name}.max_tokens", f"workload.declared.kind is {kind}")
+    elif source.kind == "recorded":
+        yield Idle("workload.declared.max_tokens", "each recorded request has its own")
     elif source.kind == "mixture" and all(part.max_tokens for part in source.components.values()):
         keys = ", ".join(f"workload.source.components.{name}.max_tokens" for name in source.components)
         yield Idle("workload.declared.max_tokens", f"each component has its own: {keys}")

@@ -136,15 +136,18 @@ class Page:
         for section in self.sections:
             for picture in section.pictures:
                 (figures / f"{picture.name}.png").write_bytes(picture.png)
+        written = []
+        for name in ("report.html", "report.md"):
+            (folder / name).write_text(self.text(name), encoding="utf-8")
+            written.append(folder / name)
+        return written
+
+    def text(self, name: str) -> str:
+        """The page as report.html or report.md."""
         templates = Environment(
             loader=PackageLoader("tracking.reporting"),
-            autoescape=lambda name: ".html" in name,
+            autoescape=lambda template: ".html" in template,
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        written = []
-        for name in ("report.html", "report.md"):
-            text = templates.get_template(f"{name}.j2").render(page=self)
-            (folder / name).write_text(text, encoding="utf-8")
-            written.append(folder / name)
-        return written
+        return templates.get_template(f"{name}.j2").render(page=self)

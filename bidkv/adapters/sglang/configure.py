@@ -18,6 +18,7 @@ PLUGIN_GROUP = "sglang.srt.plugins"
 CONTROL_VARIABLE = "BIDKV_CONTROL_FILE"
 TRUST_VARIABLE = "BIDKV_TRUSTED_CONTROL"
 """1: the control file may change all settings, for who starts SGLang and writes the file, too."""
+RECORD_VARIABLE = "BIDKV_RECORD"
 FACTS_VARIABLE = "BIDKV_CLIENT_FACTS"
 """1: what clients declare about their requests is taken (`AdapterSettings.client_facts`)."""
 
@@ -40,6 +41,11 @@ def read_configuration() -> tuple[AdapterSettings, ControlFile | None]:
 
     Raises `BidValidationError` or `UnknownNameError` on settings that name no known strategy.
     """
+    folder = os.environ.get(RECORD_VARIABLE)
+    if folder:
+        raise BidValidationError(
+            f"{RECORD_VARIABLE}={folder}: only vLLM's scheduler is recorded, not SGLang's; unset it"
+        )
     path, trusted = os.environ.get(CONTROL_VARIABLE), _is_on(TRUST_VARIABLE)
     client_facts = _is_on(FACTS_VARIABLE)
     if path:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
+from functools import partial
 from pathlib import Path
 
+from bidkv.adapters.shared.ownership import check_own_folder, check_owner
 from bidkv.errors import BidValidationError
 
 MOST_BYTES = 64 * 1024
-OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 def check_place(path: str | Path) -> None:
@@ -21,21 +22,8 @@ def check_place(path: str | Path) -> None:
 
 def check_folder(path: str | Path) -> None:
     """Raises `BidValidationError` unless the file's folder is there and nobody else may write it, or put another
-    folder in its place.
-
-    Who may write the folder may put another file there. A sticky folder such as /tmp is no exception: anybody
-    may be the first to make the file. Above it one is enough: what is there can be replaced by its owner only.
-    """
-    folder = _folder(path)
-    try:
-        found = os.stat(folder)
-    except OSError as error:
-        raise _refused(path, f"its folder {folder}: {error.strerror}") from None
-    if not stat.S_ISDIR(found.st_mode):
-        raise _refused(path, f"{folder} is no folder")
-    _check_owner(path, folder, found, "its folder")
-    for above in _leading_to(folder):
-        _check_owner(path, above, os.lstat(above), "on the way to it", sticky_will_do=True)
+    folder in its place (see `check_own_folder`)."""
+    check_own_folder(Path(os.path.abspath(path)).parent, partial(_refused, path), "its folder")
 
 
 def read_guarded(path: str | Path) -> bytes:
@@ -69,39 +57,7 @@ def _check_file(path: str | Path, found: os.stat_result) -> None:
     if not stat.S_ISREG(found.st_mode):
         kind = stat.filemode(found.st_mode)[0]
         raise _refused(path, f"must be a regular file, is of type {kind!r}; replace it with one")
-    _check_owner(path, path, found, "it")
-
-
-def _leading_to(folder: Path) -> list[Path]:
-    """Folders above it and links on the way to it, as the path is written and as it is."""
-    real = Path(os.path.realpath(folder))
-    return list(dict.fromkeys([*folder.parents, *([folder] if folder.is_symlink() else []), *real.parents]))
-
-
-def _check_owner(
-    path: str | Path, what: str | Path, found: os.stat_result, name: str, sticky_will_do: bool = False
-) -> None:
-    own = os.geteuid()
-    called = f"{what}, {name}," if sticky_will_do else name
-    if found.st_uid not in (own, 0):
-        cure = f"chown {own} {what}"
-        raise _refused(
-            path, f"{called} belongs to user {found.st_uid}, must be user {own}'s or root's: {cure}"
-        )
-    if stat.S_ISLNK(found.st_mode) or (sticky_will_do and found.st_mode & stat.S_ISVTX):
-        return  # only its owner turns a link, and what is in a sticky folder
-    if found.st_mode & OTHERS_WRITE:
-        mode = f"{stat.S_IMODE(found.st_mode):o}"
-        cure = (
-            f"chmod go-w {what}"
-            if what == path
-            else f"use a folder of the server's own, or chmod go-w {what}"
-        )
-        raise _refused(path, f"{called} may be written by group or others (mode {mode}): {cure}")
-
-
-def _folder(path: str | Path) -> Path:
-    return Path(os.path.abspath(path)).parent
+    check_owner(path, found, partial(_refused, path), "it", f"chmod go-w {path}")
 
 
 def _refused(path: str | Path, why: str) -> BidValidationError:

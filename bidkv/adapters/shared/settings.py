@@ -79,6 +79,11 @@ class AdapterSettings:
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
+    def decides(self) -> dict[str, Any]:
+        """What of it decides; the rest says where records go."""
+        others = ("run_id", "events_path", "steps_path", "log_schedule")
+        return {key: value for key, value in self.to_dict().items() if key not in others}
+
     def of_rank(self, rank: str | None) -> AdapterSettings:
         """The same with record files of its own, for one of several engines: events.jsonl, events.dp1.jsonl."""
         if rank is None:

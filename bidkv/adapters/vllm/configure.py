@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from bidkv.adapters.shared.control import ControlFile
+from bidkv.adapters.shared.recording.place import RecordingPlace
 from bidkv.adapters.shared.settings import AdapterSettings
 from bidkv.errors import BidValidationError
 
 STRATEGY_VARIABLE = "BIDKV_STRATEGY"
+RECORD_VARIABLE = "BIDKV_RECORD"
+"""A folder in which the server records what it did, with the default limit."""
+RECORD_KEYS = {"record": "folder", "record_mib": "mib"}
 
 
 @dataclass(frozen=True)
@@ -34,16 +39,10 @@ def adapter_config(additional_config: Any) -> tuple[AdapterSettings, ControlFile
     already goes before the rest. With `trusted_control`, which only this section can say, it may change all
     settings, paths and files of code too. Raises `BidValidationError` on anything that does not name a strategy.
     """
-    section = None
-    if isinstance(additional_config, AdapterConfig):
-        section = additional_config.section
-    elif isinstance(additional_config, dict):
-        section = additional_config.get("bidkv")
+    section = _section(additional_config)
     if section is None:
         return environment_settings(), None
-    if not isinstance(section, dict):
-        raise BidValidationError(f"additional_config['bidkv'] must be an object, got {section!r}")
-    values = dict(section)
+    values = {key: value for key, value in section.items() if key not in RECORD_KEYS}
     named = os.environ.get(STRATEGY_VARIABLE)
     if named and values.setdefault("strategy", named) != named:
         raise BidValidationError(
@@ -66,6 +65,38 @@ def adapter_config(additional_config: Any) -> tuple[AdapterSettings, ControlFile
     if settings is None:
         raise BidValidationError(f"bidkv: no strategy given and no control file at {path}")
     return settings, control
+
+
+def recording_place(
+    additional_config: Any, environment: Mapping[str, str] = os.environ
+) -> RecordingPlace | None:
+    """Where the engine records what it does: `record` and `record_mib` of the same section, or `BIDKV_RECORD`. None:
+    nowhere. Raises `BidValidationError` on what names no place."""
+    section = _section(additional_config) or {}
+    values = {key: section[key] for key in RECORD_KEYS if section.get(key) is not None}
+    named = environment.get(RECORD_VARIABLE)
+    if named and values.setdefault("record", named) != named:
+        raise BidValidationError(
+            f"{RECORD_VARIABLE}={named} has no effect beside additional_config['bidkv'], which names "
+            f"{values['record']!r}; unset one of them"
+        )
+    if values and "record" not in values:
+        raise BidValidationError(
+            f"bidkv settings: record_mib {values['record_mib']!r} needs a record; leave it out"
+        )
+    return RecordingPlace(**{RECORD_KEYS[key]: value for key, value in values.items()}) if values else None
+
+
+def _section(additional_config: Any) -> dict[str, Any] | None:
+    """What is meant for the adapter; None if nothing is."""
+    section = None
+    if isinstance(additional_config, AdapterConfig):
+        section = additional_config.section
+    elif isinstance(additional_config, dict):
+        section = additional_config.get("bidkv")
+    if section is not None and not isinstance(section, dict):
+        raise BidValidationError(f"additional_config['bidkv'] must be an object, got {section!r}")
+    return section
 
 
 def rank_facts(parallel_config: Any) -> dict[str, str]:

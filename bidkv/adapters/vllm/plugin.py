@@ -10,19 +10,30 @@ import os
 import sys
 from typing import Any
 
-from bidkv.adapters.vllm.configure import STRATEGY_VARIABLE, environment_settings
+from bidkv.adapters.vllm.configure import (
+    RECORD_VARIABLE,
+    STRATEGY_VARIABLE,
+    environment_settings,
+    recording_place,
+)
 from bidkv.adapters.vllm.metrics import show_meters
 from bidkv.errors import BidKVError
 
 
 def register() -> None:
-    """The entry point. Exits with code 2 if `BIDKV_STRATEGY` names no strategy."""
+    """The entry point. Exits with code 2 if `BIDKV_STRATEGY` names no strategy, or `BIDKV_RECORD` no place."""
     if not os.environ.get(STRATEGY_VARIABLE):
+        _refuse_record_alone()
         return
+    variable = STRATEGY_VARIABLE
     try:
         environment_settings().build()
+        variable = RECORD_VARIABLE
+        place = recording_place(None)
+        if place is not None:
+            place.prepare()
     except BidKVError as error:
-        print(f"error: {STRATEGY_VARIABLE}: {error}", file=sys.stderr)
+        print(f"error: {variable}: {error}", file=sys.stderr)
         sys.exit(2)
 
     show_meters()
@@ -50,6 +61,18 @@ def register() -> None:
         refuse_other(self.scheduler_config.scheduler_cls)
 
     VllmConfig.__post_init__ = __post_init__
+
+
+def _refuse_record_alone() -> None:
+    """Nothing is recorded by a scheduler that is not ours."""
+    folder = os.environ.get(RECORD_VARIABLE)
+    if folder:
+        print(
+            f"error: {RECORD_VARIABLE}={folder} has no effect without {STRATEGY_VARIABLE}: set "
+            f"{STRATEGY_VARIABLE}=stock to record vLLM as it is",
+            file=sys.stderr,
+        )
+        sys.exit(2)
 
 
 def refuse_other(scheduler_cls: Any) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import takewhile
 from time import perf_counter_ns
@@ -21,6 +22,7 @@ from bidkv.adapters.shared.clock import Moment, steady_time
 from bidkv.adapters.shared.events import RunLog
 from bidkv.adapters.shared.facts import FactsReader
 from bidkv.adapters.shared.layout import UnknownLayoutError, is_tested
+from bidkv.adapters.shared.recording.engine import Recording
 from bidkv.adapters.shared.session import Session
 from bidkv.adapters.shared.steps import StepLog
 from bidkv.adapters.shared.tickets import Ticket, Tickets
@@ -28,7 +30,7 @@ from bidkv.adapters.shared.victims import describe_victim, pick_victim
 from bidkv.adapters.shared.waiting import LineRules, WaitingLine
 from bidkv.adapters.vllm.accounting import client_id, open_account, request_record, update_account
 from bidkv.adapters.vllm.blocks import KVBlocks
-from bidkv.adapters.vllm.configure import adapter_config, rank_facts
+from bidkv.adapters.vllm.configure import adapter_config, rank_facts, recording_place
 from bidkv.adapters.vllm.counting import Counting, prompt_tokens
 from bidkv.adapters.vllm.demand import Demand
 from bidkv.adapters.vllm.gate import Gate
@@ -40,6 +42,7 @@ from bidkv.adapters.vllm.mark import Mark
 from bidkv.adapters.vllm.metrics import make_meter
 from bidkv.adapters.vllm.queues import AdmissionQueue
 from bidkv.adapters.vllm.reclaim import Reclaim
+from bidkv.adapters.vllm.recorder import Recorder, recorded_facts
 from bidkv.adapters.vllm.retention import KeptBlocks
 from bidkv.adapters.vllm.states import Snapshot, light_states
 from bidkv.adapters.vllm.steps import occupancy
@@ -58,6 +61,7 @@ class BidKVSchedulerMixin:
     _bidkv_engine = "vllm"
     _bidkv_resorts = 32  # of those who wait have their key asked for again in a step, beside who may be next
     _bidkv_clock: Callable[[], float] = staticmethod(steady_time)
+    _bidkv_environment: Mapping[str, str] = os.environ
     _bidkv_run_log = RunLog
     _bidkv_step_log = StepLog
 
@@ -73,7 +77,7 @@ class BidKVSchedulerMixin:
         self._bidkv_counting = Counting(self, self._bidkv_accounts)
         self._bidkv_now = Moment(lambda: self._bidkv_clock())
         self._bidkv_tickets: Tickets[Request] = Tickets(
-            clock=self._bidkv_now, started_one=self._bidkv_counting.started
+            clock=self._bidkv_now, started_one=self._bidkv_started
         )
         self._bidkv_line: WaitingLine[Request] | None = None  # None while vLLM orders who waits
         looks = Looks()
@@ -83,7 +87,8 @@ class BidKVSchedulerMixin:
         self._bidkv_mark = Mark(self)
         self._bidkv_pending: dict[str, Any] | None = None  # event of a preemption that did not happen yet
         self._bidkv_unlike_vllm = False  # vLLM would preempt another one itself
-        self._bidkv_refused = False  # a waiting request did not fit in this step
+        self._bidkv_refused: Request | None = None  # a waiting one that did not fit in this step
+        self._bidkv_held_back = False  # by the policy, though it would have fitted
         self._bidkv_preempted = 0  # in this step
         self._bidkv_resorted = 0  # keys asked for again in it
 
@@ -116,6 +121,7 @@ class BidKVSchedulerMixin:
         if self._bidkv_host is not None:
             self._bidkv_gate.unknown = self._bidkv_host.unknown
             self._bidkv_demand.elsewhere = self._bidkv_host.told
+        self._bidkv_recorder = self._bidkv_make_recorder()
         self._bidkv_session.open(settings)
 
     # -- vLLM's methods ------------------------------------------------------------------------
@@ -128,6 +134,7 @@ class BidKVSchedulerMixin:
             self._bidkv_session.arrived(account.state)
             self._bidkv_kept.arrived(request, account)
             self._bidkv_tickets.issue(request.request_id, request)
+            self._bidkv_record(Recorder.arrived, request, account)
         super().add_request(request)
 
     def _update_request_as_session(self, session: Request, update: Any, *args: Any, **kwargs: Any) -> None:
@@ -141,6 +148,7 @@ class BidKVSchedulerMixin:
         name = request.request_id
         if self._bidkv_tickets.get(name) is None and request in self.waiting:  # a session's next input
             self._bidkv_tickets.issue(name, request)
+            self._bidkv_record(Recorder.awaits_input, request)
 
     def schedule(self, *args: Any, **kwargs: Any) -> Any:
         session, t, start = self._bidkv_session, self._bidkv_now.begin(), perf_counter_ns()
@@ -151,7 +159,7 @@ class BidKVSchedulerMixin:
         elif self._bidkv_line is not None and session.strategy.admission.resorts:
             self._bidkv_resorted = self._bidkv_line.resort(self._bidkv_resorts)
         session.log.counters["steps"] += 1
-        self._bidkv_refused, self._bidkv_preempted = False, 0
+        self._bidkv_refused, self._bidkv_held_back, self._bidkv_preempted = None, False, 0
         self._bidkv_gate.begin()
         self._bidkv_make_room()
         try:
@@ -161,6 +169,9 @@ class BidKVSchedulerMixin:
                 session.log.unexecuted()
         self._bidkv_count_starts(output)
         self._bidkv_observe(output, t, start)
+        if self._bidkv_recorder is not None:
+            first, held_back = self._bidkv_first(), self._bidkv_held_back
+            self._bidkv_record(Recorder.scheduled, output, t, first, held_back, self._bidkv_preempted)
         if output.num_scheduled_tokens:
             prompts = prompt_tokens(output)
             session.pace.began(output, t, prompts)
@@ -183,6 +194,7 @@ class BidKVSchedulerMixin:
         session.log.flush()
         if session.steps:
             session.steps.finish(scheduler_output, end)
+        self._bidkv_record(Recorder.processed, scheduler_output, end)
         return outputs
 
     def _preempt_request(self, request: Request, *args: Any, **kwargs: Any) -> None:
@@ -201,6 +213,7 @@ class BidKVSchedulerMixin:
         t = self._bidkv_clock()
         event |= {"step": self._bidkv_step, "t": t, **describe_victim(state)}
         self._bidkv_counting.stopped(request)
+        self._bidkv_record(Recorder.preempted, request, state.request_id, t)
         if unlike_vllm:
             self._bidkv_blocks.forget_uncomputed(request.request_id, request.num_computed_tokens)
         self._bidkv_kept.preempted(request)
@@ -223,7 +236,9 @@ class BidKVSchedulerMixin:
         account = self._bidkv_account(request)
         self._bidkv_kept.ended(request, account)
         result = super()._free_request(request, *args, **kwargs)
-        self._bidkv_session.left(request_record(account, request, self._bidkv_clock()))
+        record = request_record(account, request, self._bidkv_clock())
+        self._bidkv_session.left(record)
+        self._bidkv_record(Recorder.ended, request, record)
         self._bidkv_accounts.pop(request.request_id)
         self._bidkv_tickets.left(request.request_id)
         if self._bidkv_host is not None:
@@ -239,6 +254,7 @@ class BidKVSchedulerMixin:
 
     def shutdown(self) -> None:
         self._bidkv_session.close()
+        self._bidkv_record(Recorder.close)
         super().shutdown()
 
     # -- the choice ----------------------------------------------------------------------------
@@ -294,9 +310,11 @@ class BidKVSchedulerMixin:
                     self._bidkv_blocks.shared.joined(request.request_id, len(hits.blocks[0]))
                 self._bidkv_kept.started(request, call.get("num_new_computed_tokens", 0))
                 return blocks
+        else:
+            self._bidkv_held_back = True
         if passes:
             self._bidkv_gate.refused(ticket)
-        self._bidkv_refused = True
+        self._bidkv_refused = request
         return None
 
     def _bidkv_may_start(self, request: Request, new_tokens: int, call: dict[str, Any]) -> bool:
@@ -366,6 +384,19 @@ class BidKVSchedulerMixin:
     def _bidkv_can_be_freed(self, request: Request) -> bool:
         """Whether its blocks are free at once when it is preempted: not while a step in flight may write to them."""
         return not self.defer_block_free or request.last_sched_seq <= self.processed_step_seq
+
+    def _bidkv_first(self) -> Request | None:
+        """Who is first in line and did not start in this step because it does not fit, or the policy held it back."""
+        line = self._bidkv_line
+        if line is None:
+            return self._bidkv_refused
+        head = line.head()
+        passed = head is not None and line.passed is head
+        return head.item if head is not None and (passed or self._bidkv_refused) else self._bidkv_refused
+
+    def _bidkv_started(self, request: Request) -> None:
+        self._bidkv_counting.started(request)
+        self._bidkv_record(Recorder.started, request)
 
     def _bidkv_unsettled(self, output: Any) -> list[Request]:
         """Who started in this step from a queue of vLLM's own, the first one first."""
@@ -490,7 +521,27 @@ class BidKVSchedulerMixin:
             **rank_facts(self.vllm_config.parallel_config),
         }
 
+    def _bidkv_make_recorder(self) -> Recorder | None:
+        place = recording_place(self.vllm_config.additional_config, self._bidkv_environment)
+        if place is None:
+            return None
+        place.prepare()
+        head = self._bidkv_facts() | recorded_facts(self)
+        recording = Recording(place, head, self._bidkv_clock())
+        return Recorder(self, recording, lambda: self._bidkv_clock(), lambda: self._bidkv_gate.unknown)
+
+    def _bidkv_record(self, what: Callable[..., None], *facts: Any) -> None:
+        """Tells the recorder, if there is one. What fails there ends the recording; the engine must go on."""
+        if self._bidkv_recorder is None:
+            return
+        try:
+            what(self._bidkv_recorder, *facts)
+        except Exception as error:
+            self._bidkv_recorder.fail(error)
+            self._bidkv_recorder = None
+
     def _bidkv_settings_changed(self) -> None:
+        self._bidkv_record(Recorder.decides, self._bidkv_session.settings.decides())
         self._bidkv_counting.choose(read=self._bidkv_session.steps is not None)
         for account in self._bidkv_accounts.values():  # an oracle may see what others may not
             account.show_to(self._bidkv_session.strategy.oracle)
@@ -540,7 +591,8 @@ class BidKVSchedulerMixin:
         if session.steps:
             record = {"step": self._bidkv_step, "t": t, "schedule_us": (end_ns - start_ns) / 1000}
             record |= self._bidkv_counting.sums(scheduled, t)
-            record |= occupancy(self, self._bidkv_blocks, self._bidkv_refused, self._bidkv_preempted)
+            refused = self._bidkv_refused is not None
+            record |= occupancy(self, self._bidkv_blocks, refused, self._bidkv_preempted)
             if self._bidkv_logs_transfers:
                 record["kv_started"] = started_transfers(output, self._bidkv_randomized_ids)
             if session.settings.log_schedule:

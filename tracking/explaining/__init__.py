@@ -1,0 +1,1 @@
+"""Where the latency of recorded requests was spent."""

@@ -1,0 +1,1 @@
+"""Recordings of servers: what `bidkv.adapters.shared.recording` writes, as tables."""
