@@ -19,13 +19,16 @@ from bidkv.policy_file import is_reference
 FIXED = ("run_id", "events_path", "steps_path", "log_schedule", "client_facts")
 """Settings that an engine keeps from its start, unless whoever made it trusts the file with them."""
 NAMES = ("strategy", "admission", "victim")
+SWITCH = {"kill_switch", "until"}
+"""Keys that leave the strategy and its run as they are."""
 LARGEST = 2**63
 
 
 def write_control(path: str | Path, settings: AdapterSettings | Mapping[str, Any]) -> None:
     """Replaces the control file in one step, so that no reader ever sees half of it.
 
-    `{"kill_switch": true}` alone switches the current strategy off and leaves the rest as it is.
+    `{"kill_switch": true}` alone switches the current strategy off and leaves the rest as it is. With `until` beside
+    it, in seconds since the epoch, a switch that is off turns itself on then.
     """
     values = settings.to_dict() if isinstance(settings, AdapterSettings) else dict(settings)
     path = Path(path)
@@ -49,10 +52,11 @@ def updated_settings(
 
     Not `trusted`, the update may turn the kill switch or name another registered strategy, with its halves,
     parameters and seed: `FIXED` settings stay what they are, and no FILE.py:CLASS is run but what `current` or
-    `started` names. Without `current` an engine starts, and there is nothing to stay.
+    `started` names. Without `current` an engine starts, and there is nothing to stay. An `until` never stays: an
+    update without one has no end.
     """
-    if current is not None and set(update) == {"kill_switch"}:
-        return replace(current, kill_switch=update["kill_switch"])
+    if current is not None and "kill_switch" in update and set(update) <= SWITCH:
+        return replace(current, kill_switch=update["kill_switch"], until=update.get("until"))
     kept = {} if current is None else {key: getattr(current, key) for key in FIXED}
     if trusted:
         return AdapterSettings.from_dict({"client_facts": kept.get("client_facts", False), **update})
