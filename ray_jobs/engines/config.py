@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any
+from urllib.parse import urlsplit
 
 from omegaconf import MISSING
 
@@ -13,6 +14,7 @@ from ray_jobs.engines.sim.config import SimConfig
 from tracking.errors import require, require_one_of
 from tracking.secrets import check_names
 
+APIS = ("completions", "chat")
 DTYPES = ("auto", "half", "float16", "bfloat16", "float", "float32")
 MOST_SEQS = 65_536  # beyond it vLLM's own buffers do not fit any machine
 PASS_ENV = "engine.pass_env=[{}]"  # how an engine is given a secret
@@ -67,6 +69,12 @@ class EngineConfig:
     num_cpus: float = 1.0
     start_timeout_s: float = 600.0
     sim: SimConfig | None = None  # kind=vllm_sim only
+    url: str | None = None  # kind=endpoint only: the server that is driven, as http://host:8000
+    api: str = "completions"  # or chat; endpoint only
+    control_file: str | None = (
+        None  # the server's own --bidkv-control, which switches strategies; endpoint only
+    )
+    server: dict[str, str] = field(default_factory=dict)  # endpoint only: what it said of itself
 
     def __post_init__(self) -> None:
         require_one_of("engine.kind", self.kind, engine_kinds())
@@ -109,8 +117,11 @@ class EngineConfig:
             self.adapter,
             "true but for engine.kind=vllm",
         )
+        require_one_of("engine.api", self.api, APIS)
         if self.kind == "vllm_sim":
             check_simulated(self)
+        elif self.kind == "endpoint":
+            check_endpoint(self)
         else:
             check_gpus(self)
 
@@ -126,6 +137,29 @@ def memory_of(engine: EngineConfig) -> float:
     """Bytes of one simulated device for weights and KV cache."""
     sim = engine.sim
     return sim.hardware.memory * engine.gpu_memory_utilization - sim.reserved_bytes
+
+
+def check_endpoint(engine: EngineConfig) -> None:
+    """Raises ValueError if `engine` names no server that could be asked."""
+    url = engine.url
+    require(url is not None, "engine.url", url, "the server's address, as http://127.0.0.1:8000")
+    parts = urlsplit(url)
+    require(
+        parts.scheme in ("http", "https") and bool(parts.hostname) and not (parts.query or parts.fragment),
+        "engine.url", url, "http:// or https:// with a host, as http://127.0.0.1:8000",
+    )  # fmt: skip
+    require(
+        parts.username is None, "engine.url", f"{parts.scheme}://…@{parts.hostname}",
+        f"without a password, which would be stored: {PASS_ENV.format('NAME')} names the variable that has the API key",
+    )  # fmt: skip
+    require(parts.path in ("", "/"), "engine.url", url, f"without the path {parts.path}: it is added")
+    require(
+        len(engine.pass_env) <= 1,
+        "engine.pass_env",
+        engine.pass_env,
+        "the one variable with the server's API key",
+    )
+    require(engine.num_gpus == 0, "engine.num_gpus", engine.num_gpus, "0: the client needs none")
 
 
 def check_gpus(engine: EngineConfig) -> None:

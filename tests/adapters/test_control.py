@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from bidkv.adapters.shared.control import ControlFile, updated_settings, write_control
+from bidkv.adapters.shared.control import AS_STARTED, ControlFile, updated_settings, write_control
 from bidkv.adapters.shared.control_place import MOST_BYTES, check_place
 from bidkv.adapters.shared.events import read_events
 from bidkv.adapters.shared.session import Session
@@ -347,13 +347,28 @@ def test_learned_lengths_outlive_a_switch_also_by_a_strategy_that_learns_none(co
     assert expected() == 512
 
 
+@pytest.mark.parametrize("flags", [{"strategy": "lcf", "seed": 7, "run_id": "serve"}, {}])
+def test_what_the_engine_was_started_with_can_be_had_back(control: Path, flags: dict[str, Any]) -> None:
+    if not flags:  # then the file's first settings are those
+        write_control(control, {"strategy": "lcf", "seed": 7, "run_id": "serve"})
+    settings, source = adapter_config({"bidkv": flags | {"control_file": str(control)}})
+    made = session(source, settings)
+    write_control(control, {"strategy": "bidkv", "seed": 9, "until": 1e12})
+    made.poll()
+    assert made.settings.strategy == "bidkv"
+    write_control(control, AS_STARTED)
+    made.poll()
+    assert made.settings == settings and made.log.counters["control_errors"] == 0
+    write_control(control, AS_STARTED | {"seed": 1})
+    made.poll()
+    assert made.log.counters["control_errors"] == 1, "beside it nothing can be said"
+
+
 # -- a dead man's switch ------------------------------------------------------------------------------
 
 
 def timed(control: Path, clock: list[float], **settings: Any) -> Session:
-    made = Session(
-        ControlFile(control), facts=lambda: FACTS, changed=lambda: None, clock=lambda: clock[0]
-    )
+    made = Session(ControlFile(control), facts=lambda: FACTS, changed=lambda: None, clock=lambda: clock[0])
     made.open(AdapterSettings("backfill", run_id="serve", **settings))
     return made
 

@@ -21,6 +21,8 @@ FIXED = ("run_id", "events_path", "steps_path", "log_schedule", "client_facts")
 NAMES = ("strategy", "admission", "victim")
 SWITCH = {"kill_switch", "until"}
 """Keys that leave the strategy and its run as they are."""
+AS_STARTED = {"as_started": True}
+"""All that a control file says to have back what the engine was started with."""
 LARGEST = 2**63
 
 
@@ -84,7 +86,8 @@ class ControlFile:
 
     The file and its folder must be the server's user's or root's, and nobody else's to write (see
     `read_guarded`). `trusted` is for who makes the engine and writes the file, too: all settings may change.
-    `started` are settings that the engine was started with, if others than the file's.
+    `started` are settings that the engine was started with, if others than the file's first ones; a file that says
+    `AS_STARTED` has them back.
     """
 
     def __init__(self, path: str | Path, trusted: bool = False, started: AdapterSettings | None = None):
@@ -117,9 +120,14 @@ class ControlFile:
         if values is None:
             return None
         try:
-            return updated_settings(current, values, self._trusted, self._started)
+            if values == AS_STARTED and current is not None and self._started is not None:
+                return replace(self._started, **{key: getattr(current, key) for key in FIXED})
+            settings = updated_settings(current, values, self._trusted, self._started)
         except BidKVError as error:
             raise BidValidationError(f"control file {self.path}: {error}") from error
+        if current is None and self._started is None:
+            self._started = settings
+        return settings
 
     def check_folder(self) -> None:
         """Raises `BidValidationError`, once, where no file could be accepted: one may come much later."""
