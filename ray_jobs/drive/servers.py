@@ -15,6 +15,7 @@ from ray_jobs.engines.config import EngineConfig
 from ray_jobs.engines.openai.ask import asked, scrape
 from ray_jobs.engines.openai.counters import STRATEGY_INFO, Counters
 from tracking.errors import require
+from tracking.evidence.baseline import STOCK
 
 ENDPOINT = "endpoint"
 AS_SERVED = "as-served"  # the label of whatever the server does by itself
@@ -73,7 +74,7 @@ def _check_strategy(job: BenchConfig, counters: Counters | None) -> None:
     )  # fmt: skip
     if engine.control_file is None:
         decides = counters.strategy if counters else None
-        as_it_is = strategy.kill_switch and (strategy.label == AS_SERVED or decides is None)
+        as_it_is = strategy.kill_switch and (strategy.label == AS_SERVED or decides in (None, *STOCK))
         instead = "engine.control_file=FILE, the server's --bidkv-control, switches it"
         require(
             as_it_is, "strategy", strategy.label,

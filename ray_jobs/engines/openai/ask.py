@@ -11,7 +11,7 @@ import requests
 
 from ray_jobs.engines.config import PASS_ENV, EngineConfig
 from ray_jobs.engines.openai.counters import CACHE_INFO, Counters, read_counters
-from ray_jobs.engines.openai.words import as_text
+from ray_jobs.engines.shared.words import as_text
 from tracking.errors import require, require_one_of
 
 ANSWER_TIMEOUT_S = 20.0
