@@ -141,18 +141,10 @@ def memory_of(engine: EngineConfig) -> float:
 
 def check_endpoint(engine: EngineConfig) -> None:
     """Raises ValueError if `engine` names no server that could be asked."""
-    url = engine.url
-    require(url is not None, "engine.url", url, "the server's address, as http://127.0.0.1:8000")
-    parts = urlsplit(url)
     require(
-        parts.scheme in ("http", "https") and bool(parts.hostname) and not (parts.query or parts.fragment),
-        "engine.url", url, "http:// or https:// with a host, as http://127.0.0.1:8000",
-    )  # fmt: skip
-    require(
-        parts.username is None, "engine.url", f"{parts.scheme}://…@{parts.hostname}",
-        f"without a password, which would be stored: {PASS_ENV.format('NAME')} names the variable that has the API key",
-    )  # fmt: skip
-    require(parts.path in ("", "/"), "engine.url", url, f"without the path {parts.path}: it is added")
+        engine.url is not None, "engine.url", engine.url, "the server's address, as http://127.0.0.1:8000"
+    )
+    check_url("engine.url", engine.url)
     require(
         len(engine.pass_env) <= 1,
         "engine.pass_env",
@@ -160,6 +152,20 @@ def check_endpoint(engine: EngineConfig) -> None:
         "the one variable with the server's API key",
     )
     require(engine.num_gpus == 0, "engine.num_gpus", engine.num_gpus, "0: the client needs none")
+
+
+def check_url(key: str, url: str) -> None:
+    """Raises ValueError if `url` is no server's address; a password in it is not repeated."""
+    parts = urlsplit(url)
+    require(
+        parts.scheme in ("http", "https") and bool(parts.hostname) and not (parts.query or parts.fragment),
+        key, url, "http:// or https:// with a host, as http://127.0.0.1:8000",
+    )  # fmt: skip
+    require(
+        parts.username is None, key, f"{parts.scheme}://…@{parts.hostname}",
+        f"without a password, which would be stored: {PASS_ENV.format('NAME')} names the variable that has the API key",
+    )  # fmt: skip
+    require(parts.path in ("", "/"), key, url, f"without the path {parts.path}: it is added")
 
 
 def check_gpus(engine: EngineConfig) -> None:

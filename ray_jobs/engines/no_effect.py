@@ -30,7 +30,21 @@ OWN_MODEL = (
 
 def idle_job_keys(job: JobConfig) -> Iterator[Idle]:
     """Each with why, and with what has the effect that was probably meant."""
-    strategy = job.strategy
+    yield from idle_strategy_keys(job.strategy)
+    if job.run.until != "precision":
+        for key in ("precision", "p99_precision", "min_requests"):
+            yield Idle(f"run.{key}", "it is for run.until=precision")
+    if job.engine.kind == "endpoint":
+        yield Idle("run.log_schedule", "a server's steps are its own")
+        yield Idle(
+            "workload.declared",
+            "OpenAI's routes carry no more than max_tokens, which is how long each answer is here",
+        )
+    yield from idle_engine_keys(job.engine)
+
+
+def idle_strategy_keys(strategy: StrategyConfig) -> Iterator[Idle]:
+    """Those of `strategy` alone."""
     yield Idle(
         "strategy.name",
         "it says which parameters are the pair's own; strategy=NAME chooses one, strategy.label=NAME names it",
@@ -43,16 +57,6 @@ def idle_job_keys(job: JobConfig) -> Iterator[Idle]:
             )
     else:
         yield from _left_out(strategy)
-    if job.run.until != "precision":
-        for key in ("precision", "p99_precision", "min_requests"):
-            yield Idle(f"run.{key}", "it is for run.until=precision")
-    if job.engine.kind == "endpoint":
-        yield Idle("run.log_schedule", "a server's steps are its own")
-        yield Idle(
-            "workload.declared",
-            "OpenAI's routes carry no more than max_tokens, which is how long each answer is here",
-        )
-    yield from idle_engine_keys(job.engine)
 
 
 def _left_out(strategy: StrategyConfig) -> Iterator[Idle]:
