@@ -86,7 +86,7 @@ def switchback(config: SwitchbackConfig) -> bool:
         f"{config.strategy.label} by turns with stock: {config.pairs} pairs of blocks of {config.block_s:g} s, seed {seed}; "
         f"journal {journal.path}"
     )
-    lease = Lease(config.control_file, config.strategy, config.lease_s)
+    lease = Lease(config.control_file, config.strategy, seed, config.lease_s)
     blocks = plan_blocks(config.pairs, config.block_s, seed)
     found = Experiment(config, blocks, watched[0], watched, lease, journal, say).run(seed)
     if config.format == "json":

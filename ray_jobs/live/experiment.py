@@ -66,7 +66,6 @@ class Experiment:
         return found
 
     def _begin(self, seed: int) -> None:
-        before = self._lease.begin(seed)
         order = [block.strategy for block in self._blocks]
         self._note(
             {
@@ -76,7 +75,7 @@ class Experiment:
                 "block_s": self._config.block_s,
                 "washout_s": self._config.washout_s,
                 "order": order,
-                "control_file_was": before,
+                "control_file_was": self._lease.before(),
             }
         )
 
@@ -87,7 +86,7 @@ class Experiment:
         self._note({"type": "block", "number": block.number, "strategy": block.strategy, "t": self._clock()})
         while (left := end - self._clock()) > 0:
             self._sleep(min(left, self._config.look_s))
-            self._look(span, begin)
+            self._look(span)
         self._spans.append(span)
         if len(self._spans) % 2 == 0:
             why = broken_early(
@@ -99,13 +98,13 @@ class Experiment:
                 f"pair {len(self._spans) // 2} of {len(self._blocks) // 2}: guardrails hold or are open"
             )
 
-    def _look(self, span: Span, begin: float) -> None:
+    def _look(self, span: Span) -> None:
         if not self._lease.renew():
             self._note({"type": "late", "t": self._clock()})
             self._say("this tool was held up; meanwhile the server had gone back to stock by itself")
         for served in self._watched:
             served.poll()
-            why = served.trouble() or self._not_taken(served, span, begin)
+            why = served.trouble() or self._not_taken(served, span)
             if why:
                 raise Halt(why)
         if span.strategy:
@@ -114,11 +113,13 @@ class Experiment:
             if why:
                 raise Halt(why)
 
-    def _not_taken(self, served: Served, span: Span, begin: float) -> str | None:
+    def _not_taken(self, served: Served, span: Span) -> str | None:
         """A server without work does not look at its file; one that served somebody since the turn has."""
-        if self._clock() < begin + 2 * self._config.look_s or served.killed in (None, not span.strategy):
+        since = self._lease.turned + self._config.look_s
+        if self._clock() < since + self._config.look_s or served.killed == (not span.strategy):
             return None
-        since = begin + self._config.look_s
+        if served.killed is None and not span.strategy:
+            return None  # it had nothing to turn yet
         if not served.values(since, self._clock()):
             return None
         return "it does not do what the control file says: is that its --bidkv-control?"

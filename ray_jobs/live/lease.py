@@ -19,45 +19,47 @@ class Lease:
         self,
         path: str | Path,
         strategy: StrategyConfig,
+        seed: int,
         lease_s: float,
         clock: Callable[[], float] = time.time,
     ):
-        self._path, self._strategy, self._lease_s, self._clock = Path(path), strategy, lease_s, clock
+        self._path, self._lease_s, self._clock = Path(path), lease_s, clock
+        self._settings = {
+            "strategy": strategy.name,
+            "admission": strategy.admission,
+            "victim": strategy.victim,
+            "retention": strategy.retention,
+            "params": dict(strategy.params),
+            "admission_params": dict(strategy.admission_params),
+            "retention_params": dict(strategy.retention_params),
+            "seed": seed,
+        }
         self._on = False
-        self.ends = 0.0  # seconds since the epoch
+        self.turned = self.ends = 0.0  # seconds since the epoch
 
-    def begin(self, seed: int) -> str | None:
-        """The strategy is built in the server, and does not decide yet. Returns what the file said before, if it was there."""
-        before = self._path.read_text(errors="replace") if self._path.exists() else None
-        own = self._strategy
-        self._write(
-            {
-                "strategy": own.name,
-                "admission": own.admission,
-                "victim": own.victim,
-                "retention": own.retention,
-                "params": dict(own.params),
-                "admission_params": dict(own.admission_params),
-                "retention_params": dict(own.retention_params),
-                "seed": seed,
-                "kill_switch": True,
-            }
-        )
-        return before
+    def before(self) -> str | None:
+        """What the file says before the first turn; None if it is not there."""
+        return self._path.read_text(errors="replace") if self._path.exists() else None
 
     def turn(self, on: bool) -> None:
         """Raises OSError if the file cannot be written; then the loan ends by itself."""
-        self._on = on
-        self.ends = self._clock() + self._lease_s
-        self._write({"kill_switch": False, "until": self.ends} if on else {"kill_switch": True})
+        self._on, self.turned = on, self._clock()
+        self._write()
 
     def renew(self) -> bool:
-        """At each look. False if it came too late: the strategy had been off for a while."""
+        """At each look. False if it came too late: the strategy had been off for a while, and is on again from now."""
         if not self._on:
             return True
         in_time = self._clock() < self.ends
-        self.turn(True)
+        if not in_time:
+            self.turned = self._clock()
+        self._write()
         return in_time
 
-    def _write(self, values: dict[str, Any]) -> None:
-        write_control(self._path, values)
+    def _write(self) -> None:
+        """All of the settings each time: a server without work may not have seen the last file."""
+        self.ends = self._clock() + self._lease_s
+        switch: dict[str, Any] = (
+            {"kill_switch": False, "until": self.ends} if self._on else {"kill_switch": True}
+        )
+        write_control(self._path, self._settings | switch)
