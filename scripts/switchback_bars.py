@@ -1,6 +1,6 @@
 """The bars of `bidkv-switchback` on simulated days: how often nothing is called something, and 8 % is found.
 
-    python scripts/switchback_bars.py [--days 200] [--effect 0.08] [--block 300]
+    python scripts/switchback_bars.py [--days 200] [--effects 0 0.08] [--block 300]
 
 A day's traffic is drawn anew: a rate that swings by the time of day and by the hour (log-normal, correlated over an
 hour), requests of log-normal lengths, and one queue in front of a server that the swings fill to between a third and
@@ -164,16 +164,16 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--days", type=int, default=200)
-    parser.add_argument("--effect", type=float, default=0.08)
+    parser.add_argument("--effects", type=float, nargs="+", default=[0.0, 0.08], help="0 is A/A")
     parser.add_argument("--block", type=float, default=300.0)
     parser.add_argument("--seed", type=int, default=0, help="of the first day; the others follow")
     options = parser.parse_args()
     print(f"days {options.days}, blocks of {options.block:g} s, seeds from {options.seed}")
-    for name, effect in (("A/A", 0.0), (f"{options.effect:.0%} shorter", options.effect)):
+    for effect in options.effects:
         tally = Tally()
         for seed in range(options.seed, options.seed + options.days):
             tally.add(one_day(seed, effect, options.block), 1 - effect)
-        print(tally.line(name), flush=True)
+        print(tally.line(f"{effect:.0%} shorter" if effect else "A/A"), flush=True)
 
 
 if __name__ == "__main__":

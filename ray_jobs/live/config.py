@@ -23,7 +23,7 @@ GUARDED = ("e2e_mean_s", "completion_rate", "throughput_tok_s", "e2e_p99_s", "e2
 class HaltConfig:
     """What ends the experiment at once, in the middle of a block."""
 
-    e2e_ratio: float = 5.0  # mean E2E of the block so far, by that of the slowest stock block
+    e2e_ratio: float = 5.0  # mean E2E of the block so far, by that of the slowest stock block, in no surge
     requests: int = 30  # of the block that have finished: fewer say nothing
     silence_s: float = (
         60.0  # nobody finished for so long, though stock would have ended `requests` in that time

@@ -47,14 +47,22 @@ def harm_in_block(
     """Why the strategy's block `span` must end at once; None if nothing shows. `before` are stock's spans, the last last.
 
     A surge of traffic makes waits several times as long under any strategy. So a block is held against the slowest of
-    stock's; lesser harm shows in pairs.
+    stock's, and only where the server yields no more tokens than it did then: in a surge it is busier. Lesser harm shows
+    in pairs.
     """
     stock = [values for each in before if (values := served.values(each.begin, each.end))]
     if not stock or now <= span.begin:
         return None
-    slowest = max(values["e2e_mean_s"] for values in stock)
+    slowest, busiest = (
+        max(values.get(key, np.inf) for values in stock) for key in ("e2e_mean_s", "throughput_tok_s")
+    )
     here = served.values(span.begin, now)
-    if here.get("requests", 0) >= halt.requests and here["e2e_mean_s"] > halt.e2e_ratio * slowest:
+    surge = here.get("throughput_tok_s", 0.0) > busiest
+    if (
+        here.get("requests", 0) >= halt.requests
+        and here["e2e_mean_s"] > halt.e2e_ratio * slowest
+        and not surge
+    ):
         return (
             f"mean E2E is {here['e2e_mean_s']:.3g} s in this block, {here['e2e_mean_s'] / slowest:.1f} times that of the "
             f"slowest of {len(stock)} stock blocks (halt.e2e_ratio={halt.e2e_ratio:g})"
