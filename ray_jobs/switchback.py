@@ -10,6 +10,7 @@ import json
 import secrets
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import hydra
@@ -23,7 +24,7 @@ from ray_jobs.live.config import SwitchbackConfig
 from tracking.cli import CONF, exit_on_bad_input, interrupt_on_sigterm, run_command
 from tracking.errors import require
 from tracking.places import require_folder
-from tracking.typed import refuse_idle, refuse_unknown, typed
+from tracking.typed import Idle, refuse_idle, refuse_unknown, typed
 
 INTERRUPTED, HALTED = 130, 1
 
@@ -43,7 +44,7 @@ def main(config: DictConfig) -> None:
         sys.exit(HALTED)
 
 
-def idle_keys(config: SwitchbackConfig):
+def idle_keys(config: SwitchbackConfig) -> Iterator[Idle]:
     """Keys that change nothing of this experiment."""
     from ray_jobs.engines.no_effect import idle_strategy_keys
 

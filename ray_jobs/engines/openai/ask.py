@@ -147,9 +147,11 @@ def _facts(engine: EngineConfig) -> dict[str, str]:
         if answer is not None and answer.status_code == 200:
             try:
                 facts = {"engine": name, "version": str(answer.json()["version"])}
-                break
             except (ValueError, KeyError, TypeError):
                 continue
+            if name == "sglang":
+                return facts | _sglang_memory(answer.json())
+            break
     counters = scrape(engine)
     cache = counters.infos.get(CACHE_INFO, {}) if counters else {}
     names = {
@@ -158,6 +160,11 @@ def _facts(engine: EngineConfig) -> dict[str, str]:
         "prefix_caching": "enable_prefix_caching",
     }
     return facts | {ours: cache[theirs] for ours, theirs in names.items() if theirs in cache}
+
+
+def _sglang_memory(info: Mapping[str, Any]) -> dict[str, str]:
+    tokens, page = info.get("max_total_num_tokens"), info.get("page_size")
+    return {"num_blocks": str(tokens // page), "block_size": str(page)} if tokens and page else {}
 
 
 def _get(engine: EngineConfig, route: str, must: bool = False) -> requests.Response | None:
