@@ -16,6 +16,7 @@ from rich.table import Table
 from ray_jobs.drive.capacity import Capacity, find_capacities, key_of
 from ray_jobs.drive.config import BenchConfig
 from ray_jobs.drive.no_effect import idle_capacity_keys
+from ray_jobs.drive.servers import resolve_servers
 from ray_jobs.workload.config import KINDS_WITH_SHARE
 from tracking.cli import CONF, exit_on_bad_input, run_command
 from tracking.errors import require
@@ -54,7 +55,12 @@ def main(config: DictConfig) -> None:
             job.workload.arrivals.kind in KINDS_WITH_SHARE, "workload", job.workload.name,
             "one whose requests arrive by themselves: those of sessions and closed loops wait for answers, so no queue grows",
         )  # fmt: skip
-        found = find_capacities([job], lambda text: console.print(text, highlight=False, soft_wrap=True))
+
+        def say(text: str) -> None:
+            console.print(text, highlight=False, soft_wrap=True)
+
+        (job,) = resolve_servers([job], say)
+        found = find_capacities([job], say)
     key = key_of(job)
     capacity = found[key]
     console.print(curve(capacity))

@@ -31,7 +31,8 @@ class RunResult:
     `earlier_tokens` at the beginning of its prompt were in the prompt of the turn that it goes on from, too;
     stores written before a column was there lack it). `events` are the adapter's records, `steps` one
     row an engine step. `status` is "finished", "timeout" (the run's deadline passed) or "failed". A run of an
-    engine without the adapter is not `recorded`: there is what the client saw, and nothing else. `served_t` is when the
+    engine without the adapter is not `recorded`: there is what the client saw, what the engine's own counters say
+    (`counted`), and nothing else. `served_t` is when the
     engine's process took the run up and when it gave the result back (seconds since the epoch; real time in a
     simulation too).
     """
@@ -50,6 +51,10 @@ class RunResult:
     client_cpu_s: float | None = (
         None  # of the process that sent the requests; None in a simulation, where none did
     )
+    counted: dict[str, float] = field(
+        default_factory=dict
+    )  # metrics that a server's own counters told, by name
+    remarks: dict[str, str] = field(default_factory=dict)  # what else must be said of the run, as tags of it
 
     @property
     def run_start(self) -> dict[str, Any]:
@@ -79,6 +84,8 @@ class RunResult:
             "recorded": self.recorded,
             "client_cpu_s": self.client_cpu_s,
             "served_t": self.served_t,
+            "counted": self.counted,
+            "remarks": self.remarks,
         }
         (folder / "run.json").write_text(json.dumps(scalars, indent=2))
 

@@ -13,6 +13,7 @@ from ray_jobs.drive.config import BenchConfig
 from ray_jobs.drive.lengths import resolve_lengths
 from ray_jobs.drive.plan import left_out_lines, plan_blocks, sweep_hash, window_lines, windows_of
 from ray_jobs.drive.seeds import claim_seeds, frozen_jobs
+from ray_jobs.drive.servers import resolve_servers
 from tracking.cli import exit_on_bad_input
 from tracking.imports import large_imports
 
@@ -33,7 +34,7 @@ def run_sweep(jobs: Sequence[BenchConfig], baseline: str | None = None) -> Sweep
         console = Console(width=NARROW)
     with exit_on_bad_input():
         say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
-        jobs = resolve_lengths(resolve_loads(frozen_jobs(jobs), say), say)
+        jobs = resolve_lengths(resolve_loads(resolve_servers(frozen_jobs(jobs), say), say), say)
         blocks = plan_blocks(jobs)
         claim_seeds(jobs, sweep_hash(blocks), windows=windows_of(blocks))
         for line in (*left_out_lines(blocks), *window_lines(blocks)):

@@ -94,7 +94,8 @@ async def _on_engine(
 
 def stock_job(job: BenchConfig, limits: RunConfig) -> BenchConfig:
     """The job with vLLM's own order and victims, and without what its strategy changes of the engine."""
-    return replace(job, strategy=StrategyConfig(STOCK, "fcfs", "lifo"), run=limits)
+    alone = job.engine.kind == "endpoint"  # a server is taken as it is, with the kill switch on if it has one
+    return replace(job, strategy=StrategyConfig(STOCK, "fcfs", "lifo", kill_switch=alone), run=limits)
 
 
 def engine_facts(job: BenchConfig) -> tuple[dict[str, Any], str, list[str | None] | None]:

@@ -209,8 +209,12 @@ def by_cell(blocks: Iterable[Sequence[PlannedRun]]) -> list[list[PlannedRun]]:
 
 
 def leave_out_path(engine: dict[str, Any]) -> None:
-    """Where a model's config.json lies is no fact of a run, and most shapes have none."""
+    """Where a model's config.json lies is no fact of a run, and most shapes have none; nor have engines that are started
+    here what a server has."""
     shape = (engine["sim"] or {}).get("model_shape")
+    if engine["kind"] != "endpoint":
+        for key in ("url", "api", "control_file", "server"):
+            del engine[key]
     if shape:
         del shape["path"]
         if not shape["config"]:

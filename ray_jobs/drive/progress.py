@@ -15,6 +15,7 @@ from rich.progress import (
 from ray_jobs.drive.summary import Row
 
 SHOWN = ("saturated", "degraded", "late_client")  # flags in the line of a run
+SAID = ("prompt_counts", "other_clients")  # and remarks, in their own words
 
 
 class SweepProgress:
@@ -59,6 +60,7 @@ class SweepProgress:
     def finished(self, name: str, row: Row) -> None:
         metrics = row.metrics
         flags = [f"[{flag.replace('_', ' ')}]" for flag in SHOWN if row.flags.get(flag) == "true"]
+        flags += [f"[{row.flags[remark]}]" for remark in SAID if remark in row.flags]
         # Absent where the engine ran without the adapter: nobody counted.
         preempted = f"{metrics['preemptions']:.0f} preemptions, " if "preemptions" in metrics else ""
         self._line(

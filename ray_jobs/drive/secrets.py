@@ -11,7 +11,7 @@ from ray_jobs.engines.config import PASS_ENV
 from tracking.secrets import check_address, check_names
 
 NAMES = ("engine.env", "engine.extra", "strategy.engine")  # mappings whose keys are the user's
-ADDRESSES = ("tracking.uri", "tracking.artifact_root")
+ADDRESSES = ("tracking.uri", "tracking.artifact_root", "engine.url")
 
 
 def refuse_secrets(config: DictConfig, overrides: Iterable[str]) -> None:

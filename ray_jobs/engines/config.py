@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any
+from urllib.parse import urlsplit
 
 from omegaconf import MISSING
 
@@ -14,6 +15,7 @@ from ray_jobs.engines.sim.config import SimConfig
 from tracking.errors import require, require_one_of
 from tracking.secrets import check_names
 
+APIS = ("completions", "chat")
 DTYPES = ("auto", "half", "float16", "bfloat16", "float", "float32")
 MOST_SEQS = 65_536  # beyond it vLLM's own buffers do not fit any machine
 PASS_ENV = "engine.pass_env=[{}]"  # how an engine is given a secret
@@ -70,6 +72,12 @@ class EngineConfig:
     replicas: int = 1  # equal engines behind a router; more than one: kind=vllm_sim only
     router: RouterConfig = field(default_factory=RouterConfig)  # who gets a request
     sim: SimConfig | None = None  # kind=vllm_sim only
+    url: str | None = None  # kind=endpoint only: the server that is driven, as http://host:8000
+    api: str = "completions"  # or chat; endpoint only
+    control_file: str | None = (
+        None  # the server's own --bidkv-control, which switches strategies; endpoint only
+    )
+    server: dict[str, str] = field(default_factory=dict)  # endpoint only: what it said of itself
 
     def __post_init__(self) -> None:
         require_one_of("engine.kind", self.kind, engine_kinds())
@@ -117,8 +125,11 @@ class EngineConfig:
             self.replicas == 1 or self.kind == "vllm_sim",
             "engine.replicas", self.replicas, "1 but for engine.kind=vllm_sim: several real engines are not driven yet",
         )  # fmt: skip
+        require_one_of("engine.api", self.api, APIS)
         if self.kind == "vllm_sim":
             check_simulated(self)
+        elif self.kind == "endpoint":
+            check_endpoint(self)
         else:
             check_gpus(self)
 
@@ -134,6 +145,35 @@ def memory_of(engine: EngineConfig) -> float:
     """Bytes of one simulated device for weights and KV cache."""
     sim = engine.sim
     return sim.hardware.memory * engine.gpu_memory_utilization - sim.reserved_bytes
+
+
+def check_endpoint(engine: EngineConfig) -> None:
+    """Raises ValueError if `engine` names no server that could be asked."""
+    require(
+        engine.url is not None, "engine.url", engine.url, "the server's address, as http://127.0.0.1:8000"
+    )
+    check_url("engine.url", engine.url)
+    require(
+        len(engine.pass_env) <= 1,
+        "engine.pass_env",
+        engine.pass_env,
+        "the one variable with the server's API key",
+    )
+    require(engine.num_gpus == 0, "engine.num_gpus", engine.num_gpus, "0: the client needs none")
+
+
+def check_url(key: str, url: str) -> None:
+    """Raises ValueError if `url` is no server's address; a password in it is not repeated."""
+    parts = urlsplit(url)
+    require(
+        parts.scheme in ("http", "https") and bool(parts.hostname) and not (parts.query or parts.fragment),
+        key, url, "http:// or https:// with a host, as http://127.0.0.1:8000",
+    )  # fmt: skip
+    require(
+        parts.username is None, key, f"{parts.scheme}://…@{parts.hostname}",
+        f"without a password, which would be stored: {PASS_ENV.format('NAME')} names the variable that has the API key",
+    )  # fmt: skip
+    require(parts.path in ("", "/"), key, url, f"without the path {parts.path}: it is added")
 
 
 def check_gpus(engine: EngineConfig) -> None:

@@ -184,8 +184,8 @@ class JobConfig:
             )  # fmt: skip
         answers = self.workload.sessions.answers
         require(
-            answers == "recorded" or self.engine.kind != "vllm_sim",
-            "workload.sessions.answers", answers, "recorded in a simulation, whose engine says nothing",
+            answers == "recorded" or self.engine.kind not in ("vllm_sim", "endpoint"),
+            "workload.sessions.answers", answers, "recorded: a simulation says nothing, and a server's words are not read",
         )  # fmt: skip
         if self.run.until == "precision":
             least, most = self.run.min_requests, self.workload.num_requests

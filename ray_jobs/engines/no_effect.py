@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import fields
 
 from bidkv import create_default_registry
 from ray_jobs.engines.config import EngineConfig
@@ -17,6 +18,9 @@ SIZES_OF_CONFIG = (
     "architecture", "model_type", "hidden_size", "intermediate_size", "layers", "heads", "kv_heads", "head_dim", "experts",
     "experts_per_token", "tied_embeddings",
 )  # fmt: skip
+OF_A_CLIENT = {
+    "kind", "url", "api", "control_file", "model", "vocab_size", "env", "pass_env", "num_gpus", "num_cpus", "start_timeout_s",
+}  # fmt: skip
 FROM_CONFIG = "model_shape@engine.sim.model_shape=from_config"
 OWN_MODEL = (
     "the model is engine.sim.model_shape: model_shape@engine.sim.model_shape=qwen2.5-7b (a file of conf/model_shape), "
@@ -26,7 +30,21 @@ OWN_MODEL = (
 
 def idle_job_keys(job: JobConfig) -> Iterator[Idle]:
     """Each with why, and with what has the effect that was probably meant."""
-    strategy = job.strategy
+    yield from idle_strategy_keys(job.strategy)
+    if job.run.until != "precision":
+        for key in ("precision", "p99_precision", "min_requests"):
+            yield Idle(f"run.{key}", "it is for run.until=precision")
+    if job.engine.kind == "endpoint":
+        yield Idle("run.log_schedule", "a server's steps are its own")
+        yield Idle(
+            "workload.declared",
+            "OpenAI's routes carry no more than max_tokens, which is how long each answer is here",
+        )
+    yield from idle_engine_keys(job.engine)
+
+
+def idle_strategy_keys(strategy: StrategyConfig) -> Iterator[Idle]:
+    """Those of `strategy` alone."""
     yield Idle(
         "strategy.name",
         "it says which parameters are the pair's own; strategy=NAME chooses one, strategy.label=NAME names it",
@@ -39,10 +57,6 @@ def idle_job_keys(job: JobConfig) -> Iterator[Idle]:
             )
     else:
         yield from _left_out(strategy)
-    if job.run.until != "precision":
-        for key in ("precision", "p99_precision", "min_requests"):
-            yield Idle(f"run.{key}", "it is for run.until=precision")
-    yield from idle_engine_keys(job.engine)
 
 
 def _left_out(strategy: StrategyConfig) -> Iterator[Idle]:
@@ -66,6 +80,13 @@ def _left_out(strategy: StrategyConfig) -> Iterator[Idle]:
 
 def idle_engine_keys(engine: EngineConfig) -> Iterator[Idle]:
     """Those of `engine` alone."""
+    if engine.kind == "endpoint":
+        yield from _of_a_server(engine)
+        return
+    for key in ("url", "api", "control_file", "server"):
+        yield Idle(
+            f"engine.{key}", f"engine.kind={engine.kind} is started here; engine=endpoint drives a server"
+        )
     simulated = engine.kind == "vllm_sim"
     if engine.replicas == 1:
         yield Idle("engine.router", "one engine has no router; engine.replicas=4 has four")
@@ -92,6 +113,15 @@ def idle_engine_keys(engine: EngineConfig) -> Iterator[Idle]:
         "wall_timeout_s",
     ):
         yield Idle(f"engine.sim.{key}", f"engine.kind={engine.kind} runs for real; engine=vllm_sim simulates")
+
+
+def _of_a_server(engine: EngineConfig) -> Iterator[Idle]:
+    """All but how it is reached, what is asked of it, and what the client takes."""
+    for own in fields(engine):
+        if own.name not in OF_A_CLIENT:
+            yield Idle(
+                f"engine.{own.name}", "a server that is up has its own, and says what must be known of it"
+            )
 
 
 def _shape(shape: ModelShape) -> Iterator[Idle]:

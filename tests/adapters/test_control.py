@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from bidkv.adapters.shared.control import ControlFile, updated_settings, write_control
+from bidkv.adapters.shared.control import AS_STARTED, ControlFile, updated_settings, write_control
 from bidkv.adapters.shared.control_place import MOST_BYTES, check_place
 from bidkv.adapters.shared.events import read_events
 from bidkv.adapters.shared.session import Session
@@ -345,6 +345,86 @@ def test_learned_lengths_outlive_a_switch_also_by_a_strategy_that_learns_none(co
     write_control(control, {"strategy": "backfill", "run_id": "another run of a benchmark"})
     made.poll()
     assert expected() == 512
+
+
+@pytest.mark.parametrize("flags", [{"strategy": "lcf", "seed": 7, "run_id": "serve"}, {}])
+def test_what_the_engine_was_started_with_can_be_had_back(control: Path, flags: dict[str, Any]) -> None:
+    if not flags:  # then the file's first settings are those
+        write_control(control, {"strategy": "lcf", "seed": 7, "run_id": "serve"})
+    settings, source = adapter_config({"bidkv": flags | {"control_file": str(control)}})
+    made = session(source, settings)
+    write_control(control, {"strategy": "bidkv", "seed": 9, "until": 1e12})
+    made.poll()
+    assert made.settings.strategy == "bidkv"
+    write_control(control, AS_STARTED)
+    made.poll()
+    assert made.settings == settings and made.log.counters["control_errors"] == 0
+    write_control(control, AS_STARTED | {"seed": 1})
+    made.poll()
+    assert made.log.counters["control_errors"] == 1, "beside it nothing can be said"
+
+
+# -- a dead man's switch ------------------------------------------------------------------------------
+
+
+def timed(control: Path, clock: list[float], **settings: Any) -> Session:
+    made = Session(ControlFile(control), facts=lambda: FACTS, changed=lambda: None, clock=lambda: clock[0])
+    made.open(AdapterSettings("backfill", run_id="serve", **settings))
+    return made
+
+
+@pytest.mark.parametrize("lost", [lambda path: None, Path.unlink, lambda path: path.write_bytes(b"{")])
+def test_settings_end_at_their_time_whatever_becomes_of_the_file_and_of_who_wrote_it(
+    control: Path, tmp_path: Path, lost: Callable[[Path], Any]
+) -> None:
+    clock, events = [1000.0], tmp_path / "events.jsonl"
+    made = timed(control, clock, events_path=str(events))
+    write_control(control, {"strategy": "lcf", "until": 1030.0})
+    made.poll()
+    assert made.settings.strategy == "lcf" and not made.settings.kill_switch
+    lost(control)
+    for clock[0], killed in ((1029.9, False), (1030.0, True), (1e6, True)):
+        made.poll()
+        assert made.settings.kill_switch == killed
+    switches = [record for record in read_events(events) if record["type"] == "kill_switch"]
+    assert [(record["on"], record["t"]) for record in switches] == [(True, 1030.0)]
+
+
+def test_a_later_time_is_no_switch_and_an_update_without_one_has_no_end(
+    control: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock, events, changes = [1000.0], tmp_path / "events.jsonl", []
+    made = timed(control, clock, events_path=str(events))
+    made._changed = lambda: changes.append(clock[0])
+    for t, until in ((1000, 1030), (1010, 1040), (1039, 1069)):
+        clock[0] = float(t)
+        write_control(control, {"kill_switch": False, "until": until})
+        made.poll()
+    assert not made.settings.kill_switch and made.settings.until == 1069
+    assert not changes, "who waits stays in his place"
+    clock[0] = 1070.0
+    with caplog.at_level("INFO", "bidkv"):
+        made.poll()
+    assert made.settings.kill_switch and "nobody said before its `until`" in caplog.text
+    write_control(control, {"kill_switch": False})
+    made.poll()
+    assert not made.settings.kill_switch and made.settings.until is None
+    assert [record["type"] for record in read_events(events)] == ["run_start", "kill_switch", "kill_switch"]
+
+
+def test_a_server_that_starts_again_on_an_old_file_starts_with_the_engines_own_choices(control: Path) -> None:
+    write_control(control, {"strategy": "lcf", "until": 5.0})
+    settings, source = adapter_config({"bidkv": {"strategy": "lcf", "control_file": str(control)}})
+    made = session(source, settings)
+    made.poll()  # before the first request is taken or scheduled
+    assert made.settings.kill_switch
+
+
+def test_an_end_that_is_no_time_changes_nothing(control: Path) -> None:
+    made = timed(control, [1000.0])
+    write_control(control, {"kill_switch": False, "until": "tomorrow"})
+    made.poll()
+    assert made.settings.until is None and made.log.counters["control_errors"] == 1
 
 
 def test_each_rank_has_its_own_files_and_says_which_it_is(tmp_path: Path) -> None:

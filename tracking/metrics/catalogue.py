@@ -63,18 +63,23 @@ def run_flags(result: RunResult) -> dict[str, str]:
     or was never sent, or if more and more requests were in the engine (`tracking.metrics.samples.is_saturated`).
     late_client: "true" if more than one request in a hundred was sent over 50 ms after it was due, so that
     the client, not the engine, made the latencies. engine_tested: what the adapter said at the start, "unknown" in records that do not tell.
+    And the run's own remarks.
     """
     view = RunView(result)
-    pressed = bool(view.all_preemptions) or bool(
+    pressed = bool(view.all_preemptions or result.counted.get("preemptions")) or bool(
         len(view.steps) and view.steps["hol_blocked"].astype(bool).any()
     )
-    return {
-        "pressure": ("ok" if pressed else "no pressure") if result.recorded else "unknown",
-        "saturated": str(is_saturated(view.requests)).lower(),
-        "late_client": str(is_late(view.send_lag)).lower(),
-        "degraded": str(result.degraded).lower(),
-        "engine_tested": str(result.run_start.get("engine_tested", "unknown")).lower(),
-    } | raised(result)
+    return (
+        {
+            "pressure": "ok" if pressed else "no pressure" if result.recorded else "unknown",
+            "saturated": str(is_saturated(view.requests)).lower(),
+            "late_client": str(is_late(view.send_lag)).lower(),
+            "degraded": str(result.degraded).lower(),
+            "engine_tested": str(result.run_start.get("engine_tested", "unknown")).lower(),
+        }
+        | raised(result)
+        | result.remarks
+    )
 
 
 def raised(result: RunResult) -> dict[str, str]:

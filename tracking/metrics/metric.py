@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 Better = Literal["lower", "higher", "none"]
 
 CLIENT = "client clock"
+ENGINE = "engine's own word"
 EVENTS = "preemption events"
 RECORDS = "engine request records"
 STEPS = "engine steps"
@@ -40,7 +41,9 @@ class Metric:
     measure: Callable[[RunView], float]
 
     def __call__(self, run: RunView) -> float:
-        known = run.result.recorded or self.source == CLIENT
+        if self.name in run.result.counted:
+            return run.result.counted[self.name]
+        known = run.result.recorded or self.source in (CLIENT, ENGINE)
         return float(self.measure(run)) if known else math.nan
 
     @property

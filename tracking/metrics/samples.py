@@ -115,14 +115,18 @@ def jain_index(values: np.ndarray) -> float:
 
 
 def kv_blocks(result: RunResult) -> int | None:
-    """KV blocks of the engine, from the run_start event; None if it is not there."""
-    return result.run_start.get("num_blocks")
+    """KV blocks of the engine, from the run_start event or its environment; None if neither says."""
+    return _of_engine(result, "num_blocks")
 
 
 def kv_tokens(result: RunResult) -> int | None:
-    """Tokens of the engine's KV cache, from the run_start event; None if it does not say."""
-    blocks, size = kv_blocks(result), result.run_start.get("block_size")
+    """Tokens of the engine's KV cache; None if nobody says."""
+    blocks, size = kv_blocks(result), _of_engine(result, "block_size")
     return blocks * size if blocks and size else None
+
+
+def _of_engine(result: RunResult, fact: str) -> int | None:
+    return result.run_start.get(fact, result.environment.get(fact))
 
 
 def is_late(send_lag: np.ndarray) -> bool:

@@ -19,13 +19,18 @@ from bidkv.policy_file import is_reference
 FIXED = ("run_id", "events_path", "steps_path", "log_schedule", "client_facts")
 """Settings that an engine keeps from its start, unless whoever made it trusts the file with them."""
 NAMES = ("strategy", "admission", "victim")
+SWITCH = {"kill_switch", "until"}
+"""Keys that leave the strategy and its run as they are."""
+AS_STARTED = {"as_started": True}
+"""All that a control file says to have back what the engine was started with."""
 LARGEST = 2**63
 
 
 def write_control(path: str | Path, settings: AdapterSettings | Mapping[str, Any]) -> None:
     """Replaces the control file in one step, so that no reader ever sees half of it.
 
-    `{"kill_switch": true}` alone switches the current strategy off and leaves the rest as it is.
+    `{"kill_switch": true}` alone switches the current strategy off and leaves the rest as it is. With `until` beside
+    it, in seconds since the epoch, a switch that is off turns itself on then.
     """
     values = settings.to_dict() if isinstance(settings, AdapterSettings) else dict(settings)
     path = Path(path)
@@ -49,10 +54,11 @@ def updated_settings(
 
     Not `trusted`, the update may turn the kill switch or name another registered strategy, with its halves,
     parameters and seed: `FIXED` settings stay what they are, and no FILE.py:CLASS is run but what `current` or
-    `started` names. Without `current` an engine starts, and there is nothing to stay.
+    `started` names. Without `current` an engine starts, and there is nothing to stay. An `until` never stays: an
+    update without one has no end.
     """
-    if current is not None and set(update) == {"kill_switch"}:
-        return replace(current, kill_switch=update["kill_switch"])
+    if current is not None and "kill_switch" in update and set(update) <= SWITCH:
+        return replace(current, kill_switch=update["kill_switch"], until=update.get("until"))
     kept = {} if current is None else {key: getattr(current, key) for key in FIXED}
     if trusted:
         return AdapterSettings.from_dict({"client_facts": kept.get("client_facts", False), **update})
@@ -80,7 +86,8 @@ class ControlFile:
 
     The file and its folder must be the server's user's or root's, and nobody else's to write (see
     `read_guarded`). `trusted` is for who makes the engine and writes the file, too: all settings may change.
-    `started` are settings that the engine was started with, if others than the file's.
+    `started` are settings that the engine was started with, if others than the file's first ones; a file that says
+    `AS_STARTED` has them back.
     """
 
     def __init__(self, path: str | Path, trusted: bool = False, started: AdapterSettings | None = None):
@@ -113,9 +120,14 @@ class ControlFile:
         if values is None:
             return None
         try:
-            return updated_settings(current, values, self._trusted, self._started)
+            if values == AS_STARTED and current is not None and self._started is not None:
+                return replace(self._started, **{key: getattr(current, key) for key in FIXED})
+            settings = updated_settings(current, values, self._trusted, self._started)
         except BidKVError as error:
             raise BidValidationError(f"control file {self.path}: {error}") from error
+        if current is None and self._started is None:
+            self._started = settings
+        return settings
 
     def check_folder(self) -> None:
         """Raises `BidValidationError`, once, where no file could be accepted: one may come much later."""

@@ -80,9 +80,11 @@ def describe(settings: AdapterSettings, strategy: Strategy) -> str:
     return text + ("; the kill switch is on: the engine decides" if settings.kill_switch else "")
 
 
-def switched(settings: AdapterSettings) -> str:
+def switched(settings: AdapterSettings, now: float) -> str:
     if settings.kill_switch:
-        return f"kill switch on: the engine decides, not strategy {settings.strategy}"
+        over = settings.until is not None and now >= settings.until
+        why = " (nobody said before its `until` that the strategy may go on)" if over else ""
+        return f"kill switch on: the engine decides, not strategy {settings.strategy}{why}"
     return f"kill switch off: strategy {settings.strategy} decides"
 
 
@@ -185,11 +187,11 @@ class RunLog:
 
     def kill_switch(self, settings: AdapterSettings) -> None:
         """The same run goes on with the strategy switched off or on again."""
-        self.settings = settings
-        logger.info("bidkv: %s", switched(settings))
+        self.settings, now = settings, self._clock()
+        logger.info("bidkv: %s", switched(settings, now))
         if self._meter:
             self._meter.switched(settings.kill_switch)
-        self._write({"type": "kill_switch", "on": settings.kill_switch, "t": self._clock()})
+        self._write({"type": "kill_switch", "on": settings.kill_switch, "t": now})
 
     def end(self, step_records: int = 0) -> None:
         """Writes `run_end` and closes the file; `step_records` went to the run's step file."""

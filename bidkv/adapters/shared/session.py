@@ -73,16 +73,19 @@ class Session:
         self._install(settings)
 
     def poll(self) -> None:
-        """Takes over what is new in the control file. Settings that cannot be used change nothing."""
-        if self._control is None:
-            return
-        try:
-            self._control.check_folder()
-            settings = self._control.update(self.settings)
-            if settings is not None:
-                self._install(settings)
-        except Exception as error:  # also what a third party's constructor raises
-            self.log.control_error(error)
+        """Takes over what is new in the control file, and ends what had an `until`. Settings that cannot be used
+        change nothing."""
+        if self._control is not None:
+            try:
+                self._control.check_folder()
+                settings = self._control.update(self.settings)
+                if settings is not None:
+                    self._install(settings)
+            except Exception as error:  # also what a third party's constructor raises
+                self.log.control_error(error)
+        until = self.settings.until
+        if until is not None and not self.settings.kill_switch and self.clock() >= until:
+            self._install(replace(self.settings, kill_switch=True))
 
     def close(self) -> None:
         """Ends the current run."""
@@ -93,8 +96,12 @@ class Session:
             self.log.end(step_records=steps.finished if steps else 0)
 
     def _install(self, settings: AdapterSettings) -> None:
-        """Starts a new run, or only turns the kill switch if nothing else changed."""
-        if self.running and replace(self.settings, kill_switch=settings.kill_switch) == settings:
+        """Starts a new run, or only turns the kill switch if nothing else changed; a later `until` alone is no news."""
+        switch = {"kill_switch": settings.kill_switch, "until": settings.until}
+        if self.running and replace(self.settings, **switch) == settings:
+            if settings == replace(self.settings, until=settings.until) != self.settings:
+                self.log.settings = settings
+                return
             self.log.kill_switch(settings)
         else:
             strategy, facts = settings.build(), self._facts()

@@ -29,6 +29,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "kill_switch": (bool,),
     "log_schedule": (bool,),
     "client_facts": (bool,),
+    "until": (float, int, type(None)),
 }
 
 
@@ -39,7 +40,8 @@ class AdapterSettings:
     `admission`, `victim` and `retention` replace that part of the named strategy. `params` go to the victim
     policy, `admission_params` and `retention_params` to the others, and `seed` to a policy whose constructor takes
     one. No path, no record. `client_facts` says that clients are trusted with what policies see of their
-    requests (see `ClientFacts`); else nothing that they declare has an effect.
+    requests (see `ClientFacts`); else nothing that they declare has an effect. At `until`, in seconds since the
+    epoch, the kill switch turns itself on: whoever wrote these settings may be gone by then.
     """
 
     strategy: str
@@ -56,6 +58,7 @@ class AdapterSettings:
     kill_switch: bool = False  # the engine decides for itself
     log_schedule: bool = False  # every step also lists what it scheduled
     client_facts: bool = False
+    until: float | None = None  # of the engine's clock, which nobody sets once it runs
 
     def __post_init__(self) -> None:
         for key, allowed in _TYPES.items():

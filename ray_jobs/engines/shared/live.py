@@ -52,7 +52,7 @@ class LiveEngine(EngineBackend):
         await self._begin(settings)
         sent = await self._send(trace, job)
         await self._end()
-        return read_result(settings, sent) if self.config.adapter else unrecorded_result(sent)
+        return self._result(settings, sent)
 
     async def stop(self) -> None:
         await asyncio.to_thread(self.engine.shutdown)
@@ -76,6 +76,9 @@ class LiveEngine(EngineBackend):
     @abstractmethod
     def _unfinished(self) -> int:
         """Requests the engine's front has not ended; what it aborts is told to the scheduler at once."""
+
+    def _result(self, settings: AdapterSettings, sent: Sent) -> RunResult:
+        return read_result(settings, sent) if self.config.adapter else unrecorded_result(sent)
 
     def _environment(self, engine: str, version: str, scheduler: str) -> dict[str, Any]:
         import torch
@@ -143,6 +146,7 @@ def unrecorded_result(sent: Sent) -> RunResult:
         started_t=sent.started_t,
         finished_t=sent.finished_t,
         recorded=False,
+        client_cpu_s=sent.cpu_s,
     )
 
 

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import random
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tiny_llama(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """One server for all tests: it takes half a minute to start. Its tokenizer counts words."""
+    from server_process import running_server
+
+    from ray_jobs.engines.shared.tiny_tokenizer import add_tokenizer
+
+    model = make_tiny_llama(tmp_path_factory.mktemp("tiny-words"))
+    add_tokenizer(model)
+    with running_server(model, tmp_path_factory.mktemp("server")) as made:
+        yield made
 
 
 @pytest.fixture(scope="session")

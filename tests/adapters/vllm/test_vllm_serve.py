@@ -4,110 +4,22 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from server_process import COMMAND, Server, environment
 
 from bidkv.adapters.shared.control import write_control
 from bidkv.adapters.shared.events import read_events
 from tracking.explain import explain
 
 pytestmark = pytest.mark.engine
-COMMAND = [sys.executable, "-m", "bidkv.adapters.vllm.serve"]
-
-
-def environment(strategy: str | None) -> dict[str, str]:
-    values = {k: v for k, v in os.environ.items() if k != "BIDKV_STRATEGY"}
-    values |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return values if strategy is None else {**values, "BIDKV_STRATEGY": strategy}
-
-
-@dataclass
-class Server:
-    """A running one, and the files it was given."""
-
-    url: str
-    events: Path
-    control: Path
-    log: Path
-    recording: Path
-
-    def post(self, prompt: list[int], tokens: int) -> dict:
-        body = {
-            "model": "tiny",
-            "prompt": prompt,
-            "max_tokens": tokens,
-            "ignore_eos": True,
-            "return_token_ids": True,
-        }
-        request = urllib.request.Request(
-            f"{self.url}/v1/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
-        )
-        return json.load(urllib.request.urlopen(request, timeout=600))
-
-    def scrape(self) -> dict[str, float]:
-        text = urllib.request.urlopen(f"{self.url}/metrics", timeout=30).read().decode()
-        lines = [line for line in text.splitlines() if line.startswith(("bidkv_", "vllm:num_preemptions"))]
-        return {key: float(value) for key, _, value in (line.rpartition(" ") for line in lines)}
-
-
-@pytest.fixture(scope="module")
-def server(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One server for all tests: it takes half a minute to start. Its memory is too small for three requests."""
-    folder = tmp_path_factory.mktemp("server")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    made = Server(
-        f"http://127.0.0.1:{port}",
-        folder / "events.jsonl",
-        folder / "control.json",
-        folder / "log",
-        folder / "rec",
-    )
-    flags = (
-        f"--port {port} --host 127.0.0.1 --dtype float32 --enforce-eager --kv-cache-memory-bytes 67108864 "
-        "--enable-scale-out --max-model-len 512 --block-size 32 --num-gpu-blocks-override 24 --skip-tokenizer-init "
-        f"--served-model-name tiny --bidkv-events {made.events} --bidkv-admission fcfs "
-        f"--bidkv-control {made.control} --bidkv-record {made.recording}"
-    )
-    with open(made.log, "w") as output:
-        process = subprocess.Popen(
-            [*COMMAND, "--strategy", "bidkv", "--model", str(tiny_model), *flags.split()],
-            env=environment(None) | {"VLLM_LOGGING_LEVEL": "INFO"},
-            cwd=folder,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        deadline = time.time() + 600
-        while True:
-            assert process.poll() is None and time.time() < deadline, made.log.read_text()[-3000:]
-            try:
-                urllib.request.urlopen(f"{made.url}/health", timeout=5)
-                break
-            except (urllib.error.URLError, ConnectionError):
-                time.sleep(0.3)
-        yield made
-    finally:
-        os.killpg(process.pid, signal.SIGINT)
-        try:
-            process.wait(30)
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
 
 
 def test_one_completion(server: Server) -> None:
@@ -115,8 +27,7 @@ def test_one_completion(server: Server) -> None:
     assert len(answer["choices"][0]["token_ids"]) == 6
     start, *records = read_events(server.events)
     assert (start["strategy"], start["admission"], start["victim"]) == ("bidkv", "fcfs", "bidkv")
-    record = next(r for r in records if r["type"] == "request")
-    assert record["id"].startswith(answer["id"])
+    (record,) = [r for r in records if r["type"] == "request" and r["id"].startswith(answer["id"])]
     assert (record["prompt"], record["output"], record["executed"]) == (4, 6, 9)
     assert "strategy bidkv: admission fcfs, victim bidkv" in server.log.read_text()
 
@@ -129,18 +40,20 @@ def test_a_scrape_agrees_with_the_event_log(server: Server) -> None:
     events, seen = read_events(server.events), server.scrape()
     victims = [event for event in events if event["type"] == "preempt"]
     left = [event for event in events if event["type"] == "request"]
-    assert victims and all(event["source"] == "strategy" for event in victims)
+    chosen = [event for event in victims if event["source"] == "strategy"]
+    assert chosen
 
     def value(name: str, more: str = "") -> float:
         return seen[f'{name}{{engine="0",{more}model_name="tiny"}}']
 
-    assert seen['bidkv_preemptions_total{engine="0",model_name="tiny",source="strategy"}'] == len(victims)
+    assert seen['bidkv_preemptions_total{engine="0",model_name="tiny",source="strategy"}'] == len(chosen)
     assert seen['vllm:num_preemptions_total{engine="0",model_name="tiny"}'] == len(victims)
     assert value("bidkv_discarded_tokens_total") == sum(event["tokens_freed"] for event in victims)
     assert value("bidkv_recomputed_tokens_total") == sum(event["recomputed"] for event in left)
     assert value("bidkv_request_preemptions_count") == len(left)
     assert value("bidkv_request_preemptions_sum") == sum(event["preemptions"] for event in left)
-    assert value("bidkv_select_seconds_count") == value("bidkv_hook_seconds_count") == len(victims)
+    assert value("bidkv_select_seconds_count") == sum(event["select_ns"] > 0 for event in victims)
+    assert value("bidkv_hook_seconds_count") == len(victims)
     hook_s = sum(event["hook_ns"] for event in victims) / 1e9
     assert value("bidkv_hook_seconds_sum") == pytest.approx(hook_s)
     info = [key for key, value in seen.items() if key.startswith("bidkv_strategy_info") and value == 1]
@@ -156,7 +69,7 @@ def test_a_recording_says_where_the_time_of_every_request_went(server: Server) -
     recorded = {r["id"]: r for r in lines if isinstance(r, dict) and r["type"] == "request"}
     events = read_events(server.events)
     left = {event["id"]: event for event in events if event["type"] == "request"}
-    assert recorded.keys() == left.keys() and len(left) >= 12
+    assert recorded.keys() >= left.keys() and len(left) >= 12  # other tests' runs have events elsewhere
     for name, event in left.items():
         e2e = event["finish_t"] - event["arrival_t"]
         assert sum(recorded[name]["seconds"].values()) == pytest.approx(e2e, rel=1e-3)
@@ -164,7 +77,7 @@ def test_a_recording_says_where_the_time_of_every_request_went(server: Server) -
     lost = [r for r in recorded.values() if r["preemptions"]]
     assert lost and all(r["seconds"]["preempted"] > 0 and r["seconds"]["recompute"] > 0 for r in lost)
     _, found = explain(str(server.recording))
-    assert len(found.requests) == len(left) and found.worst_gap < 1e-3
+    assert len(found.requests) == len(recorded) and found.worst_gap < 1e-3
     assert found.e2e["behind"].sum() > found.e2e["seat"].sum() == 0
 
 

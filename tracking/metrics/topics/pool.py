@@ -7,26 +7,26 @@ from __future__ import annotations
 
 import numpy as np
 
-from tracking.metrics.metric import CLIENT, EVENTS, metric
+from tracking.metrics.metric import CLIENT, ENGINE, metric
 from tracking.metrics.samples import kv_tokens
 from tracking.metrics.view import RunView
 
 
-@metric("requests", "none", EVENTS, "mean requests that fit")
+@metric("requests", "none", ENGINE, "mean requests that fit")
 def pool_fits(run: RunView) -> float:
     """tokens of KV cache by the mean of prompt and output tokens of a request"""
     tokens = kv_tokens(run.result)
     return np.nan if tokens is None or not len(run.requests) else tokens / _footprints(run).mean()
 
 
-@metric("requests", "none", EVENTS, "largest requests that fit")
+@metric("requests", "none", ENGINE, "largest requests that fit")
 def pool_fits_largest(run: RunView) -> float:
     """tokens of KV cache by the prompt and output tokens of the largest request"""
     tokens = kv_tokens(run.result)
     return np.nan if tokens is None or not len(run.requests) else tokens / _footprints(run).max()
 
 
-@metric("sessions", "none", EVENTS, "live sessions that fit")
+@metric("sessions", "none", ENGINE, "live sessions that fit")
 def pool_fits_sessions(run: RunView) -> float:
     """tokens of KV cache by the footprint of a live session: prompt and output tokens of its largest turn, in the mean"""
     tokens = kv_tokens(run.result)

@@ -1,0 +1,74 @@
+"""Streams answers from an OpenAI-like server, counted in tokens as the server counts them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Sequence
+
+import aiohttp
+
+from ray_jobs.engines.config import EngineConfig
+from ray_jobs.engines.openai.ask import ROUTES, body, headers, refusal
+
+STREAM = {"stream": True, "stream_options": {"include_usage": True, "continuous_usage_stats": True}}
+LINE_BYTES = 2**20
+
+
+class Client:
+    """One for all requests of an engine; `open` inside the loop that uses it.
+
+    `prompt_tokens` are the server's counts of the prompts it was sent, by request id.
+    """
+
+    def __init__(self, engine: EngineConfig):
+        self._engine = engine
+        self._url = engine.url.rstrip("/") + ROUTES[engine.api]
+        self.prompt_tokens: dict[str, int] = {}
+
+    async def open(self) -> None:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0),  # as many connections as requests are under way
+            timeout=aiohttp.ClientTimeout(total=None),  # deadlines are the load's
+            headers=headers(self._engine),
+            read_bufsize=LINE_BYTES,
+        )
+
+    async def close(self) -> None:
+        await self._session.close()
+
+    async def stream(
+        self, request_id: str, token_ids: list[int], tokens: int
+    ) -> AsyncIterator[Sequence[int]]:
+        """For each chunk the places of its tokens in the answer; which tokens they are nobody asks.
+
+        Closing it closes the connection, on which the server aborts. Raises RuntimeError with the server's own
+        words if it refuses, and if it counts a prompt of token ids otherwise than we do.
+        """
+        seen = 0
+        async with self._session.post(
+            self._url, json=body(self._engine, token_ids, tokens) | STREAM, headers={"X-Request-Id": request_id}
+        ) as response:  # fmt: skip
+            if response.status != 200:
+                raise RuntimeError(f"HTTP {response.status}: {refusal(await response.text())}")
+            async for line in response.content:
+                if not line.startswith(b"data:"):
+                    continue
+                data = line[5:].strip()
+                if data == b"[DONE]":
+                    return
+                chunk = json.loads(data)
+                if "error" in chunk:
+                    raise RuntimeError(refusal(data.decode()))
+                usage = chunk.get("usage")
+                if not usage:
+                    continue
+                if request_id not in self.prompt_tokens:
+                    self._check_prompt(request_id, len(token_ids), usage["prompt_tokens"])
+                if usage["completion_tokens"] > seen:
+                    yield range(seen, usage["completion_tokens"])
+                    seen = usage["completion_tokens"]
+
+    def _check_prompt(self, request_id: str, sent: int, counted: int) -> None:
+        self.prompt_tokens[request_id] = counted
+        if self._engine.api == "completions" and counted != sent:
+            raise RuntimeError(f"the server counts {counted} prompt tokens of {sent} that were sent")

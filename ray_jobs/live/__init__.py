@@ -1,0 +1,1 @@
+"""An experiment on the traffic of a running server: `bidkv-switchback`."""
