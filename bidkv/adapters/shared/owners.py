@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from bidkv.errors import BidValidationError
@@ -42,6 +42,7 @@ class Owners:
     REMEMBERED = 4096  # owners of whom nothing is cached, so that their return is seen
     FRESH_S = 0.25  # for how long an order holds if nothing happens
     FRESH_BLOCKS = 256  # that may be given up in it
+    SWEPT = 2  # idle owners that are looked at whenever one begins to rest
 
     def __init__(self, policy: Retention, pool: PoolState, block_size: int, look: Look):
         self.policy, self._pool, self._block_size, self._look = policy, pool, block_size, look
@@ -54,6 +55,7 @@ class Owners:
         self._order: list[Holding] = []  # the next one last
         self._ordered_t, self._given = 0.0, 0
         self._stale = True  # the order is from before something that happened
+        self._to_sweep: deque[int] = deque()
 
     @property
     def tracked(self) -> int:
@@ -122,6 +124,8 @@ class Owners:
         self._put_leaves(owner, prompt)
         self.policy.finished(owner, prompt, output, now)
         self._rests(owner)
+        owner.tokens = (owner.length - self._shared(owner)) * self._block_size
+        self._sweep()
 
     def cleared(self) -> None:
         """Nothing is cached any more."""
@@ -168,6 +172,38 @@ class Owners:
             _, oldest = self._gone.popitem(last=False)
             self._drop_leaves(oldest)
             self.policy.forgotten(oldest)
+
+    # -- who rests -----------------------------------------------------------------------------
+
+    def resting(self) -> Iterator[Owner]:
+        """Those whose next turn has not come, whose turn ended last first, with the `tokens` that are theirs still."""
+        for owner in [*reversed(self._idle.values())]:
+            if owner.waiting_since is None and self._trim(owner):
+                yield owner
+
+    def _sweep(self) -> None:
+        """Looks at some idle owners in turn: where the engine gives up blocks in its own order, nobody tells."""
+        for _ in range(min(self.SWEPT, len(self._idle))):
+            if not self._to_sweep:
+                self._to_sweep.extend(self._idle)
+            owner = self._idle.get(self._to_sweep.popleft())
+            if owner is not None:
+                self._trim(owner)
+
+    def _trim(self, owner: Holding) -> bool:
+        """Forgets blocks that the engine has given up, the last ones first as it does. False if nothing of its own is left."""
+        look, blocks, hashes, length = self._look, owner.blocks, owner.hashes, owner.length
+        if length and look(blocks[length - 1], hashes[length - 1]) is None:
+            gone = bisect_left(
+                range(length), True, key=lambda place: look(blocks[place], hashes[place]) is None
+            )
+            self._release(owner, gone)
+            shared = self._shared(owner)
+            owner.tokens = (owner.length - shared) * self._block_size
+            if owner.length == shared:
+                self._release(owner, 0)
+                self._leave(owner)
+        return owner.length > 0
 
     # -- blocks --------------------------------------------------------------------------------
 
