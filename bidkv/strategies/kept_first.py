@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from bidkv.errors import BidValidationError
 from bidkv.request import PoolState, RequestState
+from bidkv.retention.ttl_learned import TtlLearned
 from bidkv.strategies.base import AdmissionPolicy, Strategy
 from bidkv.strategies.lcf_guard import GuardedLeastComputedFirst
 from bidkv.strategies.lengths import check_at_least
@@ -46,9 +47,12 @@ class KeptFirst(AdmissionPolicy):
         self._waiting.discard(request_id)
 
     def admits(self, request: RequestState, running: Sequence[RequestState], pool: PoolState) -> bool:
-        if self._goes(request, pool.now) or (self.idle_starts and self._idles(request, running)):
+        if self._goes(request, pool.now):
             return True
-        left = pool.free_tokens - pool.needed_tokens
+        to_compute = sum(max(0, other.prompt_tokens - other.computed_tokens) for other in running)
+        if self.idle_starts and not to_compute and self._waits_alone(request, running):
+            return True
+        left = pool.free_tokens - pool.needed_tokens - to_compute
         for owner in self.resting():
             if pool.now - owner.used <= self.keep * owner.tokens * pool.compute_s_per_token:
                 left -= owner.tokens
@@ -65,10 +69,7 @@ class KeptFirst(AdmissionPolicy):
             or now - request.arrival >= self.hold * lacking * self.pool.compute_s_per_token
         )
 
-    def _idles(self, request: RequestState, running: Sequence[RequestState]) -> bool:
-        """Whether all that run are past their prompts and nobody else waits."""
-        if any(other.computed_tokens < other.prompt_tokens for other in running):
-            return False
+    def _waits_alone(self, request: RequestState, running: Sequence[RequestState]) -> bool:
         self._waiting.difference_update(other.request_id for other in running)
         return self._waiting <= {request.request_id}
 
@@ -77,3 +78,4 @@ class KeptFirstStrategy(Strategy):
     name = "kept-first"
     admission_class = KeptFirst
     victim_class = GuardedLeastComputedFirst
+    retention_class = TtlLearned

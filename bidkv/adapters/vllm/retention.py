@@ -96,7 +96,9 @@ class KeptBlocks:
         now, pause = self._clock(), account.true_pause_s
         true_next = now + pause if self._owners.policy.oracle and pause is not None else None
         counts = request.num_prompt_tokens, request.num_output_tokens
-        self._tell(Owners.ended, request.request_id, *self._cached(request), *counts, now, true_next)
+        self._tell(
+            Owners.ended, request.request_id, *self._cached(request), *counts, now, true_next, account.pause_s
+        )
 
     def cleared(self) -> None:
         """The prefix cache was reset."""
