@@ -22,8 +22,15 @@ bench = importlib.import_module("scheduler_bench")
 OTHERS = [cls.name for cls in RULES if not cls.stock]
 
 
-def make(model: Path, retention: str = "lru", *, stock: bool = False, **options: Any) -> Any:
-    settings = {"strategy": "preempt-evict", "retention": retention}
+def make(
+    model: Path,
+    retention: str = "lru",
+    *,
+    strategy: str = "preempt-evict",
+    stock: bool = False,
+    **options: Any,
+) -> Any:
+    settings = {"strategy": strategy, "retention": retention}
     options = {"prefix_caching": True, "blocks": 20, **options}
     return bench.SchedulerBench(model, {} if stock else settings, stock=stock, **options)
 
@@ -180,13 +187,13 @@ def test_a_rule_that_could_decide_nothing_is_refused(tiny_model: Path) -> None:
     with pytest.raises(UnknownLayoutError, match="retention 'gdsf' follows one KV cache group"):
         kept.check(registry.pair("fcfs", "lifo", "gdsf"))
     with pytest.raises(UnknownLayoutError, match="admission 'kept-first' follows one KV cache group"):
-        kept.check(registry.get("kept-first"))
+        kept.check(registry.pair("kept-first", "lifo"))
     kept.check(registry.get("stock"))
 
 
 def test_an_admission_that_could_see_nothing_is_refused(tiny_model: Path) -> None:
     with pytest.raises(UnknownLayoutError, match="admission 'kept-first' needs a prefix cache"):
-        bench.SchedulerBench(tiny_model, {"strategy": "kept-first"}, prefix_caching=False)
+        make(tiny_model, strategy="kept-first", prefix_caching=False)
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
@@ -194,10 +201,7 @@ def test_an_admission_that_asks_sees_what_is_cached_and_leaves_lru_alone(
     tiny_model: Path, asynchronous: bool
 ) -> None:
     """Owners that rest, and what waits, are compared with vLLM's own pool in every step."""
-    settings = {"strategy": "kept-first"}
-    machine = bench.SchedulerBench(
-        tiny_model, settings, prefix_caching=True, blocks=20, asynchronous=asynchronous
-    )
+    machine = make(tiny_model, strategy="kept-first", asynchronous=asynchronous)
     scheduler, seen = machine.scheduler, 0
     pool, kept = scheduler.kv_cache_manager.block_pool, scheduler._bidkv_kept
     assert "get_new_blocks" not in vars(pool)
