@@ -18,7 +18,8 @@ class KeptFirst(AdmissionPolicy):
 
     Of those the first starts if that leaves in the cache what resting conversations have: those whose latest turn
     ended no longer ago than `keep` * the seconds that computing theirs again would take. It is held back for no longer than
-    `hold` * the seconds of computing its own prompt, as far as that is not cached; then it goes before those that are.
+    `hold` * the seconds of computing its own prompt, as far as that is not cached, for each request that waits or runs: who
+    is pushed out is computed again, and all of them wait for that. Then it goes before those that are cached.
     Both are rules of rent: memory is held for a return, and a request is held back for it, in proportion to what
     would be lost. So as many sessions live as fit and are quick, one that pauses for longer loses its place, and what
     is small or cached hardly waits. Nobody is held back while nothing else runs; nor, with `idle_starts`, while nobody
@@ -30,28 +31,28 @@ class KeptFirst(AdmissionPolicy):
     sees_cache: ClassVar[bool] = True
     resorts = True
 
-    def __init__(self, hold: float = 8.0, keep: float = 4.0, cached: float = 0.5, idle_starts: bool = True):
+    def __init__(self, hold: float = 1.0, keep: float = 4.0, cached: float = 0.5, idle_starts: bool = True):
         check_at_least(self.name, 0, hold=hold, keep=keep, cached=cached)
         if not isinstance(idle_starts, bool):
             raise BidValidationError(f"{self.name}: idle_starts must be true or false, got {idle_starts!r}")
         self.hold, self.keep, self.cached, self.idle_starts = hold, keep, cached, idle_starts
-        self._waiting: set[str] = set()
+        self._here: set[str] = set()  # who waits or runs
 
     def key(self, request: RequestState, now: float = 0.0) -> tuple[float, ...]:
         return (0.0 if self._goes(request, now) else 1.0, request.arrival)
 
     def arrived(self, request: RequestState, now: float) -> None:
-        self._waiting.add(request.request_id)
+        self._here.add(request.request_id)
 
     def forget(self, request_id: str) -> None:
-        self._waiting.discard(request_id)
+        self._here.discard(request_id)
 
     def admits(self, request: RequestState, running: Sequence[RequestState], pool: PoolState) -> bool:
         if self._goes(request, pool.now):
             return True
         to_compute = sum(max(0, other.prompt_tokens - other.computed_tokens) for other in running)
-        if self.idle_starts and not to_compute and self._waits_alone(request, running):
-            return True
+        if self.idle_starts and not to_compute and len(self._here) <= len(running) + 1:
+            return True  # nobody else waits
         left = pool.free_tokens - pool.needed_tokens - to_compute
         for owner in self.resting():
             if pool.now - owner.used <= self.keep * owner.tokens * pool.compute_s_per_token:
@@ -63,15 +64,10 @@ class KeptFirst(AdmissionPolicy):
     def _goes(self, request: RequestState, now: float) -> bool:
         """Whether it takes little that it does not have, or was held back for long enough."""
         cached = request.cached_tokens or 0
-        lacking = request.prompt_tokens - cached
-        return (
-            cached >= self.cached * request.prompt_tokens
-            or now - request.arrival >= self.hold * lacking * self.pool.compute_s_per_token
-        )
-
-    def _waits_alone(self, request: RequestState, running: Sequence[RequestState]) -> bool:
-        self._waiting.difference_update(other.request_id for other in running)
-        return self._waiting <= {request.request_id}
+        if cached >= self.cached * request.prompt_tokens:
+            return True
+        seconds = (request.prompt_tokens - cached) * self.pool.compute_s_per_token
+        return now - request.arrival >= self.hold * len(self._here) * seconds
 
 
 class KeptFirstStrategy(Strategy):

@@ -16,6 +16,8 @@ def policy(*resting: Owner, **params: object) -> KeptFirst:
     made = create_default_registry().get("kept-first", admission_params=params).admission
     made.pool = PoolState(compute_s_per_token=PRICE)
     made.resting = lambda: resting
+    for number in range(8):
+        made.arrived(RequestState(f"one of eight {number}", 0, 100), 0.0)
     return made
 
 
@@ -67,6 +69,9 @@ def test_nobody_is_held_back_from_a_device_that_has_no_prompt_to_compute() -> No
     rests, request = Owner(0, used=10.0, tokens=1000), waiting("new", 500, 0, 10.0)
     decodes = runs(100, 100)
     for made, expected in ((policy(rests), True), (policy(rests, idle_starts=False), False)):
+        for number in range(8):
+            made.forget(f"one of eight {number}")
+        made.arrived(decodes, 0.0)
         made.arrived(request, 10.0)
         assert admits(made, request, decodes, now=10.0, free=500, needed=500) is expected
         made.arrived(waiting("other", 10, 0, 10.0), 10.0)
