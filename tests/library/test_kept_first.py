@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bidkv import BidValidationError, RequestState, create_default_registry
-from bidkv.request import PoolState
+from bidkv.request import FinishedRequest, PoolState
 from bidkv.retention.base import Owner
 from bidkv.strategies.kept_first import KeptFirst
 
@@ -86,3 +86,12 @@ def test_nobody_is_held_back_from_a_device_that_has_no_prompt_to_compute() -> No
 def test_parameters_that_are_none_are_told(params: dict[str, object]) -> None:
     with pytest.raises(BidValidationError, match=next(iter(params))):
         policy(**params)
+
+
+def test_a_large_request_is_held_back_no_longer_than_a_usual_one() -> None:
+    made = policy(Owner(0, used=13.0, tokens=1000))
+    for _ in range(400):
+        made.observe(FinishedRequest("done", 250, 10))
+    large = waiting("large", 4000, 0, 12.0)
+    assert not admits(made, large, runs(100, 0), now=13.9, free=4500, needed=4000)  # 8 * 0.25 s
+    assert admits(made, large, runs(100, 0), now=14.1, free=4500, needed=4000)
