@@ -34,7 +34,7 @@ class KeptFirst(AdmissionPolicy):
     resorts = True
     WEIGHT = 1 / 64  # of the latest request that finished
 
-    def __init__(self, hold: float = 1.0, keep: float = 4.0, cached: float = 0.5, idle_starts: bool = True):
+    def __init__(self, hold: float = 0.7, keep: float = 4.0, cached: float = 0.5, idle_starts: bool = True):
         check_at_least(self.name, 0, hold=hold, keep=keep, cached=cached)
         if not isinstance(idle_starts, bool):
             raise BidValidationError(f"{self.name}: idle_starts must be true or false, got {idle_starts!r}")

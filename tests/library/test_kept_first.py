@@ -12,8 +12,8 @@ from bidkv.strategies.kept_first import KeptFirst
 PRICE = 0.001  # seconds a token
 
 
-def policy(*resting: Owner, **params: object) -> KeptFirst:
-    made = create_default_registry().get("kept-first", admission_params=params).admission
+def policy(*resting: Owner, hold: object = 1.0, **params: object) -> KeptFirst:
+    made = create_default_registry().get("kept-first", admission_params={"hold": hold, **params}).admission
     made.pool = PoolState(compute_s_per_token=PRICE)
     made.resting = lambda: resting
     for number in range(8):
