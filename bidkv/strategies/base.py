@@ -203,6 +203,11 @@ class Strategy:
         """Whether any of the three sees what a real server cannot know."""
         return any(policy.oracle for policy in self.policies)
 
+    @property
+    def needs_cache(self) -> bool:
+        """Whether a part of it goes by a prefix cache: engines without one, or that tell nothing of it, refuse it."""
+        return self.admission.sees_cache or not self.retention.stock
+
     def bind(self, pool: PoolState) -> None:
         """Gives all policies the engine's pool."""
         for policy in self.policies:
