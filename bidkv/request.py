@@ -33,6 +33,8 @@ class RequestState:
     # Its first tokens that host memory holds too: after a preemption they are loaded back, not computed again
     # (unless the device still has them). None = no host memory.
     host_tokens: int | None = None
+    # Of one that waits: its first tokens that the prefix cache has. Only where its policy asks (`sees_cache`).
+    cached_tokens: int | None = None
 
     @property
     def completion(self) -> float:
@@ -55,6 +57,7 @@ class PoolState:
     max_running: int = 256
     running: int = 256  # requests, when a policy is asked whether a prompt may have a step of its own
     seconds_per_step: float = 0.03  # smoothed over the steps that did something
+    now: float = 0.0  # seconds on the clock of arrivals, when a policy is asked to admit
     step: int = 0  # counts the engine's steps: what a policy reckoned in one need not be reckoned again in it
     shortfall_tokens: int = 0  # what the allocation that failed still needs; 0 outside a choice of victims
     prefix_caching: bool = False

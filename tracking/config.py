@@ -44,7 +44,7 @@ class ComparisonConfig(EvidencePlan):
             self.metrics = list(METRICS)
         for name in self.metrics:
             require(name in METRICS, "metrics", name, "all, or of " + ", ".join(METRICS))
-        self.metrics = [self.primary, *(name for name in self.metrics if name != self.primary)]
+        self.metrics = [*self.primaries, *(name for name in self.metrics if name not in self.primaries)]
         require(self.sweep != [], "sweep", self.sweep, "latest, a run id, a name, or a list of these")
         # The beginning of a run id may read as a number.
         self.sweep = [str(name) for name in (self.sweep if isinstance(self.sweep, list) else [self.sweep])]

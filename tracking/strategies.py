@@ -19,7 +19,7 @@ KNOWN = {
     "a-min": OLIVE, "priority": INDIGO, "slack_aware": INDIGO, "static-random": GREY, "largest-first": PINK,
     "bidkv": ORANGE, "bidkv2": ORANGE, "bidkv_radix": ORANGE,
     "boost": BLUE, "token-seconds": RED, "backfill": GREEN, "backfill-deep": OLIVE,
-    "preempt-evict-sjf": WINE, "aged-sjf": PINK, "hrrn": BROWN, "peak-gate": PINK,
+    "preempt-evict-sjf": WINE, "aged-sjf": PINK, "hrrn": BROWN, "peak-gate": PINK, "kept-first": BLUE,
     "predicted_oracle": GREY, "srpt_oracle": RED, "ratio_oracle": BROWN, "boost_oracle": BLUE,
     "token-seconds_oracle": RED,
 }  # fmt: skip

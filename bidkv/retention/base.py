@@ -24,6 +24,9 @@ class Owner:
     used: float = 0.0  # when its latest turn ended
     tokens: int = 0  # of its cached blocks that no other owner has
     seconds: float = 0.0  # that it would take to compute those again
+    held: int = 0  # tokens of all its cached blocks, those that others have too included
+    history: int = 0  # tokens of the conversation when its latest turn ended
+    pause_s: float | None = None  # what its client declared of the pause after the latest turn
     waiting_since: float | None = None  # for memory: its next turn has arrived, or was preempted
     pauses: list[float] = field(default_factory=list)  # between its turns so far; the latest ones
     true_next: float | None = None  # when its next turn arrives, inf for never; only oracles see it
@@ -37,6 +40,11 @@ class Retention(Policy):
     @abstractmethod
     def keep_order(self, idle: Sequence[Owner], now: float) -> Sequence[Owner]:
         """The same owners, the one that gives up its blocks next in front. Of one owner the last blocks go first."""
+
+    def kept_tokens(self, owner: Owner) -> int:
+        """Of its cached tokens, those that it gives up only when it is its turn; what it has beyond, all owners give up
+        before, in the same order. All, as a rule."""
+        return owner.held
 
     def arrived(self, owner: Owner, prompt_tokens: int, now: float) -> None:
         """A turn of the owner arrived: its pause, which began at `owner.used`, is over. Not told of first turns."""

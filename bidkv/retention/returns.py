@@ -30,6 +30,8 @@ class Returns:
         self._scale = 0.0  # mean logarithm of the pauses that ended
         self._count = 0.0
         self._values = [0.0] * len(WIDTHS)
+        self._survive = [1.0] * (len(WIDTHS) + 1)
+        self._values_known = False
         self._stale = 0
 
     def began(self, owner: Owner, now: float) -> None:
@@ -54,11 +56,27 @@ class Returns:
     def refresh(self, now: float) -> None:
         """Takes in what is new; to be called before values are asked for."""
         if self._count >= self.enough and (self._stale * 16 >= self._count or self._stale >= 64):
-            self._values, self._stale = self._indices(now), 0
+            self._survive = self._survival(now)
+            self._values, self._stale, self._values_known = self._indices(), 0, True
 
     def value(self, owner: Owner, now: float) -> float:
         scale = self._own_scale(owner)
         return self._values[bisect_right(EDGES, max(0.0, now - owner.used) * scale)] * scale
+
+    def within(self, owner: Owner, now: float, seconds: float) -> float:
+        """The chance that it returns within so many seconds, by the seconds for which it is expected to be kept until
+        then: what `value` is the best of. 0 for all without `enough` pauses."""
+        if not self._values_known:
+            return 0.0
+        scale, survive = self._own_scale(owner), self._survive
+        start = bisect_right(EDGES, max(0.0, now - owner.used) * scale)
+        if survive[start] <= 0:
+            return 0.0
+        kept, end, until = 0.0, start, MIDDLES[start] + seconds * scale
+        while end < len(WIDTHS) and (end == start or MIDDLES[end] <= until):
+            kept += WIDTHS[end] * (survive[end] + survive[end + 1]) / 2
+            end += 1
+        return (survive[start] - survive[end]) / kept * scale if kept else 0.0
 
     def _own_scale(self, owner: Owner) -> float:
         """How many times shorter its own pauses are than all, the fewer the closer to 1."""
@@ -68,8 +86,8 @@ class Returns:
         own = fmean([math.log(max(pause, 1e-3)) for pause in owner.pauses])
         return math.exp((self._scale - own) * n / (n + self.own))
 
-    def _indices(self, now: float) -> list[float]:
-        survive = self._survival(now)
+    def _indices(self) -> list[float]:
+        survive = self._survive
         values = [0.0] * len(WIDTHS)
         for start in range(len(WIDTHS)):
             if survive[start] <= 0:

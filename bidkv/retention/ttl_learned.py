@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from bidkv.errors import BidValidationError
 from bidkv.retention.base import Owner, Retention
+from bidkv.retention.checks import check_whole
 from bidkv.retention.returns import Returns
 
 
@@ -18,10 +19,7 @@ class TtlLearned(Retention):
     source = "Gittins' index over learned pauses; times to live as in Continuum (2511.02230)"
 
     def __init__(self, enough: int = 30, own: float = 4.0):
-        if isinstance(enough, bool) or not isinstance(enough, int) or enough < 1:
-            raise BidValidationError(
-                f"{self.name}: enough must be a whole number of at least 1, got {enough!r}"
-            )
+        check_whole(self.name, 1, enough=enough)
         if isinstance(own, bool) or not isinstance(own, int | float) or not own >= 0:
             raise BidValidationError(f"{self.name}: own must be a number of at least 0, got {own!r}")
         self._returns = Returns(enough, own)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import inspect
 import math
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar
 
 from bidkv.errors import BidValidationError
 from bidkv.policy import Policy
 from bidkv.request import FinishedRequest, PoolState, RequestState
-from bidkv.retention.base import Retention
+from bidkv.retention.base import Owner, Retention
 from bidkv.retention.lru import Lru
 
 
@@ -33,6 +33,8 @@ class AdmissionPolicy(Policy):
     by then, or `passing_s` seconds if that is longer; where it `reclaims`, one that needs the share `large` of the pool
     is passed until it gets memory back. Unless it is infinite, nobody passes a first in line that fits.
     `patience`: a first in line that fits is held back no longer than this share of the time it had to wait until then.
+    `sees_cache`: who waits comes with `cached_tokens`, and `resting` says who left what in the prefix cache: the
+    conversations that wait for their clients, whose turn ended last first.
     """
 
     source: ClassVar[str] = "this project"
@@ -51,6 +53,8 @@ class AdmissionPolicy(Policy):
     passing: float = math.inf
     passing_s: float = 0.0
     patience: float = math.inf
+    sees_cache: ClassVar[bool] = False
+    resting: Callable[[], Iterable[Owner]] = staticmethod(tuple)
 
     @abstractmethod
     def key(self, request: RequestState, now: float = 0.0) -> tuple[float, ...]:
@@ -198,6 +202,11 @@ class Strategy:
     def oracle(self) -> bool:
         """Whether any of the three sees what a real server cannot know."""
         return any(policy.oracle for policy in self.policies)
+
+    @property
+    def needs_cache(self) -> bool:
+        """Whether a part of it goes by a prefix cache: engines without one, or that tell nothing of it, refuse it."""
+        return self.admission.sees_cache or not self.retention.stock
 
     def bind(self, pool: PoolState) -> None:
         """Gives all policies the engine's pool."""

@@ -146,6 +146,8 @@ def plan_blocks(jobs: Sequence[BenchConfig]) -> list[list[PlannedRun]]:
                 del settings["strategy"][key]
         if job.strategy.retention == Lru.name:
             del settings["strategy"]["retention"]
+        if job.workload.sessions.think_scale == 1.0:
+            del settings["workload"]["sessions"]["think_scale"]
         for key in (
             "until",
             "precision",

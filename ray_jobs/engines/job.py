@@ -182,6 +182,18 @@ class JobConfig:
                 self.engine_used.prefix_caching,
                 "strategy.retention", retention, "lru without a prefix cache; engine.prefix_caching=true has one",
             )  # fmt: skip
+        sees_cache = create_default_registry().pair(self.strategy.admission, "lifo").admission.sees_cache
+        if sees_cache and not self.strategy.kill_switch:
+            admission = self.strategy.admission
+            require(
+                self.engine.kind != "sglang",
+                "strategy.admission", admission, "another on SGLang, which does not tell what is cached, such as backfill",
+            )  # fmt: skip
+            require(
+                self.engine_used.prefix_caching,
+                "strategy.admission", admission,
+                "another without a prefix cache, such as backfill; engine.prefix_caching=true has one",
+            )  # fmt: skip
         answers = self.workload.sessions.answers
         require(
             answers == "recorded" or self.engine.kind not in ("vllm_sim", "endpoint"),

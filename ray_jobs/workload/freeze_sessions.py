@@ -89,10 +89,11 @@ def _requests(
     maker: TokenMaker,
     max_model_len: int,
 ) -> list[TraceRequest]:
-    name, longest = f"{workload.name}-{number:05d}", workload.sessions.max_think_s
+    name, sessions = f"{workload.name}-{number:05d}", workload.sessions
+    longest = sessions.max_think_s
     requests: list[TraceRequest] = []
     for place, turn in enumerate(session):
-        think = turn.think_s if longest is None else min(turn.think_s, longest)
+        think = (turn.think_s if longest is None else min(turn.think_s, longest)) * sessions.think_scale
         parents = [requests[parent] for parent in turn.parents]
         earliest = max((p.arrival_s for p in parents), default=begin_s)
         if parents:

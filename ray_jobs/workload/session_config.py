@@ -26,6 +26,9 @@ class SessionsConfig:
     answers: str = "recorded"
     max_turns: int | None = None  # a session ends after so many requests, those of sub-agents included
     max_think_s: float | None = None  # longer think times are cut to this
+    think_scale: float = (
+        1.0  # times the think times: an eighth beside workload.length_scale=0.125 keeps their proportions
+    )
 
     def __post_init__(self) -> None:
         require_one_of("workload.sessions.answers", self.answers, ANSWERS)
@@ -36,6 +39,7 @@ class SessionsConfig:
         require(
             think is None or 0 <= think < math.inf, "workload.sessions.max_think_s", think, ">= 0 or null"
         )
+        require(0 <= self.think_scale < math.inf, "workload.sessions.think_scale", self.think_scale, ">= 0")
 
 
 @dataclass

@@ -50,6 +50,46 @@ def test_the_last_blocks_of_who_was_used_first_go_first() -> None:
     assert not cache.owners.tracked
 
 
+class KeepTwo(Lru):
+    """Owners keep two blocks until it is their turn."""
+
+    def kept_tokens(self, owner: Owner) -> int:
+        return 2 * SIZE
+
+
+def test_what_owners_need_not_keep_goes_before_all_that_they_keep() -> None:
+    cache = Cache(KeepTwo())
+    cache.turn("one", "abcd", 1.0)
+    cache.turn("two", "xyz", 2.0)
+    assert cache.take(1) == ["abcd"]
+    assert cache.take(3) == ["abc", "xyz", "ab"]
+    assert cache.take(9) == ["a", "xy", "x"] and not cache.owners.tracked
+
+
+def test_who_rests_is_told_with_what_the_engine_has_left_of_it() -> None:
+    cache = Cache()
+    cache.turn("one", "sabc", 1.0)
+    cache.turn("two", "sxy", 2.0)
+    assert [(owner.used, owner.tokens) for owner in cache.owners.resting()] == [
+        (2.0, 2 * SIZE),
+        (1.0, 4 * SIZE),  # when its turn ended the common beginning was its own
+    ]
+    del cache.content["block sabc"], cache.content["block sab"]  # the engine gave them to somebody
+    assert [owner.tokens for owner in cache.owners.resting()] == [2 * SIZE, SIZE]
+    cache.owners.arrived("next", [b"s", b"sx", b"sxy", b"sxyz"], None, 4 * SIZE, 3.0)
+    assert [owner.used for owner in cache.owners.resting()] == [1.0]
+    cache.content.clear()
+    assert [*cache.owners.resting()] == []
+
+
+def test_owners_of_whom_the_engine_kept_nothing_are_forgotten_without_being_asked() -> None:
+    cache = Cache()
+    for number in range(200):
+        cache.content.clear()  # what came before is given up
+        cache.turn(f"r{number}", chr(300 + number) + "ab", float(number))
+    assert len(cache.owners._idle) < 10
+
+
 def test_a_common_beginning_goes_with_the_last_that_has_it() -> None:
     cache = Cache()
     cache.turn("one", "sab", 1.0)

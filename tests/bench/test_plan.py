@@ -93,6 +93,13 @@ def test_a_retention_that_could_decide_nothing_is_refused():
         job("engine=vllm_sim", "strategy=lcf", "strategy.retention=gdfs")
 
 
+def test_an_admission_that_could_see_nothing_is_refused():
+    with pytest.raises(ValueError, match="strategy.admission='kept-first'.*without a prefix cache"):
+        job("engine=vllm_sim", "engine.prefix_caching=false", "strategy=kept-first", "strategy.retention=lru")
+    with pytest.raises(ValueError, match="strategy.admission='kept-first'.*on SGLang"):
+        job("engine=sglang_cpu", "engine.python=null", "strategy=kept-first", "strategy.retention=lru")
+
+
 def test_runs_with_the_engines_own_retention_are_those_planned_before_there_was_any():
     hashes = {
         plan_blocks([job("engine=vllm_sim", "strategy=lcf", *more)])[0][0].config_hash

@@ -54,7 +54,9 @@ class Verdict:
 
 @cache
 def strategies() -> tuple[str, ...]:
-    return tuple(sorted(create_default_registry().list_strategies()))
+    """Those that every engine takes."""
+    registry = create_default_registry()
+    return tuple(name for name in registry.list_strategies() if not registry.get(name).needs_cache)
 
 
 @cache

@@ -60,6 +60,60 @@ def test_gdsf_makes_those_old_that_are_not_used() -> None:
     assert names(policy, often, new) == [0, 9]
 
 
+def test_slru_gives_up_who_never_came_back_first() -> None:
+    once, twice = Owner(0, turns=1, used=9.0), Owner(1, turns=2, used=1.0)
+    assert names(rule("slru"), twice, once) == [0, 1]
+    assert names(rule("slru", protected=3), twice, once) == [1, 0]
+
+
+def test_lfu_gives_up_who_had_fewest_turns() -> None:
+    owners = Owner(0, turns=5, used=1.0), Owner(1, turns=1, used=9.0), Owner(2, turns=1, used=8.0)
+    assert names(rule("lfu"), *owners) == [2, 1, 0]
+
+
+def test_depth_gives_up_the_longest_chain() -> None:
+    owners = Owner(0, held=160, used=1.0), Owner(1, held=320, used=9.0), Owner(2, held=320, used=8.0)
+    assert names(rule("depth"), *owners) == [2, 1, 0]
+
+
+def test_tlru_keeps_what_the_next_turn_may_not_compute_again() -> None:
+    policy = rule("tlru", threshold=1000, next_prompt=200)
+    assert [policy.kept_tokens(Owner(0, history=n)) for n in (500, 800, 5000)] == [0, 0, 4200]
+    assert names(policy, Owner(0, used=2.0), Owner(1, used=1.0)) == [1, 0]
+
+
+def test_ttl_given_goes_by_what_clients_say() -> None:
+    soon, late = Owner(0, used=99.0, pause_s=5.0), Owner(1, used=99.0, pause_s=500.0)
+    overdue, silent = Owner(2, used=50.0, pause_s=5.0), Owner(3, used=98.0)
+    waits = Owner(4, used=1.0, pause_s=1.0, waiting_since=99.0)
+    assert names(rule("ttl_given"), soon, late, overdue, silent, waits) == [2, 3, 1, 0, 4]
+    assert names(rule("ttl_given", grace=1000.0), soon, late, overdue) == [1, 0, 2]
+
+
+def test_auction_bids_less_for_who_will_not_return_in_time() -> None:
+    """Half return after about 5 s, half never; memory is given up after about 10 s."""
+    policy, draw = rule("auction", horizon_s=10.0), random.Random(0)
+    for n in range(400):
+        pause(policy, Owner(1000 + n), n * 1.0, draw.lognormvariate(math.log(5), 0.5) if n % 2 else None)
+    due = Owner(0, used=496.0, tokens=100, seconds=1.0)
+    dead, cheap = Owner(1, used=440.0, tokens=100, seconds=1.0), Owner(2, used=496.0, tokens=100, seconds=0.1)
+    waits = Owner(3, waiting_since=499.0, tokens=100, seconds=0.1)
+    assert names(policy, due, dead, cheap, waits, now=500.0) == [1, 2, 0, 3]
+
+
+def test_a_chance_within_the_horizon_is_of_returns_a_second() -> None:
+    """Of an exponential distribution, at any age and for any horizon, it is its rate."""
+    returns, draw = Returns(enough=30, own=0.0), random.Random(2)
+    assert returns.within(Owner(1, used=0.0), 1.0, 5.0) == 0.0
+    for n in range(4000):
+        owner = Owner(n, used=float(n))
+        returns.began(owner, float(n))
+        returns.ended(owner, n + draw.expovariate(0.2))
+    returns.refresh(5000.0)
+    for age, horizon in ((0.0, 2.0), (1.0, 10.0), (5.0, 1.0)):
+        assert returns.within(Owner(1, used=0.0), age, horizon) == pytest.approx(0.2, rel=0.2)
+
+
 def test_belady_gives_up_who_returns_last_and_keeps_whose_turn_waits() -> None:
     never, late, soon = Owner(0, true_next=math.inf), Owner(1, true_next=300.0), Owner(2, true_next=101.0)
     waits, waits_longer = Owner(3, waiting_since=99.0), Owner(4, waiting_since=98.0)
@@ -112,8 +166,14 @@ def test_what_is_remembered_is_bounded() -> None:
 
 
 @pytest.mark.parametrize(
-    "params", [{"enough": 0}, {"enough": True}, {"own": -1.0}, {"own": "much"}, {"other": 1}]
-)
-def test_parameters_that_are_none_are_told(params: dict[str, object]) -> None:
+    "name, params",
+    [
+        ("ttl_learned", {"enough": 0}), ("ttl_learned", {"enough": True}), ("ttl_learned", {"own": -1.0}),
+        ("ttl_learned", {"own": "much"}), ("ttl_learned", {"other": 1}), ("slru", {"protected": 0}),
+        ("tlru", {"threshold": 1.5}), ("tlru", {"next_prompt": -1}), ("ttl_given", {"grace": -1.0}),
+        ("ttl_given", {"grace": math.nan}), ("auction", {"horizon_s": 0.0}), ("auction", {"enough": "x"}), ("lfu", {"a": 1}),
+    ],
+)  # fmt: skip
+def test_parameters_that_are_none_are_told(name: str, params: dict[str, object]) -> None:
     with pytest.raises(BidValidationError, match=next(iter(params))):
-        rule("ttl_learned", **params)
+        rule(name, **params)

@@ -287,6 +287,7 @@ def test_every_strategy_has_its_file_its_conf_and_its_source(cls: type[Strategy]
         "victim": cls.victim_class.name,
     }
     cls(admission_params=conf.get("admission_params"), **conf["params"])
+    assert conf.get("retention", "lru") == cls.retention_class.name
     assert cls.victim_class.source and cls.admission_class.source
     assert cls.admission_class.oracle == cls.admission_class.name.endswith("_oracle")
     assert cls.victim_class.oracle == cls.victim_class.name.endswith("_oracle")

@@ -40,6 +40,7 @@ def test_every_request_finishes_and_every_token_is_accounted_for(
     tiny_parts, seed, count, rate, shared, blocks, seqs, batched_tokens, caching, overlap, shortcuts, watermark,
     reserve, users, host_blocks, host_bandwidth, strategy,
 ):  # fmt: skip
+    caching = caching or create_default_registry().get(strategy).needs_cache
     parts = variant(
         tiny_parts, blocks=blocks, seqs=seqs, caching=caching, overlap=overlap, batched_tokens=max(batched_tokens, seqs),
         watermark=watermark, scheduler_reserve_full_isl=reserve, host_blocks=host_blocks if caching else 0,

@@ -59,6 +59,43 @@ def test_the_same_job_gives_the_same_records(tiny_parts: Any, tmp_path: Path, ru
     assert first.events == again.events
 
 
+def crowd(users: int = 12, turns: int = 8) -> Trace:
+    """More users than fit, who take their turns all at once and wait little between."""
+    draw, requests = np.random.default_rng(1), []
+    for user in range(users):
+        tokens = draw.integers(3, 2000, 160 + 8 * turns)
+        for turn in range(turns):
+            name = f"user{user}-{turn}"
+            parents = (f"user{user}-{turn - 1}",) if turn else ()
+            think = float(draw.exponential(0.02)) if turn else 0.0
+            prompt = tokens[: 130 + 8 * turn]
+            requests.append(
+                TraceRequest(
+                    name,
+                    0.02 * user,
+                    prompt,
+                    4,
+                    8,
+                    session=f"user{user}",
+                    turn=turn,
+                    parents=parents,
+                    think_time_s=think,
+                )
+            )
+    return Trace("crowd", 0, tuple(sorted(requests, key=lambda request: request.arrival_s)))
+
+
+def test_who_is_cached_goes_first_and_more_is_found_without_any_foresight(
+    tiny_parts: Any, tmp_path: Path
+) -> None:
+    parts, trace = variant(tiny_parts, blocks=61), crowd()
+    stock, ours = (run(parts, trace, tmp_path, strategy=s, name=s) for s in ("preempt-evict", "kept-first"))
+    assert found(ours) > 1.5 * found(stock) > 0
+    assert ours.duration_s < stock.duration_s
+    assert all(event["type"] != "strategy_error" for event in ours.events)
+    assert [log.status for log in ours.logs] == ["ok"] * len(trace.requests)
+
+
 def test_pauses_of_a_trace_are_until_the_turn_that_goes_on() -> None:
     trace = rounds(users=1, turns=3)
     assert trace.pauses == {"user0-0": 300.0, "user0-1": 300.0, "user0-2": float("inf")}

@@ -391,6 +391,47 @@ def test_the_plan_decides_what_is_primary_for_what_is_owed():
     assert table.find("e2e_mean_s", OTHER).test.failed == 1
 
 
+def talks(**changes):
+    """Pairs whose runs have sessions: `other` is slower in E2E and faster in whole sessions."""
+    runs = pairs(8, factor=1.3)
+    for run in runs:
+        seconds = 100.0 * (0.8 if run.strategy == OTHER else 1.0) * (1 + 0.01 * (int(run.seed) % 3))
+        run.metrics.update(
+            {"sessions": 40.0, "session_mean_s": seconds, "sessions_completed": 1.0, **changes}
+        )
+        run.tags["pressure"] = "no pressure"
+    return runs
+
+
+def test_where_all_runs_have_sessions_the_time_of_a_whole_one_is_primary():
+    rule = GuardrailRule(metric="sessions_completed", min_ratio=0.99)
+    metrics = ["e2e_rmst_s", "session_mean_s"]
+    (table,) = compare(sweep_of(talks(reprefill_tax_share=0.3)), BASE, metrics, [rule])
+    assert (table.state, table.primary) == (
+        "ok",
+        "session_mean_s",
+    )  # under pressure, though nobody was preempted
+    assert table.find("session_mean_s", OTHER).verdict == "better"
+    assert table.find("e2e_rmst_s", OTHER).exploratory
+    assert [check.status for check in table.guardrails] == ["held"]
+    (calm,) = compare(sweep_of(talks(reprefill_tax_share=0.02)), BASE, metrics)
+    assert calm.state == "no pressure"
+    (asked,) = compare(
+        sweep_of(talks(reprefill_tax_share=0.3)), BASE, metrics, plan=EvidencePlan("e2e_rmst_s")
+    )
+    assert asked.primary == "e2e_rmst_s" and asked.find("e2e_rmst_s", OTHER).verdict == "worse"
+
+
+def test_rules_of_sessions_are_asked_only_where_there_are_any():
+    rule = GuardrailRule(metric="sessions_completed", min_ratio=0.99)
+    (table,) = compare(sweep_of(pairs(8)), BASE, ["e2e_rmst_s"], [rule])
+    assert table.primary == "e2e_rmst_s" and not table.guardrails
+    mixed = talks(reprefill_tax_share=0.3)
+    del mixed[0].metrics["sessions"]
+    (table,) = compare(sweep_of(mixed), BASE, ["e2e_rmst_s"], [rule])
+    assert table.primary == "e2e_rmst_s" and not table.guardrails
+
+
 def guarded(load: str, **states: str):
     """A table in which each strategy is better, `fast` most; every guardrail of a strategy has the state it is given."""
     runs = [stored(BASE, seed, 10 + seed) for seed in range(8)]

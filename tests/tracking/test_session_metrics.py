@@ -65,6 +65,7 @@ def test_first_token_and_cache_hits_by_turn():
     assert values["ttft_turn_1_mean_s"] == pytest.approx(1.5)
     assert values["ttft_turns_2_to_4_mean_s"] == pytest.approx(0.5)
     assert values["cached_turn_1_share"] == 0.0
+    assert values["cached_share"] == pytest.approx((90 + 96 + 180) / (100 + 100 + 200 + 200 + 300))
     assert values["cached_turns_2_to_4_share"] == pytest.approx((90 + 96 + 180) / (200 + 200 + 300))
     assert "ttft_turns_from_5_mean_s" not in values
     table = turn_metrics(run_of(two_sessions(), victims=("b-1",)))

@@ -107,6 +107,13 @@ def test_a_full_context_ends_a_session_under_drop() -> None:
 def test_sessions_can_be_cut_in_turns_and_think_time() -> None:
     trace = freeze(conversations(sessions=SessionsConfig(count=8, max_turns=2, max_think_s=0.5)))
     assert len(trace.requests) <= 16 and max(r.think_time_s for r in trace.requests) == 0.5
+    quick = freeze(
+        conversations(sessions=SessionsConfig(count=8, max_turns=2, max_think_s=0.5, think_scale=0.2))
+    )
+    slow = {r.request_id: r.think_time_s for r in trace.requests}
+    assert {r.request_id: r.think_time_s for r in quick.requests} == pytest.approx(
+        {k: v * 0.2 for k, v in slow.items()}
+    )
 
 
 def test_no_session_begins_once_there_are_enough_requests() -> None:

@@ -123,5 +123,11 @@ def pressed(blocks: Mapping[str, Block]) -> dict[str, Block]:
     return found
 
 
+def have_sessions(blocks: Mapping[str, Block]) -> bool:
+    """Whether the requests of every run that ended were turns of conversations."""
+    runs = [run for block in blocks.values() for run in runs_of(block) if not run.failed]
+    return bool(runs) and all(run.metrics.get("sessions", 0) > 0 for run in runs)
+
+
 def runs_of(block: Block) -> list[StoredRun]:
     return [run for members in block.values() for run in members]

@@ -14,6 +14,7 @@ from tracking.evidence.blocks import (
     cells_of,
     checked_blocks,
     controls,
+    have_sessions,
     pressed,
     runs_of,
 )
@@ -143,7 +144,8 @@ def compare(
             if not present:  # this cell has none of the strategies that were asked for
                 continue
             same = [name for name in controls(members, baseline) if name in present]
-            table = Table(titles[cell], state, baseline, plan.primary, chosen, present, same)
+            primary = plan.primary_of(have_sessions(chosen))
+            table = Table(titles[cell], state, baseline, primary, chosen, present, same)
             table.late_seeds = late if state != LATE else []
             tables.append(table)
     for table in tables:
@@ -154,6 +156,7 @@ def compare(
         cases = [
             (table, guarded(rule, name, table.blocks, baseline))
             for table in tables
+            if rule.applies(have_sessions(table.blocks))
             for name in table.strategies
         ]
         for (table, _), check in zip(cases, check_all(rule, [case for _, case in cases]), strict=True):
@@ -168,7 +171,7 @@ def _tested(table: Table, metric: str, plan: EvidencePlan) -> list[Comparison]:
     rows, unjudged = [], table.state if table.state in NO_VERDICT else CALM
     base_degraded = mostly_degraded(table.blocks, table.baseline)
     for name in table.strategies:
-        primary = metric == plan.primary
+        primary = metric == table.primary
         found = pairing(table.blocks, table.baseline, name, metric, owed=primary)
         if found.seeds:
             word = unjudged
@@ -196,9 +199,9 @@ def _add_pressed(table: Table, plan: EvidencePlan) -> None:
         return
     table.pressed_seeds = list(some)
     for name in table.strategies:
-        found = pairing(some, table.baseline, name, plan.primary, owed=True)
+        found = pairing(some, table.baseline, name, table.primary, owed=True)
         if found.seeds:
-            table.under_pressure[name] = _test(table, found, plan.matters(plan.primary))
+            table.under_pressure[name] = _test(table, found, plan.matters(table.primary))
 
 
 def _judge(tables: Sequence[Table]) -> None:

@@ -20,6 +20,7 @@ from tracking.metrics.config import SloConfig
 from tracking.metrics.ideal import IdealTimes
 from tracking.metrics.metric import Metric
 from tracking.metrics.samples import is_late, is_saturated
+from tracking.metrics.topics import sessions
 from tracking.metrics.view import RunView
 from tracking.result import RunResult
 
@@ -37,6 +38,10 @@ def _found() -> dict[str, Metric]:
 
 
 METRICS: dict[str, Metric] = _found()
+SESSION_METRICS = frozenset(
+    name for name, metric in METRICS.items() if metric.measure.__module__ == sessions.__name__
+)
+"""Those that only a run with sessions has."""
 
 
 def compute_metrics(

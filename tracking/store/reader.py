@@ -31,6 +31,7 @@ NOT_OF_THE_CELL = (
 )  # fmt: skip
 KNOWN_AFTER_A_RUN = ("engine", "engine_version")  # tags of a cell that a run which failed does not have
 KEPT = ["kind", "status", "ttft", "tpot", "e2e", "deadline_s"]  # of the request table
+LOST_BETWEEN_TURNS = 0.05  # of the prompt tokens; up to a block a turn is computed again in any case
 NOT_THE_STRATEGY = "EngineStartError"  # begins the error of a run whose engine did not start
 
 Cell = tuple[tuple[str, str], ...]
@@ -122,11 +123,13 @@ class StoredRun:
 
     @property
     def pressed(self) -> bool | None:
-        """Whether anybody waited for memory or was preempted; None if nobody recorded it."""
+        """Whether anybody waited for memory or was preempted, or sessions lost between turns what they had cached;
+        None if nobody recorded it."""
         pressure = self.tags.get("pressure")
         if pressure == "unknown":
             return None
-        return pressure != "no pressure" or self.metrics.get("hol_blocked_s", 0.0) > 0
+        lost = self.metrics.get("reprefill_tax_share", 0.0) > LOST_BETWEEN_TURNS
+        return pressure != "no pressure" or self.metrics.get("hol_blocked_s", 0.0) > 0 or lost
 
     @property
     def saturated(self) -> bool:

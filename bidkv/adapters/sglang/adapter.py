@@ -39,7 +39,7 @@ from bidkv.adapters.shared.control import ControlFile
 from bidkv.adapters.shared.events import RunLog
 from bidkv.adapters.shared.facts import FactsReader
 from bidkv.adapters.shared.layout import is_tested
-from bidkv.adapters.shared.rules import check_stock_retention
+from bidkv.adapters.shared.rules import check_no_cache_seen
 from bidkv.adapters.shared.session import Session
 from bidkv.adapters.shared.settings import AdapterSettings
 from bidkv.adapters.shared.steps import StepLog
@@ -67,7 +67,7 @@ class SGLangAdapter:
             self._clock,
             self._run_log,
             self._step_log,
-            check=check_stock_retention,
+            check=check_no_cache_seen,
         )
         self._reader = FactsReader(self._session, FACTS)
         self._accounts: dict[str, SGLangAccount] = {}

@@ -25,6 +25,7 @@ class RequestAccount:
     arrival_t: float
     true_output_tokens: int = 0  # shown to oracles only
     true_pause_s: float | None = None  # likewise; see `ClientFacts`
+    pause_s: float | None = None  # what the client declared of it
     executed: int = 0
     recomputed: int = 0
     cached: int = 0

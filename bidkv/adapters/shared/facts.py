@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 KEYS = (
-    "max_tokens", "true_output_tokens", "arrival", "deadline", "priority", "session", "turn", "true_pause_s",
+    "max_tokens", "true_output_tokens", "arrival", "deadline", "priority", "session", "turn", "pause_s", "true_pause_s",
 )  # fmt: skip
 MOST_KEYS = 32
 ARRIVAL_S = 60.0
@@ -31,7 +31,8 @@ class ClientFacts:
     `max_tokens` is what a policy sees as declared, `true_output_tokens` what an oracle sees (on SGLang it also
     ends the output), both at least 1 and no more than the engine would generate. `arrival` and `deadline` are
     `time.time()` seconds, the first within `ARRIVAL_S` of the engine's own. `priority` is read on SGLang alone.
-    `session` names a conversation and `turn`, from 0, the request's place in it; `true_pause_s` is how many seconds
+    `session` names a conversation and `turn`, from 0, the request's place in it; `pause_s` is for how many seconds its
+    client expects to be away after the answer (a tool's usual time), `true_pause_s` is how many seconds
     after its answer the next turn arrives, which an oracle sees (`DEADLINE_S` stands for never).
     """
 
@@ -42,6 +43,7 @@ class ClientFacts:
     priority: int | None = None
     session: str | None = None
     turn: int | None = None
+    pause_s: float | None = None
     true_pause_s: float | None = None
 
 
@@ -65,6 +67,7 @@ def client_facts(declared: Any, most_tokens: int, arrival: float) -> tuple[Clien
         priority=_whole(given.get("priority"), -LARGEST),
         session=_name(given.get("session")),
         turn=_whole(given.get("turn"), 0),
+        pause_s=_at_least_0(given.get("pause_s")),
         true_pause_s=_near(given.get("true_pause_s"), 0.0, DEADLINE_S),
     )
     return facts, _unlike(facts, given, dict.__len__(declared))
@@ -124,6 +127,11 @@ def _tokens(value: Any, most: int) -> int | None:
 def _near(value: Any, t: float, seconds: float) -> float | None:
     number = _number(value)
     return None if number is None else float(max(t - seconds, min(number, t + seconds)))
+
+
+def _at_least_0(value: Any) -> float | None:
+    number = _number(value)
+    return None if number is None else float(max(0.0, min(number, DEADLINE_S)))
 
 
 def _whole(value: Any, least: int) -> int | None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from bidkv.errors import BidValidationError
@@ -42,6 +42,7 @@ class Owners:
     REMEMBERED = 4096  # owners of whom nothing is cached, so that their return is seen
     FRESH_S = 0.25  # for how long an order holds if nothing happens
     FRESH_BLOCKS = 256  # that may be given up in it
+    SWEPT = 2  # idle owners that are looked at whenever one begins to rest
 
     def __init__(self, policy: Retention, pool: PoolState, block_size: int, look: Look):
         self.policy, self._pool, self._block_size, self._look = policy, pool, block_size, look
@@ -52,8 +53,12 @@ class Owners:
         self._leaves: dict[Hash, Holding] = {}
         self._turns: dict[str, Holding] = {}  # by request, from its arrival to its end
         self._order: list[Holding] = []  # the next one last
+        self._spare: list[
+            Holding
+        ] = []  # who has more than the policy has it keep until then; the next one last
         self._ordered_t, self._given = 0.0, 0
         self._stale = True  # the order is from before something that happened
+        self._to_sweep: deque[int] = deque()
 
     @property
     def tracked(self) -> int:
@@ -107,6 +112,7 @@ class Owners:
         output: int,
         now: float,
         true_next: float | None = None,
+        pause_s: float | None = None,
     ) -> None:
         """A request is about to give its blocks back for good. One that never started has none."""
         owner = self._turns.pop(request_id, None)
@@ -117,11 +123,14 @@ class Owners:
             self._claim(owner, hashes, blocks)
         if not owner.hashes:  # nothing of it was ever cached
             return
-        owner.waiting_since, owner.used, owner.true_next = None, now, true_next
+        owner.waiting_since, owner.used, owner.true_next, owner.pause_s = None, now, true_next, pause_s
+        owner.history = prompt + output
         owner.turns += 1
         self._put_leaves(owner, prompt)
         self.policy.finished(owner, prompt, output, now)
         self._rests(owner)
+        owner.tokens = (owner.length - self._shared(owner)) * self._block_size
+        self._sweep()
 
     def cleared(self) -> None:
         """Nothing is cached any more."""
@@ -169,6 +178,39 @@ class Owners:
             self._drop_leaves(oldest)
             self.policy.forgotten(oldest)
 
+    # -- who rests -----------------------------------------------------------------------------
+
+    def resting(self) -> Iterator[Owner]:
+        """Those whose next turn has not come, whose turn ended last first. Their `tokens` are as of then, or as of when
+        some were seen to be given up."""
+        for owner in [*reversed(self._idle.values())]:
+            if owner.waiting_since is None and self._trim(owner):
+                yield owner
+
+    def _sweep(self) -> None:
+        """Looks at some idle owners in turn: where the engine gives up blocks in its own order, nobody tells."""
+        for _ in range(min(self.SWEPT, len(self._idle))):
+            if not self._to_sweep:
+                self._to_sweep.extend(self._idle)
+            owner = self._idle.get(self._to_sweep.popleft())
+            if owner is not None:
+                self._trim(owner)
+
+    def _trim(self, owner: Holding) -> bool:
+        """Forgets blocks that the engine has given up, the last ones first as it does. False if nothing of its own is left."""
+        look, blocks, hashes, length = self._look, owner.blocks, owner.hashes, owner.length
+        if length and look(blocks[length - 1], hashes[length - 1]) is None:
+            gone = bisect_left(
+                range(length), True, key=lambda place: look(blocks[place], hashes[place]) is None
+            )
+            self._release(owner, gone)
+            shared = self._shared(owner)
+            owner.tokens = (owner.length - shared) * self._block_size
+            if owner.length == shared:
+                self._release(owner, 0)
+                self._leave(owner)
+        return owner.length > 0
+
     # -- blocks --------------------------------------------------------------------------------
 
     def _claim(self, owner: Holding, hashes: Sequence[Hash], blocks: Sequence[Any]) -> None:
@@ -207,6 +249,12 @@ class Owners:
         taken: list[Any] = []
         if self._stale or self._given >= self.FRESH_BLOCKS or now - self._ordered_t > self.FRESH_S:
             self._put_in_order(now)
+        while len(taken) < count and self._spare:
+            owner = self._spare[-1]
+            if owner.name in self._idle:
+                taken += self._take_of(owner, count - len(taken), self._kept(owner))
+            if len(taken) < count:
+                self._spare.pop()
         while len(taken) < count and self._order:
             owner = self._order[-1]
             if owner.name in self._idle:
@@ -218,19 +266,24 @@ class Owners:
         self._given += len(taken)
         return taken
 
-    def _take_of(self, owner: Holding, count: int) -> list[Any]:
-        """The last blocks of its own, last first, as far as no request runs on them. Without any, it has nothing more:
-        what others have too is theirs."""
+    def _kept(self, owner: Holding) -> int:
+        """Blocks that it gives up only when it is its turn."""
+        return max(0, -(-self.policy.kept_tokens(owner) // self._block_size))
+
+    def _take_of(self, owner: Holding, count: int, kept: int = 0) -> list[Any]:
+        """The last blocks of its own, last first, as far as no request runs on them; not the first `kept`. Without any, it
+        has nothing more: what others have too is theirs."""
         shared, place, taken = self._shared(owner), owner.length, []
         hashes, blocks, look = owner.hashes, owner.blocks, self._look
-        while place > shared and len(taken) < count:
+        while place > max(shared, kept) and len(taken) < count:
             idle = look(blocks[place - 1], hashes[place - 1])
             if idle is False:
                 break
             if idle:
                 taken.append(blocks[place - 1])
             place -= 1
-        if len(taken) < count or not place:
+        stays = place == kept > shared
+        if not place or (len(taken) < count and not stays):
             self._release(owner, 0)
             self._leave(owner)
         else:
@@ -241,13 +294,14 @@ class Owners:
         idle, size, price = [*self._idle.values()], self._block_size, self._pool.compute_s_per_token
         for owner in idle:
             owner.tokens = (owner.length - self._shared(owner)) * size
-            owner.seconds = owner.tokens * price
+            owner.seconds, owner.held = owner.tokens * price, owner.length * size
         order = list(self.policy.keep_order(idle, now))
         if len(order) != len(idle) or set(map(id, order)) != set(map(id, idle)):
             raise BidValidationError(
                 f"{self.policy.name}: keep_order must return the owners that it was given"
             )
         self._order = order[::-1]
+        self._spare = [owner for owner in self._order if self._kept(owner) < owner.length]
         self._ordered_t, self._given, self._stale = now, 0, False
         if order:
             self.policy.given_up(order[0], now)

@@ -8,7 +8,7 @@ from numbers import Integral, Real
 from bidkv.errors import BidValidationError
 from bidkv.strategies.base import AdmissionPolicy, Strategy
 
-FLAGS = ("preempted_first", "resorts", "reclaims", "asks", "only_reserves")
+FLAGS = ("preempted_first", "resorts", "reclaims", "asks", "only_reserves", "sees_cache")
 COUNTS = {"backfill": 0, "max_overtaken": 1}
 NUMBERS = (
     "alone_after", "alone_after_s", "alone_each", "headroom", "grace", "grace_s", "large", "passing", "passing_s", "patience",
@@ -38,8 +38,13 @@ def check_rules(admission: AdmissionPolicy) -> None:
             raise _wrong(admission, key, "a number of at least 0", value)
 
 
-def check_stock_retention(strategy: Strategy) -> None:
-    """For engines whose cache no policy orders: raises `BidValidationError` on another rule than the engine's own."""
+def check_no_cache_seen(strategy: Strategy) -> None:
+    """For engines whose cache no policy orders or looks into: raises `BidValidationError` on one that would."""
+    if strategy.admission.sees_cache:
+        raise BidValidationError(
+            f"admission {strategy.admission.name!r} goes by what is cached, which this engine does not tell; choose "
+            "another, such as 'backfill'"
+        )
     if not strategy.retention.stock:
         raise BidValidationError(
             f"retention {strategy.retention.name!r} has no effect on this engine, which keeps what it keeps by itself; "

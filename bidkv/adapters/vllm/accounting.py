@@ -48,7 +48,7 @@ def update_account(account: RequestAccount, request: Any, reader: FactsReader, m
     state.arrival = request.arrival_time if facts.arrival is None else facts.arrival
     state.priority = request.priority
     state.deadline, state.session, state.turn = facts.deadline, facts.session, facts.turn
-    account.true_pause_s = facts.true_pause_s
+    account.true_pause_s, account.pause_s = facts.true_pause_s, facts.pause_s
     true_tokens = facts.true_output_tokens
     account.true_output_tokens = request.max_tokens if true_tokens is None else true_tokens
     account.show_to(shown)

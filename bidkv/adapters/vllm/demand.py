@@ -84,6 +84,29 @@ class Demand:
             low, high = (middle, high) if _in_use(get(hashes[middle - 1], [group])) else (low, middle - 1)
         return most - low
 
+    def cached_tokens(self, request: Any, known: int | None = None) -> int:
+        """Its first tokens that the prefix cache has, in use or not; `known` is what was found when it was asked last.
+        Found by halves, as in `guess`."""
+        if not self.looks_up(request):
+            return request.num_computed_tokens
+        if self._chain_of is None:
+            return self._hits.of(request)[1]
+        group, size = self._chain_of
+        hashes, get = request.block_hashes, self._manager.block_pool.get_cached_block
+        low, high = 0, min(len(hashes), (request.num_tokens - 1) // size)
+        if known is not None and known // size <= high:
+            place = known // size
+            self._looks.blocks += 2
+            if (not place or get(hashes[place - 1], [group])) and (
+                place == high or not get(hashes[place], [group])
+            ):
+                return place * size
+        while low < high:
+            middle = (low + high + 1) // 2
+            self._looks.blocks += 1
+            low, high = (middle, high) if get(hashes[middle - 1], [group]) else (low, middle - 1)
+        return low * size
+
     @property
     def most_lasts(self) -> bool:
         """Whether `most` of one that waits stays the same as long as its tokens do."""

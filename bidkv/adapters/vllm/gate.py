@@ -213,7 +213,10 @@ class Gate:
             )
             self._unasked = False
             return needed <= self._room_left
-        return session.admits(self._states_of([request])[0], self._running_states())
+        (state,) = self._states_of([request])
+        if session.strategy.admission.sees_cache:
+            state.cached_tokens = self._demand.cached_tokens(request, state.cached_tokens)
+        return session.admits(state, self._running_states())
 
     def _room(self, free: int) -> float:
         """Blocks that who starts may take, as far as the policy has been asked. Of a state in which nobody started and

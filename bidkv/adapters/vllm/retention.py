@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from time import perf_counter_ns
 from typing import Any
 
@@ -10,7 +10,8 @@ from bidkv.adapters.shared.accounting import RequestAccount
 from bidkv.adapters.shared.layout import UnknownLayoutError
 from bidkv.adapters.shared.owners import Owners
 from bidkv.adapters.shared.session import Session
-from bidkv.retention.base import Retention
+from bidkv.retention.base import Owner, Retention
+from bidkv.strategies.base import Strategy
 
 GROUP_BYTES = 4
 """vLLM puts the number of the KV cache group behind a block's hash."""
@@ -19,6 +20,7 @@ GROUP_BYTES = 4
 class KeptBlocks:
     """Stands before `get_new_blocks` of one vLLM block pool while a policy other than the engine's own is chosen.
 
+    With the engine's own, whose blocks are cached is followed only if the admission asks, and the pool is left alone.
     vLLM hands out the front of its free queue. When all that it would hand out is uncached, or cached but of nobody
     known, nothing is changed. Else as many blocks as are missing are moved there, those of whoever is to give up first:
     the pool is never sorted, and nothing is moved that is not handed out at once.
@@ -28,38 +30,46 @@ class KeptBlocks:
         self._manager, self._session, self._clock = manager, session, clock
         self._pool = manager.block_pool
         self._groups = manager.coordinator.single_type_managers
-        self._owners: Owners | None = None  # None while vLLM decides
+        self._owners: Owners | None = None  # None while vLLM decides and nobody asks
+        self._chooses = False  # whether `get_new_blocks` is ours
 
     @property
     def owners(self) -> Owners | None:
         return self._owners
 
-    def check(self, policy: Retention) -> None:
-        """Raises `UnknownLayoutError` where the policy could decide nothing, or not the right thing."""
-        if policy.stock:
-            return
+    def check(self, strategy: Strategy) -> None:
+        """Raises `UnknownLayoutError` where a policy could decide nothing, or not the right thing."""
+        if not strategy.retention.stock:
+            self._check(f"retention {strategy.retention.name!r}", "choose retention 'lru'")
+        if strategy.admission.sees_cache:
+            self._check(f"admission {strategy.admission.name!r}", "choose another, such as 'backfill'")
+
+    def _check(self, what: str, cure: str) -> None:
         kinds = [type(group).__name__ for group in self._groups]
         if not self._manager.enable_caching:
             raise UnknownLayoutError(
-                f"retention {policy.name!r} needs a prefix cache, and this engine has none; enable prefix caching or "
-                "choose retention 'lru'"
+                f"{what} needs a prefix cache, and this engine has none; enable prefix caching or {cure}"
             )
         if kinds != ["FullAttentionManager"]:
             raise UnknownLayoutError(
-                f"retention {policy.name!r} follows one KV cache group with full attention, this engine has "
-                f"{', '.join(kinds)}; choose retention 'lru'"
+                f"{what} follows one KV cache group with full attention, this engine has {', '.join(kinds)}; {cure}"
             )
 
-    def choose(self, policy: Retention | None) -> None:
-        """From now on `policy` decides; None leaves all to vLLM. What is cached by then is of nobody known."""
-        if policy is None or policy.stock:
-            if self._owners is not None:
-                del self._pool.get_new_blocks  # the class's own is there again
-            self._owners = None
-            return
-        if self._owners is None:
+    def choose(self, policy: Retention | None, followed: bool = False) -> None:
+        """From now on `policy` decides; None leaves all to vLLM. What is cached by then is of nobody known. With
+        `followed`, owners are known whoever decides."""
+        chooses = policy is not None and not policy.stock
+        if self._chooses and not chooses:
+            del self._pool.get_new_blocks  # the class's own is there again
+        elif chooses and not self._chooses:
             self._pool.get_new_blocks = self._asking(self._pool.get_new_blocks)
-        self._owners = Owners(policy, self._session.pool, self._groups[0].block_size, _look)
+        self._chooses, self._owners = chooses, None
+        if policy is not None and (chooses or followed):
+            self._owners = Owners(policy, self._session.pool, self._groups[0].block_size, _look)
+
+    def resting(self) -> Iterator[Owner]:
+        """See `Owners`; nobody, where nobody is followed."""
+        return iter(()) if self._owners is None else self._owners.resting()
 
     # -- what happens --------------------------------------------------------------------------
 
@@ -86,7 +96,9 @@ class KeptBlocks:
         now, pause = self._clock(), account.true_pause_s
         true_next = now + pause if self._owners.policy.oracle and pause is not None else None
         counts = request.num_prompt_tokens, request.num_output_tokens
-        self._tell(Owners.ended, request.request_id, *self._cached(request), *counts, now, true_next)
+        self._tell(
+            Owners.ended, request.request_id, *self._cached(request), *counts, now, true_next, account.pause_s
+        )
 
     def cleared(self) -> None:
         """The prefix cache was reset."""

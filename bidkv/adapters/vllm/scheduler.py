@@ -106,7 +106,7 @@ class BidKVSchedulerMixin:
             run_log=self._bidkv_run_log,
             step_log=self._bidkv_step_log,
             meter=make_meter(self.vllm_config),
-            check=lambda strategy: self._bidkv_kept.check(strategy.retention),
+            check=lambda strategy: self._bidkv_kept.check(strategy),
         )
         self._bidkv_kept = KeptBlocks(self.kv_cache_manager, self._bidkv_session, self._bidkv_now)
         self._bidkv_facts_reader = FactsReader(self._bidkv_session, 'extra_args["bidkv"]')
@@ -545,8 +545,9 @@ class BidKVSchedulerMixin:
         self._bidkv_counting.choose(read=self._bidkv_session.steps is not None)
         for account in self._bidkv_accounts.values():  # an oracle may see what others may not
             account.show_to(self._bidkv_session.strategy.oracle)
-        killed = self._bidkv_session.settings.kill_switch
-        self._bidkv_kept.choose(None if killed else self._bidkv_session.strategy.retention)
+        strategy, killed = self._bidkv_session.strategy, self._bidkv_session.settings.kill_switch
+        self._bidkv_kept.choose(None if killed else strategy.retention, strategy.admission.sees_cache)
+        strategy.admission.resting = self._bidkv_kept.resting
         self._bidkv_order_waiting()
 
     def _bidkv_order_waiting(self) -> None:
@@ -579,7 +580,10 @@ class BidKVSchedulerMixin:
 
     def _bidkv_admission_key(self, request: Request) -> tuple[float, ...]:
         """Whoever has no key waits at the end until the next step, which falls back to FCFS."""
-        key = self._bidkv_session.admission_key(light_states([request], self._bidkv_accounts)[0])
+        (state,) = light_states([request], self._bidkv_accounts)
+        if self._bidkv_session.strategy.admission.sees_cache:
+            state.cached_tokens = self._bidkv_demand.cached_tokens(request, state.cached_tokens)
+        key = self._bidkv_session.admission_key(state)
         return (math.inf,) if key is None else key
 
     # -- what a step did -----------------------------------------------------------------------

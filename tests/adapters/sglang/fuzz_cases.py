@@ -55,7 +55,7 @@ class Load:
 
 def strategies(engine: dict[str, Any]) -> list[str]:
     registry = create_default_registry()
-    names = registry.list_strategies()
+    names = [name for name in registry.list_strategies() if not registry.get(name).needs_cache]
     if any(flag in engine for flag in OWN_ORDER):
         names = [name for name in names if isinstance(registry.get(name).admission, EngineOrder)]
     return names

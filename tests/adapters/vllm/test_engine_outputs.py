@@ -20,8 +20,15 @@ from bidkv.registry import create_default_registry
 
 pytestmark = pytest.mark.engine
 
-STRATEGIES = create_default_registry().list_strategies()
+REGISTRY = create_default_registry()
+STRATEGIES = REGISTRY.list_strategies()
 CACHING = [pytest.param(False, id="plain"), pytest.param(True, id="cache")]
+EACH = [
+    pytest.param(name, caching, id=f"{name}-{'cache' if caching else 'plain'}")
+    for name in STRATEGIES
+    for caching in (False, True)
+    if caching or not REGISTRY.get(name).needs_cache
+]
 LOAD = make_load(20, shared_prefix=32, longest=120)
 FORECASTS = {"peak-gate"}  # holds back so much that hardly anybody is preempted
 
@@ -62,6 +69,7 @@ def engines(
                 },
             }
             for name in [*STRATEGIES, *([] if caching else ["raising"])]
+            if caching or name == "raising" or not REGISTRY.get(name).needs_cache
         ]
         for kind, runs in (("stock", stock_runs), ("adapter", adapter_runs)):
             engine = {**arguments, "enable_prefix_caching": caching}
@@ -114,8 +122,7 @@ def test_preempt_evict_decides_as_unmodified_vllm(engines: dict[Any, Any], cachi
     assert ours["outputs"] == stock["outputs"]
 
 
-@pytest.mark.parametrize("caching", CACHING)
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize(("strategy", "caching"), EACH)
 def test_greedy_outputs_do_not_depend_on_pressure(
     engines: dict[Any, Any], strategy: str, caching: bool
 ) -> None:
@@ -126,8 +133,7 @@ def test_greedy_outputs_do_not_depend_on_pressure(
     assert not different
 
 
-@pytest.mark.parametrize("caching", CACHING)
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize(("strategy", "caching"), EACH)
 def test_recompute_accounts_are_exact(engines: dict[Any, Any], strategy: str, caching: bool) -> None:
     run = engines["adapter", caching]["runs"][strategy]
     requests, preemptions = of_type(run, "request"), of_type(run, "preempt")

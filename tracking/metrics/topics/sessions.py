@@ -61,6 +61,12 @@ def ttft_turns_from_5_mean_s(run: RunView) -> float:
     return _ttft(run, 4, np.inf)
 
 
+@metric("share", "higher", RECORDS, "cache hits, all turns")
+def cached_share(run: RunView) -> float:
+    """prompt tokens that the prefix cache supplied, of all that ran"""
+    return _cached(run, 0, np.inf)
+
+
 @metric("share", "higher", RECORDS, "cache hits, first turn")
 def cached_turn_1_share(run: RunView) -> float:
     """prompt tokens of first turns that the prefix cache supplied, of all of theirs that ran"""

@@ -1,0 +1,52 @@
+"""Memory goes to the highest bid: idle conversations bid what their return would cost, times its chance, for each block."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bidkv.errors import BidValidationError
+from bidkv.retention.base import Owner, Retention
+from bidkv.retention.checks import check_whole
+from bidkv.retention.returns import Returns
+
+
+class Auction(Retention):
+    """Lowest bid first: seconds to compute its tokens again * the chance that it returns before they are needed / its
+    tokens / the seconds for which they would be held until then.
+
+    Blocks are needed after as long as the pool took lately to give up all that is idle, `horizon_s` before that is known
+    (it forgets with the weight 1 / 16). Chances are learned as in `ttl_learned`, with `enough` and `own`. Whose turn waits
+    already bids for certain, the first in order of waiting most.
+    """
+
+    name = "auction"
+    source = "BidKV utility for who is idle: seconds saved per block and second"
+
+    def __init__(self, enough: int = 30, own: float = 4.0, horizon_s: float = 60.0):
+        check_whole(self.name, 1, enough=enough)
+        for key, value, least in (("own", own, 0.0), ("horizon_s", horizon_s, 1e-3)):
+            if isinstance(value, bool) or not isinstance(value, int | float) or not value >= least:
+                raise BidValidationError(
+                    f"{self.name}: {key} must be a number of at least {least:g}, got {value!r}"
+                )
+        self._returns, self._horizon = Returns(enough, own), float(horizon_s)
+
+    def keep_order(self, idle: Sequence[Owner], now: float) -> Sequence[Owner]:
+        self._returns.refresh(now)
+        return sorted(idle, key=lambda owner: self._key(owner, now))
+
+    def arrived(self, owner: Owner, prompt_tokens: int, now: float) -> None:
+        self._returns.ended(owner, now)
+
+    def finished(self, owner: Owner, prompt_tokens: int, output_tokens: int, now: float) -> None:
+        self._returns.began(owner, now)
+
+    def given_up(self, owner: Owner, now: float) -> None:
+        if owner.waiting_since is None:  # as old as this one all get, and no older
+            self._horizon += (max(now - owner.used, 1e-3) - self._horizon) / 16
+
+    def _key(self, owner: Owner, now: float) -> tuple[float, ...]:
+        if owner.waiting_since is not None:
+            return (1.0, -owner.waiting_since, 0.0)
+        price = owner.seconds / owner.tokens if owner.tokens else self.pool.compute_s_per_token
+        return (0.0, price * self._returns.within(owner, now, self._horizon), owner.used)
