@@ -159,7 +159,7 @@ class Session:
 
     def admits(self, state: RequestState, running: Sequence[RequestState]) -> bool:
         """Whether the policy lets a request start that fits; yes if it failed."""
-        self.pool.now = self.clock()
+        self.pool.now = self.now()
         try:
             return _yes_or_no("admits", self.strategy.admission.admits(state, running, self.pool))
         except Exception as error:  # a third party's code; the engine must go on
