@@ -77,7 +77,7 @@ def test_parts_can_be_overridden_by_name() -> None:
         ),
         (
             ["workload.arrivals.kind=replay"],
-            r"workload.source.kind='mixture': must be azure, azure_lmm, bailian, burstgpt, csv, frozen, mooncake, servegen when",
+            r"workload.source.kind='mixture': must be azure, azure_lmm, bailian, burstgpt, csv, frozen, mooncake, recorded, servegen when",
         ),
         (
             ["workload.source.components.qa.output.median=0"],
