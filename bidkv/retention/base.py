@@ -22,7 +22,9 @@ class Owner:
     session: str | None = None  # what its client calls the conversation, if it does
     turns: int = 0  # answered so far
     used: float = 0.0  # when its latest turn ended
-    tokens: int = 0  # of its cached blocks that no other owner has
+    tokens: int = (
+        0  # of its cached blocks that no other owner had when it began to rest, less those given up since
+    )
     seconds: float = 0.0  # that it would take to compute those again
     held: int = 0  # tokens of all its cached blocks, those that others have too included
     history: int = 0  # tokens of the conversation when its latest turn ended

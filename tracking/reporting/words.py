@@ -16,11 +16,15 @@ TIMES = "\N{MULTIPLICATION SIGN}"
 BIG = 2.0  # ratios from here on are written as such, not as percent
 
 
+WHOLE = {"session": "session time"}
+"""What of a metric's name is no abbreviation."""
+
+
 def short_name(metric: str) -> str:
     """ "e2e_mean_s" as "mean E2E"; other names without their underscores."""
     parts = metric.split("_")
     if len(parts) == 3 and parts[2] == "s" and parts[1] in STATISTICS:
-        return f"{STATISTICS[parts[1]]} {parts[0].upper()}"
+        return f"{STATISTICS[parts[1]]} {WHOLE.get(parts[0], parts[0].upper())}"
     return NAMES.get(metric, metric.replace("_", " "))
 
 

@@ -129,7 +129,6 @@ class Owners:
         self._put_leaves(owner, prompt)
         self.policy.finished(owner, prompt, output, now)
         self._rests(owner)
-        owner.tokens = (owner.length - self._shared(owner)) * self._block_size
         self._sweep()
 
     def cleared(self) -> None:
@@ -165,6 +164,7 @@ class Owners:
         if owner.length:
             self._gone.pop(owner.name, None)
             self._idle[owner.name] = owner
+            owner.tokens = (owner.length - self._shared(owner)) * self._block_size
         else:
             self._leave(owner)
 
@@ -181,8 +181,7 @@ class Owners:
     # -- who rests -----------------------------------------------------------------------------
 
     def resting(self) -> Iterator[Owner]:
-        """Those whose next turn has not come, whose turn ended last first. Their `tokens` are as of then, or as of when
-        some were seen to be given up."""
+        """Those whose next turn has not come, whose turn ended last first."""
         for owner in [*reversed(self._idle.values())]:
             if owner.waiting_since is None and self._trim(owner):
                 yield owner
@@ -288,12 +287,12 @@ class Owners:
             self._leave(owner)
         else:
             self._release(owner, place)
+            owner.tokens = (place - shared) * self._block_size
         return taken
 
     def _put_in_order(self, now: float) -> None:
         idle, size, price = [*self._idle.values()], self._block_size, self._pool.compute_s_per_token
         for owner in idle:
-            owner.tokens = (owner.length - self._shared(owner)) * size
             owner.seconds, owner.held = owner.tokens * price, owner.length * size
         order = list(self.policy.keep_order(idle, now))
         if len(order) != len(idle) or set(map(id, order)) != set(map(id, idle)):
