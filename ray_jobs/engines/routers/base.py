@@ -6,9 +6,10 @@ import random
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from ray_jobs.workload.trace import TraceRequest
+if TYPE_CHECKING:  # it brings pyarrow, which a mistyped key need not wait for
+    from ray_jobs.workload.trace import TraceRequest
 
 
 @dataclass(slots=True)

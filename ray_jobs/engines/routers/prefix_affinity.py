@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ray_jobs.engines.routers.base import Known, Router
-from ray_jobs.workload.trace import TraceRequest
 from tracking.errors import require
+
+if TYPE_CHECKING:
+    from ray_jobs.workload.trace import TraceRequest
 
 
 class PrefixAffinity(Router):

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from ray_jobs.engines.routers.base import Known, Router
-from ray_jobs.workload.trace import TraceRequest
+
+if TYPE_CHECKING:
+    from ray_jobs.workload.trace import TraceRequest
 
 
 class Sticky(Router):
