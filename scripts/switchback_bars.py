@@ -109,21 +109,25 @@ def live_rules() -> list[GuardrailRule]:
     return [GuardrailRule(**rule) for rule in OmegaConf.load(CONF / "guardrails" / "live.yaml").rules]
 
 
-def one_day(seed: int, effect: float, block_s: float = 300.0, washout_s: float = 60.0) -> Answer:
-    """What the tool says of the day with this seed."""
+def one_day(
+    seed: int, effect: float, block_s: float = 300.0, washout_s: float = 60.0, guards: bool = True
+) -> Answer:
+    """What the tool says of the day with this seed; without `guards` nothing ends it, and none is checked."""
     random = np.random.default_rng([26, seed])
     blocks = plan_blocks(int(DAY_S // (2 * block_s)), block_s, int(random.integers(2**31)))
-    day, rules = traffic(random, blocks, effect), live_rules()
+    day, rules = traffic(random, blocks, effect), live_rules() if guards else []
     spans: list[Span] = []
     halted = None
     for block in blocks:
         span = Span(block.strategy, block.begin + washout_s, block.end)
         stock = [each for each in spans if not each.strategy]
-        for day.now in np.arange(block.begin + LOOK_S, block.end, LOOK_S) if block.strategy else ():
+        for day.now in (
+            np.arange(block.begin + LOOK_S, block.end, LOOK_S) if guards and block.strategy else ()
+        ):
             halted = halted or harm_in_block(day, span, day.now, stock, HaltConfig())
         day.now = block.end
         spans.append(span)
-        if len(spans) % (2 * LOOK_PAIRS) == 0 and len(spans) >= 2 * MIN_PAIRS:
+        if guards and len(spans) % (2 * LOOK_PAIRS) == 0 and len(spans) >= 2 * MIN_PAIRS:
             halted = halted or broken_early(rules, day, pairs_of(spans), len(blocks) // 2)
         if halted:
             break
@@ -167,12 +171,13 @@ def main() -> None:
     parser.add_argument("--effects", type=float, nargs="+", default=[0.0, 0.08], help="0 is A/A")
     parser.add_argument("--block", type=float, default=300.0)
     parser.add_argument("--seed", type=int, default=0, help="of the first day; the others follow")
+    parser.add_argument("--no-guards", action="store_true", help="verdicts alone, in a tenth of the time")
     options = parser.parse_args()
     print(f"days {options.days}, blocks of {options.block:g} s, seeds from {options.seed}")
     for effect in options.effects:
         tally = Tally()
         for seed in range(options.seed, options.seed + options.days):
-            tally.add(one_day(seed, effect, options.block), 1 - effect)
+            tally.add(one_day(seed, effect, options.block, guards=not options.no_guards), 1 - effect)
         print(tally.line(f"{effect:.0%} shorter" if effect else "A/A"), flush=True)
 
 
