@@ -23,6 +23,16 @@ from tracking.places import require_file
 from tracking.recorded.read import Recorded, read_recordings
 
 WIDTH = 80  # columns, when the output is not a terminal
+HELP = """\
+bidkv-explain FOLDER [--html FILE] [--format text|json] says where the latency of a recorded server was lost.
+
+  bidkv-explain /var/lib/vllm/record                    by cause, class of request and hour, and in a sentence
+  bidkv-explain /var/lib/vllm/record --html page.html   the same as one page, too
+  bidkv-explain /var/lib/vllm/record --format json      for programs
+
+FOLDER is what BIDKV_RECORD or --bidkv-record named; the server may still write into it. Seconds of every request add up to
+its E2E: they were measured as spans, each of which ends where the next begins. Exit code: 0, or 2 on bad input.
+"""
 
 
 def explain(folder: str) -> tuple[list[Recorded], Attribution]:
@@ -55,10 +65,11 @@ def write_page(recordings: list[Recorded], found: Attribution, path: str) -> Non
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="bidkv-explain", description=__doc__, allow_abbrev=False)
-    parser.add_argument("folder", help="what BIDKV_RECORD or --bidkv-record named")
-    parser.add_argument("--html", metavar="FILE", help="also write one page")
-    parser.add_argument("--format", choices=("text", "json"), default="text", help="of what is printed")
+    parser = argparse.ArgumentParser(prog="bidkv-explain", allow_abbrev=False)
+    parser.format_help = lambda: HELP
+    parser.add_argument("folder")
+    parser.add_argument("--html", metavar="FILE")
+    parser.add_argument("--format", choices=("text", "json"), default="text")
     flags = parser.parse_args(arguments)
     with exit_on_bad_input():
         if flags.html:

@@ -96,7 +96,7 @@ def _nearest_key(error: ConfigAttributeError | ConfigKeyError, conf: Path, words
     beside = nearest(name, siblings)
     if beside:
         return f"did you mean {before + '.' if before else ''}{beside}?"
-    group = nearest(name, engine_groups(conf)) if not before else None
+    group = nearest(name, engine_groups(conf)) if not before and len(name) >= LEAST_ALIKE else None
     if group:
         return _place_of(group, conf)
     below = [path for path in everywhere if not before or path.startswith(f"{before}.")]

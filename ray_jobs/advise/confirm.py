@@ -11,6 +11,7 @@ import numpy as np
 
 from ray_jobs.advise.config import OBJECTIVES, RecommendConfig
 from ray_jobs.advise.judge import value
+from tracking.evidence.blocks import have_sessions
 from tracking.evidence.config import GuardrailRule
 from tracking.evidence.guardrails import GuardrailCheck, check_guardrail
 from tracking.evidence.outcomes import Block
@@ -82,7 +83,7 @@ def confirm(
         for name, whole in zip(names, wholes, strict=False)
     ]
     corrected = holm([test.p_value for test in tests] + [1.0] * (candidates - len(tests)))
-    rules = config.guardrails.rules
+    rules = [rule for rule in config.guardrails.rules if rule.applies(have_sessions(blocks))]
     found = []
     for name, whole, test, p in zip(names, wholes, tests, corrected, strict=False):
         checks = [check_guardrail(rule, name, whole, stock) for rule in rules]

@@ -63,7 +63,5 @@ def test_policies_see_the_session_and_its_turn(tiny_parts, tmp_path, monkeypatch
 
 
 def test_answers_of_a_simulation_cannot_be_live():
-    with pytest.raises(
-        ValueError, match="workload.sessions.answers='live': must be recorded in a simulation"
-    ):
+    with pytest.raises(ValueError, match="workload.sessions.answers='live': must be recorded: a simulation"):
         compose_job("workload=sessions", "workload.sessions.answers=live")

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -133,10 +134,15 @@ def test_a_client_that_gives_up_is_a_timeout_and_ends_the_request(server: Server
     made = job(server, "strategy=as-served", "run.request_timeout_s=0.3")
     result = drive(made, tmp_path, requests(1, 20, 400))
     assert list(result.requests["status"]) == ["timeout"] and result.requests["output_tokens"][0] < 400
-    ended = [
-        event["reason"] for event in read_events(server.events) if event.get("id", "").startswith("cmpl-q-0")
-    ]
-    assert ended[-1] == "abort"
+    deadline = time.monotonic() + 60  # the server hears of it when it looks
+    while last_end(server, "cmpl-q-0") != "abort":
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def last_end(server: Server, name: str) -> str:
+    """How the latest request of this name ended."""
+    return [e["reason"] for e in read_events(server.events) if e.get("id", "").startswith(name)][-1]
 
 
 def test_a_server_that_is_gone_in_mid_run_fails_the_run(server: Server, tmp_path: Path) -> None:
