@@ -82,7 +82,7 @@ def switchback(config: SwitchbackConfig) -> bool:
     watched = [Records(config.events_file)] if config.events_file is not None else []
     watched += [Scrapes(config.url)] if config.url is not None else []
     seed = secrets.randbelow(2**31) if config.seed is None else config.seed
-    journal = JsonLines(Path(config.out) / f"{time.strftime('%Y-%m-%d_%H-%M-%S')}.jsonl")
+    journal = JsonLines(Path(config.out) / f"{time.strftime('%Y-%m-%d_%H-%M-%S')}-{seed}.jsonl")
     say(
         f"{config.strategy.label} by turns with stock: {config.pairs} pairs of blocks of {config.block_s:g} s, seed {seed}; "
         f"journal {journal.path}"

@@ -15,7 +15,7 @@ from ray_jobs.advise.config import RecommendConfig
 from ray_jobs.engines.config import EngineConfig
 from ray_jobs.engines.sim.build import work_of
 from ray_jobs.engines.sim.calibration import Calibration
-from ray_jobs.engines.sim.fit import StepErrors, fit
+from ray_jobs.engines.sim.fit import MIN_STEPS, StepErrors, fit
 from tracking.errors import require
 from tracking.recorded.read import Recorded, largest, read_recordings
 from tracking.typed import Idle
@@ -69,6 +69,10 @@ def fitted_engine(config: RecommendConfig) -> FittedEngine:
     steps["step"] = np.arange(len(steps))
     shape = replace(sim.model_shape, name=str(head["model"]), source=f"the recording {path}")
     hardware = replace(sim.hardware, name=f"the device of {Path(path).name}", nominal=True)
+    require(
+        (1 - HOLD_OUT) * len(steps) > MIN_STEPS, KEY, path,
+        f"a recording with more than {MIN_STEPS / (1 - HOLD_OUT):.0f} steps to fit; this has {len(steps)}",
+    )  # fmt: skip
     fitted, _, held_out = fit([steps], shape, hardware, Calibration(), HOLD_OUT, work_of(shape))
     origin = {
         "model_shape": shape.name,

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from bidkv.adapters.shared.clock import steady_time
 from bidkv.adapters.shared.events import JsonLines
 from ray_jobs.live.answer import Answer, answer
 from ray_jobs.live.config import SwitchbackConfig
@@ -33,7 +34,7 @@ class Experiment:
         lease: Lease,
         journal: JsonLines,
         say: Say,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = steady_time,
         sleep: Callable[[float], None] = time.sleep,
     ):
         self._config, self._blocks, self._served, self._watched = config, blocks, served, watched
@@ -53,7 +54,7 @@ class Experiment:
         except Halt as halt:
             halted = str(halt)
         except OSError as error:
-            halted = f"the control file cannot be written: {error}"
+            halted = f"the control file cannot be read and written any more: {error}"
         finally:
             self._back_to_stock()
         for served in self._watched:
@@ -99,6 +100,8 @@ class Experiment:
             )
 
     def _look(self, span: Span) -> None:
+        if self._lease.taken():
+            raise Halt("somebody else wrote the control file")
         if not self._lease.renew():
             self._note({"type": "late", "t": self._clock()})
             self._say("this tool was held up; meanwhile the server had gone back to stock by itself")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import time
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from bidkv.adapters.shared.clock import steady_time
 from bidkv.adapters.shared.control import write_control
 from ray_jobs.engines.job import StrategyConfig
 
@@ -21,7 +22,7 @@ class Lease:
         strategy: StrategyConfig,
         seed: int,
         lease_s: float,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = steady_time,
     ):
         self._path, self._lease_s, self._clock = Path(path), lease_s, clock
         self._settings = {
@@ -35,6 +36,7 @@ class Lease:
             "seed": seed,
         }
         self._on = False
+        self._wrote: str | None = None
         self.turned = self.ends = 0.0  # seconds since the epoch
 
     def before(self) -> str | None:
@@ -45,6 +47,11 @@ class Lease:
         """Raises OSError if the file cannot be written; then the loan ends by itself."""
         self._on, self.turned = on, self._clock()
         self._write()
+
+    def taken(self) -> bool:
+        """Whether the file does not say any more what this tool wrote last, such as an operator's kill switch. Raises
+        OSError if it is gone."""
+        return self._wrote is not None and self._path.read_text(errors="replace") != self._wrote
 
     def renew(self) -> bool:
         """At each look. False if it came too late: the strategy had been off for a while, and is on again from now."""
@@ -63,3 +70,4 @@ class Lease:
             {"kill_switch": False, "until": self.ends} if self._on else {"kill_switch": True}
         )
         write_control(self._path, self._settings | switch)
+        self._wrote = json.dumps(self._settings | switch)

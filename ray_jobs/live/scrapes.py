@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import requests
 
+from bidkv.adapters.shared.clock import steady_time
 from ray_jobs.engines.openai.counters import CONTROL_ERRORS, KILL_SWITCH, Counters, read_counters
 from ray_jobs.live.served import Served
 
@@ -24,10 +24,11 @@ MISSES = 3  # scrapes in a row: then it is gone
 class Scrapes(Served):
     """Raises ValueError if there is no `/metrics` of a server with a strategy at `url`."""
 
-    def __init__(self, url: str, clock: Callable[[], float] = time.time):
+    def __init__(self, url: str, clock: Callable[[], float] = steady_time):
         self._url, self._clock = url.rstrip("/") + "/metrics", clock
         self._series: list[tuple[float, Counters]] = []
         self._misses, self._why = 0, ""
+        self._started_again = False
         self.poll()
         if not self._series:
             raise ValueError(f"url={url!r}: no server answers at {self._url}: {self._why}")
@@ -46,6 +47,9 @@ class Scrapes(Served):
             return
         self._misses = 0
         kept = {name: value for name, value in counters.sums.items() if name in KEPT}
+        before = self._series[-1][1].sums if self._series else {}
+        fell = (kept.get(name, 0.0) < value for name, value in before.items() if name != KILL_SWITCH)
+        self._started_again = self._started_again or any(fell)
         self._series.append((self._clock(), Counters(kept, {})))
         self.killed = bool(counters.sums.get(KILL_SWITCH))
 
@@ -53,6 +57,8 @@ class Scrapes(Served):
         if self._misses >= MISSES:
             return f"it does not answer any more: {self._why}"
         first, last = self._series[0][1].sums, self._series[-1][1].sums
+        if self._started_again:
+            return "it was started again: what its /metrics counts is less than it was"
         return next((text for name, text in ERRORS.items() if last.get(name, 0) > first.get(name, 0)), None)
 
     def values(self, begin: float, end: float) -> dict[str, float]:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from bidkv.adapters.shared.clock import steady_time
 from bidkv.adapters.shared.control import AS_STARTED, ControlFile, updated_settings, write_control
 from bidkv.adapters.shared.control_place import MOST_BYTES, check_place
 from bidkv.adapters.shared.events import read_events
@@ -417,6 +418,21 @@ def test_a_server_that_starts_again_on_an_old_file_starts_with_the_engines_own_c
     settings, source = adapter_config({"bidkv": {"strategy": "lcf", "control_file": str(control)}})
     made = session(source, settings)
     made.poll()  # before the first request is taken or scheduled
+    assert made.settings.kill_switch
+
+
+@pytest.mark.parametrize("jump", [-3600.0, 0.0, 3600.0])
+def test_a_loan_is_no_longer_for_a_wall_clock_that_was_set_before_it(
+    control: Path, monkeypatch: pytest.MonkeyPatch, jump: float
+) -> None:
+    wall, clock = time.time, [steady_time()]
+    made = timed(control, clock)
+    monkeypatch.setattr(time, "time", lambda: wall() + jump)
+    write_control(control, {"strategy": "lcf", "until": time.time() + 30.0})
+    made.poll()
+    assert made.settings.strategy == "lcf"
+    clock[0] += 31.0
+    made.poll()
     assert made.settings.kill_switch
 
 

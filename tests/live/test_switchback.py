@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from heapq import heappop, heappush
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +47,17 @@ RATE = 2.0
 class World:
     """A server's session, the clock, and traffic whose E2E the strategy makes `effect` times as long."""
 
-    def __init__(self, folder: Path, effect: float = 1.0, listens: bool = True):
+    def __init__(
+        self,
+        folder: Path,
+        effect: float = 1.0,
+        listens: bool = True,
+        clock: Callable[[], float] | None = None,
+    ):
         self.now, self.effect, self.served = 1e6, effect, 0
         self.events, self.control = folder / "events.jsonl", folder / "control.json"
         source = ControlFile(self.control) if listens else None
-        self.session = Session(source, facts=lambda: FACTS, changed=lambda: None, clock=lambda: self.now)
+        self.session = Session(source, facts=lambda: FACTS, changed=lambda: None, clock=clock or self.clock)
         self.session.open(AdapterSettings("stock", run_id="serve", events_path=str(self.events)))
         self.random = np.random.default_rng(3)
         self.under_way: list[tuple[float, float]] = []  # finish and arrival
@@ -87,7 +97,7 @@ class World:
             str(self.events),
             **{"hours": pairs * 2 * 120 / 3600, "block_s": 120.0, "washout_s": 20.0} | keys,
         )
-        records, self.said = Records(self.events), []
+        records, self.said = Records(self.events, self.clock), []
         lease = Lease(self.control, config.strategy, seed, config.lease_s, self.clock)
         self.journal = journal or self.events.with_name("journal.jsonl")
         made = Experiment(
@@ -180,7 +190,119 @@ def test_a_control_file_that_nobody_reads_ends_it(tmp_path: Path) -> None:
 
 def test_somebody_else_who_gives_it_a_strategy_ends_it(world: World) -> None:
     world.during = lambda: world.now > 1e6 + 300 and world.control.write_text('{"strategy": "bidkv"}')
-    assert "given strategy bidkv by somebody else" in world.experiment().halted
+    assert world.experiment().halted == "somebody else wrote the control file"
+    assert world.stock_for_good
+
+
+@pytest.mark.parametrize("strategy", [False, True])
+def test_an_operators_kill_switch_is_not_taken_back(tmp_path: Path, strategy: bool) -> None:
+    """In whatever block it comes."""
+    world, pressed = World(tmp_path), []
+
+    def during() -> None:
+        if world.now > 1e6 + 300 and world.session.settings.kill_switch == (not strategy) and not pressed:
+            world.control.write_text('{"kill_switch": true}')
+            pressed.append(world.now)
+
+    world.during = during
+    assert world.experiment().halted == "somebody else wrote the control file"
+    assert not any(on for t, on in world.decided if t > pressed[0] + 1)
+    assert world.stock_for_good
+
+
+def test_a_server_that_starts_again_as_it_was_ends_it(world: World) -> None:
+    """With the very settings of the experiment, so that it has nothing to say at first but its kill switch."""
+    strategy = {"strategy": "lcf", "admission": "fcfs", "victim": "lcf", "retention": None, "seed": 5}
+    started = AdapterSettings(**strategy, run_id="serve", events_path=str(world.events))
+    world.session.open(started)
+    again = []
+
+    def during() -> None:
+        if world.now > 1e6 + 300 and not again:
+            again.append(world.now)
+            world.session.close()
+            world.session.running = False
+            world.session.open(started)
+
+    world.during = during
+    assert "it was started again" in world.experiment().halted
+    assert world.stock_for_good
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        (lambda events: os.truncate(events, 10), "were cut or replaced"),
+        (lambda events: (events.unlink(), events.touch()), "were cut or replaced"),
+        (lambda events: append(events, b'{"type":"request"}\n'), "a line that is no record"),
+        (lambda events: append(events, b"\x80 half a line\n"), "a line that is no record"),
+        (lambda events: append(events, b"5\n"), "a line that is no record"),
+    ],
+)  # fmt: skip
+def test_records_that_are_not_the_servers_end_it(
+    world: World, harm: Callable[[Path], Any], words: str
+) -> None:
+    harmed = []
+
+    def during() -> None:
+        if world.now > 1e6 + 300 and not harmed:
+            harmed.append(harm(world.events))
+
+    world.during = during
+    assert words in world.experiment().halted
+    assert world.stock_for_good
+
+
+def append(events: Path, line: bytes) -> None:
+    with events.open("ab") as file:
+        file.write(line)
+
+
+@pytest.mark.parametrize("off", [-3600.0, 3600.0])
+def test_a_server_whose_clock_was_set_ends_it(world: World, off: float) -> None:
+    """Its requests would lie in other blocks than they were in."""
+    world.session.clock = lambda: world.now + off
+    found = world.experiment()
+    assert f"its clock is {'-' if off < 0 else '+'}3," in found.halted and "it was set" in found.halted
+    assert world.stock_for_good
+
+
+def test_a_server_that_starts_again_shows_in_what_it_counts() -> None:
+    sums = [
+        f"vllm:generation_tokens_total {count}.0\nbidkv_kill_switch {n}.0\n"
+        for n, count in ((1, 500), (0, 900), (0, 20))
+    ]
+    with metrics_of(sums) as url:
+        scrapes = Scrapes(url)
+        scrapes.poll()
+        assert scrapes.trouble() is None
+        scrapes.poll()
+        assert "started again" in scrapes.trouble()
+
+
+@contextmanager
+def metrics_of(texts: list[str]) -> Iterator[str]:
+    """A server whose `/metrics` says one after the other."""
+    left = iter(texts)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(next(left).encode())
+
+        def log_message(self, *_: Any) -> None:
+            """Quietly."""
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 def test_a_tool_that_is_held_up_comes_back_to_a_server_on_stock_and_says_so(world: World) -> None:
@@ -219,9 +341,7 @@ def test_a_full_disk_ends_it(world: World) -> None:
 @pytest.fixture
 def serving(tmp_path: Path) -> Iterator[World]:
     """On the real clock."""
-    made = World(tmp_path)
-    made.session.clock = time.time
-    yield made
+    yield World(tmp_path, clock=time.time)
 
 
 def command(world: World, *words: str) -> list[str]:

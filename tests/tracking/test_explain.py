@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -159,3 +160,33 @@ def test_what_cannot_be_explained_is_one_line(arguments: list[str], words: str) 
     done = run(*arguments)
     assert done.returncode == 2 and done.stderr.startswith(f"error: {words}"), done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"5", b"null", b'"x"', b'{"type":["request"]}', b'{"type":"request"}', b"[1,2,3]", b"[" * 100_000, b"\0" * 500,
+        b"\xff\xfe", json.dumps(["a", *step(T0, 0.1, 0, 1)[1:]]).encode(),
+        json.dumps(request("r", T0, {"prefill": 1.0}, 1.0, seconds={"prefill": float("nan")})).encode(),
+        json.dumps(request("r", T0, {"prefill": 1.0}, 1.0, decodes=[5])).encode(),
+        json.dumps(request("r", T0, {"prefill": 1.0}, 1.0, blocks=[1, "2"])).encode(),
+    ],
+)  # fmt: skip
+def test_a_line_that_is_no_record_is_counted_and_left_out(tmp_path: Path, line: bytes) -> None:
+    folder = tmp_path / "recording"
+    write(folder, [*machine(60), *(request(f"r{n}", T0 + n, {"prefill": 1.0}, 1.0) for n in range(20))])
+    (path,) = folder.iterdir()
+    head, *others = path.read_bytes().splitlines()
+    path.write_bytes(b"\n".join([head, line, *others]) + b"\n")
+    (recorded,), found = explain(str(folder))
+    assert (recorded.unread, len(found.requests), len(recorded.steps)) == (1, 20, 60)
+
+
+def test_what_is_no_file_holds_up_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "recording"
+    write(folder, [request("r", T0, {"intake": 0.8, "prefill": 0.2}, 1.0)])
+    os.mkfifo(folder / "recording-dp0-20260921T000001-0000-000001.jsonl")
+    (folder / "recording-dp0-20260921T000002-0000-000001.jsonl").mkdir()
+    recordings, found = explain(str(folder))
+    assert len(recordings) == 1
+    assert sentence(found).startswith("80% of p99 TTFT is on its way into a step: nobody waits")

@@ -100,8 +100,9 @@ def sentence(found: Attribution) -> str:
     }
     worst = max(waits, key=lambda name: waits[name])
     if sum(waits.values()) < IDLE:
-        work = column.shares["prefill"]
-        return f"{work:.0%} of p99 TTFT is prefill: nobody waits for memory or a seat."
+        most = max(("prefill", "intake"), key=lambda name: column.shares[name])
+        share, words = column.shares[most], BY_NAME[most].words
+        return f"{share:.0%} of p99 TTFT is {words}: nobody waits for memory or a seat."
     lacking: dict[str, float] = {}
     for name, share in waits.items():
         what = BY_NAME[name].lacking

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from bidkv.adapters.shared.recording.engine import FORMAT
+from bidkv.adapters.shared.recording.engine import FORMAT, STEP
+from bidkv.adapters.shared.recording.lives import QUEUE
 from bidkv.adapters.shared.recording.segments import NAME
 from tracking.errors import require
+from tracking.recorded.whole import whole_record
 
 KINDS = ("request", "arrival", "preempt", "strategy")
 
@@ -55,7 +57,7 @@ def read_recordings(folder: str, key: str = "folder", with_steps: bool = True) -
     segments: dict[str, list[Path]] = {}
     for path in sorted(place.iterdir()):
         name = NAME.fullmatch(path.name)
-        if name:
+        if name and path.is_file():
             segments.setdefault(f"{name['rank']}-{name['start']}", []).append(path)
     found = [_read(name, paths, folder, key, with_steps) for name, paths in segments.items()]
     found = [one for one in found if len(one.requests)]
@@ -69,33 +71,62 @@ def largest(recordings: list[Recorded]) -> Recorded:
 
 
 def _read(name: str, paths: list[Path], folder: str, key: str, with_steps: bool) -> Recorded:
-    rows: dict[str, list[Any]] = {kind: [] for kind in (*KINDS, "step")}
+    rows: dict[str, list[Any]] = {kind: [] for kind in KINDS}
     head: dict[str, Any] = {}
-    unread = 0
+    steps, unread = StepTable(), 0
     for path in paths:
-        for line in path.read_bytes().split(b"\n"):
-            if line.startswith(b"[") and not with_steps:
-                continue
-            try:
-                record = json.loads(line) if line else None
-            except ValueError:
-                unread += 1
-                continue
-            if isinstance(record, list):
-                rows["step"].append(record)
-            elif record is not None and record.get("type") == "recording":
-                require(
-                    record["format"] == FORMAT, key, folder,
-                    f"a recording in the format {FORMAT}; {path.name} says {record['format']!r}",
-                )  # fmt: skip
-                head = head or record
-            elif record is not None and record.get("type") in rows:
-                rows[record["type"]].append(record)
-    require(
-        bool(head) or not any(rows.values()), key, folder, f"whole: {paths[0].name} has lost its first line"
-    )
-    steps = pd.DataFrame(rows["step"], columns=head.get("steps"))
-    return Recorded(
-        name, head, pd.DataFrame(rows["request"]), pd.DataFrame(rows["arrival"]), pd.DataFrame(rows["preempt"]), steps,
-        rows["strategy"], unread,
-    )  # fmt: skip
+        with path.open("rb") as file:
+            for line in file:
+                if line.startswith(b"[") and not with_steps:
+                    continue
+                record = whole_record(line)
+                if record is None:
+                    unread += 1
+                elif isinstance(record, list):
+                    steps.add(record)
+                elif record["type"] == "recording":
+                    found = record.get("format")
+                    require(
+                        found == FORMAT, key, folder, f"a recording in the format {FORMAT}; {path.name} says {found!r}"
+                    )  # fmt: skip
+                    head = head or record
+                elif record["type"] in rows:
+                    rows[record["type"]].append(_with_shared_keys(record))
+    empty = not (steps.count or any(rows.values()))
+    require(bool(head) or empty, key, folder, f"whole: {paths[0].name} has lost its first line")
+    tables = (pd.DataFrame(rows[kind]) for kind in ("request", "arrival", "preempt"))
+    return Recorded(name, head, *tables, steps.table(), rows["strategy"], unread)
+
+
+def _with_shared_keys(record: dict[str, Any]) -> dict[str, Any]:
+    """The parser makes new keys for each line, which are half of what it takes."""
+    return {
+        sys.intern(key): _with_shared_keys(value) if isinstance(value, dict) else value
+        for key, value in record.items()
+    }
+
+
+class StepTable:
+    """Grows by lists: as objects a day's steps would not fit in memory."""
+
+    AT_ONCE = 20_000
+
+    def __init__(self) -> None:
+        self._rows: list[list[Any]] = []
+        self._parts: list[pd.DataFrame] = []
+        self.count = 0
+
+    def add(self, row: list[Any]) -> None:
+        self._rows.append(row)
+        self.count += 1
+        if len(self._rows) == self.AT_ONCE:
+            self._pack()
+
+    def table(self) -> pd.DataFrame:
+        self._pack()
+        return pd.concat(self._parts, ignore_index=True)
+
+    def _pack(self) -> None:
+        part = pd.DataFrame(self._rows, columns=list(STEP))
+        self._parts.append(part.assign(cause=pd.Categorical(part["cause"], QUEUE)))
+        self._rows = []

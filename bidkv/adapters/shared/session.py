@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from bidkv.adapters.shared.clock import steadied
 from bidkv.adapters.shared.control import ControlFile
 from bidkv.adapters.shared.events import RunLog
 from bidkv.adapters.shared.meter import Meter
@@ -80,7 +81,7 @@ class Session:
                 self._control.check_folder()
                 settings = self._control.update(self.settings)
                 if settings is not None:
-                    self._install(settings)
+                    self._install(_on_loan(settings))
             except Exception as error:  # also what a third party's constructor raises
                 self.log.control_error(error)
         until = self.settings.until
@@ -243,6 +244,13 @@ def finished_request(record: Mapping[str, Any]) -> FinishedRequest:
         arrival=record["arrival_t"],
         finished=record["finish_t"],
     )
+
+
+def _on_loan(settings: AdapterSettings) -> AdapterSettings:
+    """Whoever wrote `until` read it off the wall clock. Was that put forward since this engine started, the loan would
+    last longer by as much; was it put back, it ends too early, which harms nobody."""
+    until = settings.until
+    return settings if until is None else replace(settings, until=min(until, steadied(until)))
 
 
 def _yes_or_no(what: str, answer: Any) -> bool:

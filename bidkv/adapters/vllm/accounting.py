@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from bidkv.adapters.shared.accounting import RequestAccount
+from bidkv.adapters.shared.clock import steadied
 from bidkv.adapters.shared.facts import FactsReader
 from bidkv.request import RequestState
 
@@ -29,7 +30,7 @@ def open_account(
 ) -> RequestAccount:
     """An account of a vLLM request; an `oracle` sees its true length."""
     state = RequestState(request_id=name, computed_tokens=request.num_computed_tokens, prompt_tokens=0)
-    account = RequestAccount(state, arrival_t=request.arrival_time)
+    account = RequestAccount(state, arrival_t=steadied(request.arrival_time))
     update_account(account, request, reader, max_model_len)
     account.show_to(oracle)
     return account
@@ -45,9 +46,10 @@ def update_account(account: RequestAccount, request: Any, reader: FactsReader, m
     state, shown = account.state, account.state.true_output_tokens is not None
     state.prompt_tokens = request.num_prompt_tokens
     state.max_tokens = request.max_tokens if facts.max_tokens is None else facts.max_tokens
-    state.arrival = request.arrival_time if facts.arrival is None else facts.arrival
+    state.arrival = steadied(request.arrival_time if facts.arrival is None else facts.arrival)
     state.priority = request.priority
-    state.deadline, state.session, state.turn = facts.deadline, facts.session, facts.turn
+    state.deadline = None if facts.deadline is None else steadied(facts.deadline)
+    state.session, state.turn = facts.session, facts.turn
     account.true_pause_s, account.pause_s = facts.true_pause_s, facts.pause_s
     true_tokens = facts.true_output_tokens
     account.true_output_tokens = request.max_tokens if true_tokens is None else true_tokens

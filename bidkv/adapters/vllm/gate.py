@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from vllm.v1.request import RequestStatus
 
+from bidkv.adapters.shared.clock import steadied
 from bidkv.adapters.shared.session import Session
 from bidkv.adapters.shared.tickets import Ticket
 from bidkv.adapters.vllm.blocks import KVBlocks
@@ -196,7 +197,7 @@ class Gate:
             self._held = (name, now)
         since = self._held[1]
         return now - since > self._session.strategy.admission.patience * max(
-            0.0, since - request.arrival_time
+            0.0, since - steadied(request.arrival_time)
         )
 
     def _open(self, request: Any, needed: float, free: int) -> bool:

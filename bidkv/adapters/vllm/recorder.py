@@ -84,7 +84,7 @@ class Recorder:
         )  # fmt: skip
         session = state.session or getattr(request, "session_id", None)
         t = self._clock()
-        self._tell(self._recording.on_arrival, request.request_id, request.arrival_time, t, session, told)
+        self._tell(self._recording.on_arrival, request.request_id, account.arrival_t, t, session, told)
 
     def started(self, request: Any) -> None:
         """vLLM took it off the queue; or its KV begins to be loaded."""

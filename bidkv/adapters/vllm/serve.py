@@ -88,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
         help="control file to switch a running server; nobody else may write it or its folder",
     )
     parser.add_argument(
-        "--bidkv-record", default=os.environ.get(RECORD_VARIABLE), metavar="FOLDER",
+        "--bidkv-record", default=os.environ.get(RECORD_VARIABLE) or None, metavar="FOLDER",
         help=f"record requests, steps and why requests waited, for bidkv-explain; without it, what {RECORD_VARIABLE} says",
     )  # fmt: skip
     parser.add_argument(
@@ -157,15 +157,15 @@ def _server_flags(own: AdapterSettings, flags: argparse.Namespace, passed_on: li
 
 def _recording(flags: argparse.Namespace) -> dict[str, Any]:
     """What of the section says where is recorded; makes the folder."""
-    given = {"record": flags.bidkv_record or None, "record_mib": flags.bidkv_record_mib}
+    given = {"record": flags.bidkv_record, "record_mib": flags.bidkv_record_mib}
     found = {key: value for key, value in given.items() if value is not None}
     if found.keys() == {"record_mib"}:
         raise BidValidationError(
             f"--bidkv-record-mib {flags.bidkv_record_mib} has no effect without --bidkv-record FOLDER"
         )
     if found:
-        found["record"] = os.path.abspath(found["record"])
         RecordingPlace(found["record"], found.get("record_mib", MIB)).prepare()
+        found["record"] = os.path.abspath(found["record"])
     return found
 
 

@@ -42,9 +42,9 @@ class Client:
         """For each chunk the places of its tokens in the answer; which tokens they are nobody asks.
 
         Closing it closes the connection, on which the server aborts. Raises RuntimeError with the server's own
-        words if it refuses, and if it counts a prompt of token ids otherwise than we do.
+        words if it refuses, if it counts a prompt of token ids otherwise than we do, and if it does not count.
         """
-        seen = 0
+        seen = None
         async with self._session.post(
             self._url, json=body(self._engine, token_ids, tokens) | STREAM, headers={"X-Request-Id": request_id}
         ) as response:  # fmt: skip
@@ -55,20 +55,38 @@ class Client:
                     continue
                 data = line[5:].strip()
                 if data == b"[DONE]":
-                    return
-                chunk = json.loads(data)
-                if "error" in chunk:
-                    raise RuntimeError(refusal(data.decode()))
-                usage = chunk.get("usage")
-                if not usage:
+                    break
+                counts = counts_in(data)
+                if counts is None:
                     continue
-                if request_id not in self.prompt_tokens:
-                    self._check_prompt(request_id, len(token_ids), usage["prompt_tokens"])
-                if usage["completion_tokens"] > seen:
-                    yield range(seen, usage["completion_tokens"])
-                    seen = usage["completion_tokens"]
+                prompt, answer = counts
+                if seen is None:
+                    seen = 0
+                    self._check_prompt(request_id, len(token_ids), prompt)
+                if answer > seen:
+                    yield range(seen, answer)
+                    seen = answer
+        if seen is None:
+            raise RuntimeError(
+                "the server's stream counts no tokens, though asked to (stream_options.include_usage)"
+            )
 
     def _check_prompt(self, request_id: str, sent: int, counted: int) -> None:
         self.prompt_tokens[request_id] = counted
         if self._engine.api == "completions" and counted != sent:
             raise RuntimeError(f"the server counts {counted} prompt tokens of {sent} that were sent")
+
+
+def counts_in(data: bytes) -> tuple[int, int] | None:
+    """Tokens of the prompt and of the answer so far, by a chunk of a stream; None if it does not say.
+
+    Raises RuntimeError with the server's words if it is an error, and if it is no chunk.
+    """
+    try:
+        chunk = json.loads(data)
+        if "error" in chunk:
+            raise RuntimeError(refusal(data.decode()))
+        usage = chunk.get("usage")
+        return (int(usage["prompt_tokens"]), int(usage["completion_tokens"])) if usage else None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise RuntimeError(f"the server's stream has what is no chunk of an answer: {data[:80]!r}") from None

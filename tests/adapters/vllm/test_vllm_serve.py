@@ -144,6 +144,7 @@ def test_help_lists_the_strategies_and_loads_no_engine() -> None:
             ["control file /tmp/c.json", "mode 1777", "use a folder of"],
         ),
         ("bidkv", "--bidkv-record /tmp/rec", ["record /tmp/rec", "/tmp", "mode 1777", "use a folder of"]),
+        ("bidkv", "--bidkv-record=", ["record: must be a folder, got ''"]),
         ("bidkv", "--bidkv-record-mib 64", ["--bidkv-record-mib 64", "--bidkv-record FOLDER"]),
         ("bidkv", "--strategy", ["--strategy", "expected one argument"]),
         ("bidkv", "--bidkv-params {", ["--bidkv-params", "must be a JSON object", "'{'"]),

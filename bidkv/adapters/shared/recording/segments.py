@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import re
 import secrets
+import stat
 import time
 from pathlib import Path
 
@@ -22,8 +24,8 @@ PARTS = 16  # segments that a full recording has
 class Segments:
     """Writes lines, whole or not at all. Each segment begins with `head`, so that it can be read without the others.
 
-    All segments of one rank, those of earlier starts included, stay below `place.mib`. Every method may raise
-    `OSError`; what was written before stays readable.
+    All segments of one rank, those of earlier starts included, stay below `place.mib`; those that other servers write
+    are left to them. Every method may raise `OSError`; what was written before stays readable.
     """
 
     def __init__(self, place: RecordingPlace, rank: str | None, head: bytes):
@@ -55,6 +57,7 @@ class Segments:
         self._path = self._folder / f"recording-{self._rank}-{self._start}-{self._number:06d}.jsonl"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
         self._handle, self._size = os.open(self._path, flags, 0o600), 0
+        _lock(self._handle, fcntl.LOCK_EX)  # as long as it is written
         self._append(self.head)
 
     def _append(self, lines: bytes) -> None:
@@ -67,10 +70,41 @@ class Segments:
     def _make_room(self, size: int) -> None:
         names = [name for name in map(NAME.fullmatch, os.listdir(self._folder)) if name]
         own = sorted((n for n in names if n["rank"] == self._rank), key=lambda n: (n["start"], n["number"]))
-        sizes = [os.lstat(self._folder / name[0]).st_size for name in own]
-        total = sum(sizes) + size
-        for name, gone in zip(own, sizes, strict=True):
+        sizes = {name[0]: _size(self._folder / name[0]) for name in own}
+        total = sum(sizes.values()) + size
+        for name, gone in sizes.items():
             if total <= self._most:
                 break
-            os.unlink(self._folder / name[0])
-            total -= gone
+            if gone and not _is_written(self._folder / name):
+                (self._folder / name).unlink(missing_ok=True)
+                total -= gone
+
+
+def _size(path: Path) -> int:
+    """0 of what is no file, or was removed by another server that makes room."""
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return 0
+    return found.st_size if stat.S_ISREG(found.st_mode) else 0
+
+
+def _lock(handle: int, kind: int) -> bool:
+    """Whether nobody else has it; yes where the file system has no locks."""
+    try:
+        fcntl.flock(handle, kind | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno != errno.EWOULDBLOCK
+    return True
+
+
+def _is_written(path: Path) -> bool:
+    """Whether a server writes this segment now."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        return not _lock(handle, fcntl.LOCK_SH)
+    finally:
+        os.close(handle)
