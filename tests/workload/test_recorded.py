@@ -18,7 +18,9 @@ T0 = 1_790_000_000.0
 def request(name: str, at: float, prompt: int, output: int, blocks: list[int], **more: Any) -> dict[str, Any]:
     return {
         "type": "request", "id": name, "arrival_t": T0 + at, "prompt": prompt, "output": output, "max_tokens": 64,
-        "blocks": blocks,
+        "blocks": blocks, "finish_t": T0 + at + 1, "first_token_t": None, "first_scheduled_t": None, "to_first": None,
+        "seconds": {"decode": 1.0}, "decodes": [], "executed": prompt + output, "cached": 0, "restored": 0,
+        "preemptions": 0,
     } | more  # fmt: skip
 
 
@@ -30,8 +32,8 @@ REQUESTS = [
     request("d", 1.0, 64, 9, [0, 2, 9, 2]),
 ]
 ARRIVALS = [
-    {"type": "arrival", "id": "b", "priority": 3},
-    {"type": "arrival", "id": "unfinished", "priority": 0},
+    {"type": "arrival", "id": "b", "arrival_t": T0, "t": T0, "priority": 3},
+    {"type": "arrival", "id": "unfinished", "arrival_t": T0, "t": T0, "priority": 0},
 ]
 
 
