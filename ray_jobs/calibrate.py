@@ -8,8 +8,6 @@ writes the fit with its origin into `conf/calibration/`, for
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -32,7 +30,7 @@ from ray_jobs.engines.sim.shape import ModelShape
 from tracking.cli import CONF, exit_on_bad_input, run_command
 from tracking.errors import require
 from tracking.no_effect import idle_store_keys
-from tracking.places import require_file
+from tracking.places import replace_text, require_file
 from tracking.store.config import TrackingConfig
 from tracking.typed import Idle, refuse_idle, refuse_unknown, typed
 
@@ -103,16 +101,8 @@ def write_calibration(calibration: Calibration, path: Path) -> None:
     """Replaces `path` in one step."""
     values = asdict(calibration)
     values |= {name: float(f"{values[name]:.5g}") for name in (*EFFICIENCIES, *OVERHEADS)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w") as file:
-            file.write("# Written by bidkv-calibrate; `origin` says from what.\n")
-            yaml.safe_dump(values, file, sort_keys=False, width=110)
-        os.replace(draft, path)
-    except BaseException:
-        os.unlink(draft)
-        raise
+    text = yaml.safe_dump(values, sort_keys=False, width=110)
+    replace_text(path, f"# Written by bidkv-calibrate; `origin` says from what.\n{text}")
 
 
 def _common(logs: list[RecordedSteps], key: str) -> str:

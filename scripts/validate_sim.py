@@ -27,6 +27,7 @@ import ray_jobs.run  # noqa: F401 (registers the configuration's schema)
 from ray_jobs.drive.config import BenchConfig
 from ray_jobs.drive.plan import frozen
 from ray_jobs.drive.pool import EnginePool
+from ray_jobs.engines.config import LIMITS
 from ray_jobs.engines.sim.calibration import Calibration
 from ray_jobs.engines.sim.fit import StepErrors, fit
 from tracking.cli import CONF
@@ -49,14 +50,6 @@ SIMULATED = [
     "engine=vllm_sim", "model_shape@engine.sim.model_shape=tiny-llama", "hardware@engine.sim.hardware=local-cpu",
     "engine.sim.async_scheduling=false",
 ]  # fmt: skip
-SAME = (
-    "block_size",
-    "num_blocks",
-    "max_num_seqs",
-    "max_model_len",
-    "max_num_batched_tokens",
-    "prefix_caching",
-)
 
 
 @dataclass
@@ -142,7 +135,7 @@ async def run_all(jobs: dict[Key, BenchConfig]) -> dict[Key, RunResult]:
 def simulated_job(real: BenchConfig, fitted: Calibration) -> BenchConfig:
     """The same job on a simulated engine with the same limits."""
     template = job(SIMULATED).engine
-    limits = {key: getattr(real.engine, key) for key in SAME}
+    limits = {key: getattr(real.engine, key) for key in LIMITS}
     sim = replace(template.sim, calibration=replace(fitted, name="this machine", fitted=True))
     return replace(real, engine=replace(template, **limits, vocab_size=real.engine.vocab_size, sim=sim))
 

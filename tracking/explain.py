@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
-import tempfile
 from pathlib import Path
 
 from rich.console import Console
@@ -19,7 +17,7 @@ from tracking.errors import require
 from tracking.explaining.attribute import Attribution, attribute
 from tracking.explaining.findings import sentence
 from tracking.explaining.render import as_data, notes, print_tables
-from tracking.places import require_file
+from tracking.places import replace_text, require_file
 from tracking.recorded.read import Recorded, read_recordings
 
 WIDTH = 80  # columns, when the output is not a terminal
@@ -52,16 +50,7 @@ def write_page(recordings: list[Recorded], found: Attribution, path: str) -> Non
     """Replaces the file once all is there."""
     from tracking.explaining.page import page  # takes a second
 
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, draft = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(page(recordings, found).text("report.html"))
-        os.replace(draft, target)
-    except BaseException:
-        os.unlink(draft)
-        raise
+    replace_text(Path(path), page(recordings, found).text("report.html"))
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -1,8 +1,9 @@
-"""Whether a place that is named for a result can take it: asked before the work, which may take minutes."""
+"""Whether a place that is named for a result can take it: asked before the work, which may take minutes; and how it does."""
 
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 from tracking.errors import require
@@ -29,3 +30,16 @@ def require_folder(key: str, path: str) -> None:
     there = next(folder for folder in (place, *place.parents) if folder.exists())
     require(there.is_dir(), key, path, f"in a folder: {there} is a file")
     require(os.access(there, os.W_OK | os.X_OK), key, path, f"where files can be written: {there} takes none")
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Puts a file there in one step, so that nobody ever reads half of it. Folders on the way are made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(draft, path)
+    except BaseException:
+        os.unlink(draft)
+        raise

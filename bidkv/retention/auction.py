@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from bidkv.errors import BidValidationError
-from bidkv.retention.base import Owner, Retention
-from bidkv.retention.checks import check_whole
-from bidkv.retention.returns import Returns
+from bidkv.retention.base import Owner
+from bidkv.retention.checks import check_number
+from bidkv.retention.learning import LearnsReturns
 
 
-class Auction(Retention):
+class Auction(LearnsReturns):
     """Lowest bid first: seconds to compute its tokens again * the chance that it returns before they are needed / its
     tokens / the seconds for which they would be held until then.
 
@@ -23,23 +20,9 @@ class Auction(Retention):
     source = "BidKV utility for who is idle: seconds saved per block and second"
 
     def __init__(self, enough: int = 30, own: float = 4.0, horizon_s: float = 60.0):
-        check_whole(self.name, 1, enough=enough)
-        for key, value, least in (("own", own, 0.0), ("horizon_s", horizon_s, 1e-3)):
-            if isinstance(value, bool) or not isinstance(value, int | float) or not value >= least:
-                raise BidValidationError(
-                    f"{self.name}: {key} must be a number of at least {least:g}, got {value!r}"
-                )
-        self._returns, self._horizon = Returns(enough, own), float(horizon_s)
-
-    def keep_order(self, idle: Sequence[Owner], now: float) -> Sequence[Owner]:
-        self._returns.refresh(now)
-        return sorted(idle, key=lambda owner: self._key(owner, now))
-
-    def arrived(self, owner: Owner, prompt_tokens: int, now: float) -> None:
-        self._returns.ended(owner, now)
-
-    def finished(self, owner: Owner, prompt_tokens: int, output_tokens: int, now: float) -> None:
-        self._returns.began(owner, now)
+        super().__init__(enough, own)
+        check_number(self.name, 1e-3, horizon_s=horizon_s)
+        self._horizon = float(horizon_s)
 
     def given_up(self, owner: Owner, now: float) -> None:
         if owner.waiting_since is None:  # as old as this one all get, and no older

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ray_jobs.advise.config import RecommendConfig
-from ray_jobs.engines.config import EngineConfig
+from ray_jobs.engines.config import LIMITS, EngineConfig
 from ray_jobs.engines.sim.build import work_of
 from ray_jobs.engines.sim.calibration import Calibration
 from ray_jobs.engines.sim.fit import MIN_STEPS, StepErrors, fit
@@ -23,14 +23,6 @@ from tracking.typed import Idle
 KEY = "workload.source.path"
 FIT_STEPS = 10_000  # the latest ones: more tell nothing new
 HOLD_OUT = 0.25
-LIMITS = (
-    "block_size",
-    "num_blocks",
-    "max_num_seqs",
-    "max_model_len",
-    "max_num_batched_tokens",
-    "prefix_caching",
-)
 
 
 @dataclass(frozen=True)

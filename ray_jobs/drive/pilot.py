@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import platform
-import tempfile
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, replace
 from importlib import metadata
@@ -23,6 +21,7 @@ from ray_jobs.drive.place import check_fits, cluster_text, suitable_nodes
 from ray_jobs.drive.pool import EnginePool
 from ray_jobs.engines.job import RunConfig, StrategyConfig
 from ray_jobs.workload.trace import Trace
+from tracking.places import replace_text
 from tracking.result import RunResult
 
 STOCK = "preempt-evict"
@@ -116,8 +115,4 @@ def engine_version() -> str:
 
 def _write(path: Path, values: dict[str, Any]) -> None:
     """Replaces `path` in one step."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with os.fdopen(handle, "w") as file:
-        json.dump(values, file, indent=1)
-    os.replace(draft, path)
+    replace_text(path, json.dumps(values, indent=1))

@@ -18,6 +18,10 @@ from tracking.secrets import check_names
 APIS = ("completions", "chat")
 DTYPES = ("auto", "half", "float16", "bfloat16", "float", "float32")
 MOST_SEQS = 65_536  # beyond it vLLM's own buffers do not fit any machine
+LIMITS = (
+    "block_size", "num_blocks", "max_num_seqs", "max_model_len", "max_num_batched_tokens", "prefix_caching",
+)  # fmt: skip
+"""Keys of `engine` that a simulation of a real one has from it."""
 PASS_ENV = "engine.pass_env=[{}]"  # how an engine is given a secret
 NOT_AN_ENGINE = {"config", "job", "no_effect"}  # the other modules of this package
 

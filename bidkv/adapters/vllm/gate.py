@@ -15,6 +15,7 @@ from bidkv.adapters.shared.tickets import Ticket
 from bidkv.adapters.vllm.blocks import KVBlocks
 from bidkv.adapters.vllm.demand import Demand
 from bidkv.adapters.vllm.looks import Looks
+from bidkv.adapters.vllm.seats import lacks_lora_slot
 from bidkv.request import RequestState
 
 
@@ -114,11 +115,7 @@ class Gate:
             return False
         if getattr(request, "num_stale_output_tokens", 0) and not getattr(request, "drop_stale_output", True):
             return False
-        lora, config = request.lora_request, self._scheduler.lora_config
-        if not (config and lora):
-            return True
-        loaded = {r.lora_request.lora_int_id for r in self._scheduler.running if r.lora_request}
-        return lora.lora_int_id in loaded or len(loaded) < config.max_loras
+        return not lacks_lora_slot(request, self._scheduler)
 
     def fits(self, request: Any) -> bool:
         """Whether vLLM would find room for the first in line, and the policy would let it start; or whether that is to

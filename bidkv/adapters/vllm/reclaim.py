@@ -8,6 +8,7 @@ from typing import Any
 from bidkv.adapters.shared.tickets import Ticket, Tickets
 from bidkv.adapters.vllm.blocks import KVBlocks
 from bidkv.adapters.vllm.demand import Demand
+from bidkv.adapters.vllm.seats import all_taken
 from bidkv.strategies.base import AdmissionPolicy
 
 
@@ -57,8 +58,7 @@ class Reclaim:
         if not passers or head.item.num_computed_tokens or not ready(head.item):
             return
         scheduler, running = self._scheduler, len(self._scheduler.running)
-        seats = getattr(scheduler, "max_num_active_reqs", scheduler.max_num_running_reqs)
-        full = running + scheduler.num_waiting_for_streaming_input >= seats
+        full = all_taken(scheduler)
         gains = self._blocks.freed_in_turn([passer.request_id for passer in passers])
         # Who goes on running may take blocks before the next step, in which the first in line starts.
         free = self._blocks.free() - 1 - (running - len(passers)) // 4

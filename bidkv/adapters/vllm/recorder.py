@@ -11,6 +11,7 @@ from vllm.v1.request import RequestStatus
 
 from bidkv.adapters.shared.accounting import RequestAccount
 from bidkv.adapters.shared.recording.engine import Recording
+from bidkv.adapters.vllm.seats import all_taken, lacks_lora_slot
 
 BY_STATUS = {
     RequestStatus.WAITING_FOR_STRUCTURED_OUTPUT_GRAMMAR: "grammar",
@@ -61,7 +62,6 @@ class Recorder:
         self._skipped: Collection[Any] = scheduler.skipped_waiting if skipped is None else skipped
         self._pool = scheduler.kv_cache_manager.block_pool
         self._usable: int = self._pool.num_gpu_blocks - 1  # one is vLLM's null block
-        self._seats: int = getattr(scheduler, "max_num_active_reqs", scheduler.max_num_running_reqs)
         self._starting: set[str] = set()  # taken off the queue, not computed yet
         self._prompts: set[str] = set()  # not all of what is known of them is computed
         self._decoding: set[str] = set()
@@ -153,9 +153,11 @@ class Recorder:
         running, waiting = scheduler.get_request_counts()
         cause, aside = "intake", NOBODY
         if waiting:
-            cause = self._cause(first is not None, held_back, preempted)
-            if self._skipped or first is not None:
-                aside = self._waiting_aside(first, "policy" if held_back else "memory")
+            skipped = self._skipped_for_their_own() if self._skipped else NOBODY
+            cause = self._cause(first is not None, held_back, preempted, len(skipped))
+            aside = skipped
+            if first is not None:
+                aside = {first.request_id: "policy" if held_back else "memory", **skipped}
         waits = cause, aside
         if begun or waits != self._waits:  # else all is as it was
             self._waits = waits
@@ -208,18 +210,18 @@ class Recorder:
 
     # -- who waits, and why --------------------------------------------------------------------
 
-    def _cause(self, blocked: bool, held_back: bool, preempted: int) -> str:
+    def _cause(self, blocked: bool, held_back: bool, preempted: int, own: int) -> str:
+        """Why nobody more starts; `own` of those that are skipped have causes of their own."""
         scheduler = self._scheduler
         if preempted:
             return "memory"
         if blocked:
             return "policy" if held_back else "behind"
-        if len(scheduler.running) + scheduler.num_waiting_for_streaming_input >= self._seats:
+        if all_taken(scheduler):
             return "seat"
         if scheduler.pause_state.name != "UNPAUSED":
             return "paused"
-        skipped = self._skipped
-        if len(skipped) >= len(scheduler.waiting) and all(map(self._own_cause, skipped)):
+        if own == len(self._skipped) >= len(scheduler.waiting):
             return "intake"
         return "budget"
 
@@ -230,23 +232,12 @@ class Recorder:
             return cause
         if request.request_id in self._unknown():
             return "load"
-        lora, config = request.lora_request, self._scheduler.lora_config
-        if config and lora:
-            loaded = {r.lora_request.lora_int_id for r in self._scheduler.running if r.lora_request}
-            if len(loaded) >= config.max_loras and lora.lora_int_id not in loaded:
-                return "lora"
-        return None
+        return "lora" if lacks_lora_slot(request, self._scheduler) else None
 
-    def _waiting_aside(self, first: Any | None, why: str) -> dict[str, str]:
-        """Who waits for something else than the line does: those that are skipped, and the first one."""
-        aside = {}
-        for request in self._skipped:
-            cause = self._own_cause(request)
-            if cause is not None:
-                aside[request.request_id] = cause
-        if first is not None:
-            aside.setdefault(first.request_id, why)
-        return aside
+    def _skipped_for_their_own(self) -> dict[str, str]:
+        """Who waits for something else than the line does, by what vLLM says of each that it skips."""
+        causes = ((request.request_id, self._own_cause(request)) for request in self._skipped)
+        return {name: cause for name, cause in causes if cause is not None}
 
 
 def recorded_facts(scheduler: Any) -> dict[str, Any]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from bidkv.adapters.vllm.blocks import KVBlocks
+from bidkv.adapters.vllm.seats import seats
 
 
 def occupancy(scheduler: Any, blocks: KVBlocks, refused: bool, preempted: int) -> dict[str, Any]:
     """Queues and memory after a step; `refused` says that a waiting request did not fit in it."""
     running, waiting = scheduler.get_request_counts()
-    seats_free = running < getattr(scheduler, "max_num_active_reqs", scheduler.max_num_running_reqs)
+    seats_free = running < seats(scheduler)
     return {
         "running": running,
         "waiting": waiting,

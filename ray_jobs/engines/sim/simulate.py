@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 
@@ -22,6 +22,8 @@ from ray_jobs.engines.sim.offload import host_memory
 from ray_jobs.engines.sim.roofline import StepTimeModel
 from ray_jobs.engines.sim.scheduler import make_scheduler
 from ray_jobs.workload.trace import Trace
+
+Sim = TypeVar("Sim", bound=Simulation)
 
 
 @dataclass
@@ -51,18 +53,11 @@ def simulate(
     Raises TimeoutError after `sim.wall_timeout_s` real seconds, IncompleteRecordsError if not every event
     reached the file, and with `sim.check` ConservationError.
     """
-    clock = VirtualClock()
-    host = host_memory(parts, sim)
-    # The connector reads what a step tells the workers, which the shortcuts leave out.
-    adapter = settings.to_dict() | ({"record": record} if record else {})
-    scheduler = make_scheduler(parts, adapter, clock, sim.shortcuts and host is None)
-    columns = scheduler.step_columns
     clients = VirtualClients(trace, request_timeout_s)
-    model = StepTimeModel(sim.model_shape, sim.hardware, sim.calibration, parts.work)
-    simulation = Simulation(
-        parts, scheduler, clients, model, clock, run_timeout_s, sim.wall_timeout_s,
-        check_conservation if sim.check else None, host, sim.scheduling,
-    )  # fmt: skip
+    adapter = settings.to_dict() | ({"record": record} if record else {})
+    simulation = make_simulation(Simulation, parts, sim, clients, adapter, run_timeout_s)
+    scheduler = simulation.scheduler
+    columns = scheduler.step_columns
     try:
         status = simulation.run()
     finally:
@@ -72,7 +67,26 @@ def simulate(
     check_records(settings, events, clients.logs)
     if sim.check:
         check_lengths(events)
-    return Outcome(status, clients.logs, events, columns.frame(), clock.now, measured)
+    return Outcome(status, clients.logs, events, columns.frame(), simulation.clock.now, measured)
+
+
+def make_simulation(
+    cls: type[Sim],
+    parts: SchedulerParts,
+    sim: SimConfig,
+    clients: Any,
+    adapter: dict[str, Any],
+    run_timeout_s: float,
+) -> Sim:
+    """One engine with a clock of its own; `clients` are those that it serves, `adapter` its settings."""
+    clock, host = VirtualClock(), host_memory(parts, sim)
+    # The connector reads what a step tells the workers, which the shortcuts leave out.
+    scheduler = make_scheduler(parts, adapter, clock, sim.shortcuts and host is None)
+    model = StepTimeModel(sim.model_shape, sim.hardware, sim.calibration, parts.work)
+    return cls(
+        parts, scheduler, clients, model, clock, run_timeout_s, sim.wall_timeout_s,
+        check_conservation if sim.check else None, host, sim.scheduling,
+    )  # fmt: skip
 
 
 def check_lengths(events: Iterable[Mapping[str, Any]]) -> None:

@@ -14,16 +14,11 @@ from bidkv.adapters.shared.settings import AdapterSettings
 from ray_jobs.engines.routers.config import RouterConfig
 from ray_jobs.engines.shared.records import check_records
 from ray_jobs.engines.sim.build import SchedulerParts
-from ray_jobs.engines.sim.check import check_conservation
 from ray_jobs.engines.sim.clients import VirtualClients
-from ray_jobs.engines.sim.clock import VirtualClock
 from ray_jobs.engines.sim.config import SimConfig
 from ray_jobs.engines.sim.fleet import Fleet
-from ray_jobs.engines.sim.offload import host_memory
 from ray_jobs.engines.sim.replica import Desk, Replica
-from ray_jobs.engines.sim.roofline import StepTimeModel
-from ray_jobs.engines.sim.scheduler import make_scheduler
-from ray_jobs.engines.sim.simulate import Outcome, check_lengths
+from ray_jobs.engines.sim.simulate import Outcome, check_lengths, make_simulation
 from ray_jobs.workload.trace import Trace
 
 
@@ -44,7 +39,9 @@ def simulate_fleet(
     """
     clients = VirtualClients(trace, request_timeout_s)
     own = [settings.of_rank(f"replica{number}") for number in range(replicas)]
-    engines = [_replica(parts, sim, clients, each, run_timeout_s) for each in own]
+    engines = [
+        make_simulation(Replica, parts, sim, Desk(clients), each.to_dict(), run_timeout_s) for each in own
+    ]
     columns = [engine.scheduler.step_columns for engine in engines]
     rule = router.make(replicas, engines[0].scheduler.pool_tokens, settings.seed)
     fleet = Fleet(engines, clients, rule, router.stale_s, run_timeout_s, sim.wall_timeout_s)
@@ -80,25 +77,3 @@ def merge(recorded: Sequence[list[dict[str, Any]]]) -> list[dict[str, Any]]:
     ]
     between.sort(key=lambda event: event["t"] if "t" in event else event["finish_t"])
     return [start, *between, end]
-
-
-def _replica(
-    parts: SchedulerParts,
-    sim: SimConfig,
-    clients: VirtualClients,
-    settings: AdapterSettings,
-    run_timeout_s: float,
-) -> Replica:
-    clock, host = VirtualClock(), host_memory(parts, sim)
-    return Replica(
-        parts,
-        make_scheduler(parts, settings.to_dict(), clock, sim.shortcuts and host is None),
-        Desk(clients),
-        StepTimeModel(sim.model_shape, sim.hardware, sim.calibration, parts.work),
-        clock,
-        run_timeout_s,
-        sim.wall_timeout_s,
-        check_conservation if sim.check else None,
-        host,
-        sim.scheduling,
-    )
