@@ -13,7 +13,7 @@ TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 UV := $(shell command -v uv)
 UV_INSTALL := $(UV) pip install --python $(PY) --index-strategy unsafe-best-match --extra-index-url $(TORCH_CPU_INDEX) $(LOCKED)
 
-.PHONY: env lock bench test test-fast env-sglang test-sglang test-versions fuzz fuzz-sglang lint docs clean
+.PHONY: env lock bench test test-fast test-long env-sglang test-sglang test-versions fuzz fuzz-sglang lint docs clean
 
 env: $(VENV)/.ready
 
@@ -40,10 +40,14 @@ WORKERS ?= 2
 SHARED_OUT := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 # Dozens of processes import the same files: their bytecode is kept, also where the shell says that it is not to be.
-test test-fast: export PYTHONDONTWRITEBYTECODE =
+test test-fast test-long: export PYTHONDONTWRITEBYTECODE =
 
 test: env
 	$(PY) -m pytest $(SHARED_OUT)
+
+# Each takes most of a minute by itself: clusters, servers and engines that are started one after another.
+test-long: env
+	$(PY) -m pytest $(SHARED_OUT) -m 'long and not timing and not both_engines'
 
 # No engine, no Ray, no installing.
 FAST := tests/library tests/workload tests/tracking $(wildcard tests/adapters/test_*.py) tests/bench/test_plan.py \

@@ -83,6 +83,7 @@ def running(
             os.killpg(process.pid, signal.SIGKILL)
 
 
+@pytest.mark.long
 def test_the_documented_commands_make_a_cluster_and_run_a_job(tmp_path, monkeypatch):
     export, token, head, second, server, submit = documented()
     port, jobs, client, agent, mlflow = free_ports(5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import pytest
 import yaml
 from commands import bench, stored
 
@@ -27,6 +28,7 @@ def test_what_was_found_is_printed_best_first(tmp_path) -> None:
     assert found_lines(tmp_path, ["a", "b"]) == ["found    a 1, b 4: x=2", "found    a 2, b 3: x=1"]
 
 
+@pytest.mark.long
 def test_optuna_searches_parameters_on_the_simulator(tmp_path) -> None:
     done = bench(
         tmp_path,

@@ -200,6 +200,7 @@ def test_an_interrupted_sweep_goes_on_where_it_stopped(tmp_path):
     assert set(finished) <= {r.info.run_id for r in runs}
 
 
+@pytest.mark.long
 def test_an_engine_that_does_not_start_fails_its_runs_and_no_others(tmp_path, scratch):
     done = bench(
         tmp_path,
@@ -225,6 +226,7 @@ def test_an_engine_that_does_not_start_fails_its_runs_and_no_others(tmp_path, sc
     assert list(scratch.glob("bidkv-*")) == []
 
 
+@pytest.mark.long
 def test_two_at_once_a_store_that_is_away_and_what_brings_the_results(tmp_path):
     overrides = (
         *SIM,

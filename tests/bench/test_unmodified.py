@@ -15,6 +15,7 @@ UNMODIFIED = "stock-unmodified"
 
 
 @pytest.mark.e2e
+@pytest.mark.long
 def test_vllm_without_the_adapter_is_a_run_of_a_sweep(tmp_path):
     done = bench(
         tmp_path, "experiment=adapter_cost", "engine=vllm_cpu", "workload.num_requests=40", "workload.length_scale=0.5",

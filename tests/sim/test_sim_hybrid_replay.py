@@ -12,7 +12,7 @@ from ray_jobs.engines.sim.build import build_parts, engine_config
 from ray_jobs.engines.sim.kv_layout import ask_model, lay_out
 from ray_jobs.engines.sim.replay import replay
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.long]
 MAX_LEN, BLOCK, SEQS = 512, 32, 12
 MEMORY = {"windows": 1_800_000, "mixture": 850_000}  # bytes; little enough for preemptions
 LIMITS = [

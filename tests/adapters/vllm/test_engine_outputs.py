@@ -18,7 +18,7 @@ from conftest import ROOT, make_load
 from bidkv.adapters.shared.events import read_events
 from bidkv.registry import create_default_registry
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.long]
 
 REGISTRY = create_default_registry()
 STRATEGIES = REGISTRY.list_strategies()
