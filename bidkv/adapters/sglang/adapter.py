@@ -43,8 +43,8 @@ from bidkv.adapters.shared.rules import check_no_cache_seen
 from bidkv.adapters.shared.session import Session
 from bidkv.adapters.shared.settings import AdapterSettings
 from bidkv.adapters.shared.steps import StepLog
+from bidkv.admission.engine_order import EngineOrder
 from bidkv.request import RequestState
-from bidkv.strategies.sglang_default import EngineOrder
 
 FACTS = "sampling_params.custom_params['bidkv']"
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from numbers import Integral, Real
 
+from bidkv.admission.base import AdmissionPolicy
 from bidkv.errors import BidValidationError
-from bidkv.strategies.base import AdmissionPolicy, Strategy
+from bidkv.strategies.base import Strategy
 
 FLAGS = ("preempted_first", "resorts", "reclaims", "asks", "only_reserves", "sees_cache")
 COUNTS = {"backfill": 0, "max_overtaken": 1}

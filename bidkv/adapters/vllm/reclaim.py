@@ -9,7 +9,7 @@ from bidkv.adapters.shared.tickets import Ticket, Tickets
 from bidkv.adapters.vllm.blocks import KVBlocks
 from bidkv.adapters.vllm.demand import Demand
 from bidkv.adapters.vllm.seats import all_taken
-from bidkv.strategies.base import AdmissionPolicy
+from bidkv.admission.base import AdmissionPolicy
 
 
 class Reclaim:

@@ -10,7 +10,8 @@ from bidkv.adapters.shared.accounting import RequestAccount
 from bidkv.adapters.shared.layout import UnknownLayoutError
 from bidkv.adapters.shared.owners import Owners
 from bidkv.adapters.shared.session import Session
-from bidkv.retention.base import Owner, Retention
+from bidkv.owner import Owner
+from bidkv.retention.base import Retention
 from bidkv.strategies.base import Strategy
 
 GROUP_BYTES = 4

@@ -47,8 +47,8 @@ from bidkv.adapters.vllm.retention import KeptBlocks
 from bidkv.adapters.vllm.states import Snapshot, light_states
 from bidkv.adapters.vllm.steps import occupancy
 from bidkv.request import RequestState
-from bidkv.strategies.base import eligible_victims
-from bidkv.strategies.preempt_evict import Lifo
+from bidkv.victim.base import eligible_victims
+from bidkv.victim.lifo import Lifo
 
 
 class BidKVSchedulerMixin:
