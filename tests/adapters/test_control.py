@@ -20,7 +20,7 @@ from bidkv.adapters.shared.control_place import MOST_BYTES, check_place
 from bidkv.adapters.shared.events import read_events
 from bidkv.adapters.shared.session import Session
 from bidkv.adapters.shared.settings import AdapterSettings
-from bidkv.adapters.vllm.configure import AdapterConfig, adapter_config, rank_facts
+from bidkv.adapters.vllm.server.configure import AdapterConfig, adapter_config, rank_facts
 from bidkv.errors import BidValidationError
 from bidkv.lengths.estimates import learned_by
 from bidkv.request import FinishedRequest, RequestState

@@ -6,8 +6,8 @@ from bisect import bisect_left
 from collections.abc import Sequence, Set
 from typing import Any
 
-from bidkv.adapters.vllm.demand import Demand
-from bidkv.adapters.vllm.sharing import SharedBlocks
+from bidkv.adapters.vllm.memory.demand import Demand
+from bidkv.adapters.vllm.memory.sharing import SharedBlocks
 
 
 class KVBlocks:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Set
 from typing import Any
 
 from bidkv.adapters.shared.tickets import Ticket, Tickets
-from bidkv.adapters.vllm.blocks import KVBlocks
-from bidkv.adapters.vllm.demand import Demand
-from bidkv.adapters.vllm.seats import all_taken
+from bidkv.adapters.vllm.memory.blocks import KVBlocks
+from bidkv.adapters.vllm.memory.demand import Demand
+from bidkv.adapters.vllm.memory.seats import all_taken
 from bidkv.admission.base import AdmissionPolicy
 
 

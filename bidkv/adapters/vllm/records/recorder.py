@@ -11,7 +11,7 @@ from vllm.v1.request import RequestStatus
 
 from bidkv.adapters.shared.accounting import RequestAccount
 from bidkv.adapters.shared.recording.engine import Recording
-from bidkv.adapters.vllm.seats import all_taken, lacks_lora_slot
+from bidkv.adapters.vllm.memory.seats import all_taken, lacks_lora_slot
 
 BY_STATUS = {
     RequestStatus.WAITING_FOR_STRUCTURED_OUTPUT_GRAMMAR: "grammar",

@@ -12,10 +12,10 @@ from vllm.v1.request import RequestStatus
 from bidkv.adapters.shared.clock import steadied
 from bidkv.adapters.shared.session import Session
 from bidkv.adapters.shared.tickets import Ticket
-from bidkv.adapters.vllm.blocks import KVBlocks
-from bidkv.adapters.vllm.demand import Demand
-from bidkv.adapters.vllm.looks import Looks
-from bidkv.adapters.vllm.seats import lacks_lora_slot
+from bidkv.adapters.vllm.memory.blocks import KVBlocks
+from bidkv.adapters.vllm.memory.demand import Demand
+from bidkv.adapters.vllm.memory.looks import Looks
+from bidkv.adapters.vllm.memory.seats import lacks_lora_slot
 from bidkv.request import RequestState
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from vllm.v1.request import RequestStatus
 
-from bidkv.adapters.vllm.hits import Hits
-from bidkv.adapters.vllm.looks import Looks
+from bidkv.adapters.vllm.memory.hits import Hits
+from bidkv.adapters.vllm.memory.looks import Looks
 
 
 class Demand:

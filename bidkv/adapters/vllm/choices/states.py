@@ -7,7 +7,7 @@ from typing import Any
 
 from bidkv.adapters.shared.accounting import RequestAccount
 from bidkv.adapters.shared.victims import CandidateRow
-from bidkv.adapters.vllm.blocks import KVBlocks
+from bidkv.adapters.vllm.memory.blocks import KVBlocks
 from bidkv.request import RequestState
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from bidkv.adapters.vllm.blocks import KVBlocks
-from bidkv.adapters.vllm.seats import seats
+from bidkv.adapters.vllm.memory.blocks import KVBlocks
+from bidkv.adapters.vllm.memory.seats import seats
 
 
 def occupancy(scheduler: Any, blocks: KVBlocks, refused: bool, preempted: int) -> dict[str, Any]:
