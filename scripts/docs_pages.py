@@ -122,7 +122,8 @@ def strategies_page() -> str:
     lines += [
         "Whose blocks leave the prefix cache next, of those that no request runs on: `strategy.retention=gdsf` beside any",
         "strategy, `--bidkv-retention gdsf` on a vLLM server. Without it the engine keeps what it keeps by itself (`lru`).",
-        "A rule other than `lru` needs vLLM with one KV cache group of full attention; SGLang has its own.",
+        "A rule other than `lru` needs vLLM with one KV cache group of full attention. SGLang is started with its own `lfu`,",
+        "`slru` and `tlru`, which go by the nodes of its radix tree; it has no others.",
     ]  # fmt: skip
     for rule_class in RULES:
         lines += ["", f"### {rule_class.name}", "", *_policy("Retention", rule_class())]
