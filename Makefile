@@ -68,7 +68,7 @@ test-sglang: env env-sglang
 	$(VENV)-sglang/bin/python -m pytest tests/adapters/sglang
 	$(PY) -m pytest -m both_engines tests/adapters/sglang
 
-# The scheduler's tests on the Python of other vLLM releases. Keep with TESTED in bidkv/adapters/vllm/layout.py.
+# The scheduler's tests on the Python of other vLLM releases. Keep with TESTED in bidkv/adapters/vllm/server/layout.py.
 VLLM_VERSIONS ?= 0.26.0 0.32.0 0.33.0
 
 test-versions: env

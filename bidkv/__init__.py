@@ -3,6 +3,7 @@
 Standard library only. Adapters for engines live in `bidkv.adapters` and import them lazily.
 """
 
+from bidkv.admission.base import AdmissionPolicy
 from bidkv.bids.gate import BidGate
 from bidkv.bids.pool import BidPoolManager
 from bidkv.bids.pressure import KVStats, PressureConfig, PressureDetector
@@ -12,23 +13,26 @@ from bidkv.bids.solver import GreedyBidSolver
 from bidkv.errors import BidKVError, BidValidationError, UnknownNameError
 from bidkv.registry import BaselineRegistry, create_default_registry
 from bidkv.request import RequestState
-from bidkv.strategies.base import AdmissionPolicy, ScoredVictim, Strategy, VictimPolicy, eligible_victims
-from bidkv.strategies.bidkv import BidKVStrategy
-from bidkv.strategies.bidkv_radix import BidKVRadixStrategy
-from bidkv.strategies.cost_aware import CostAwareStrategy
-from bidkv.strategies.largest_first import LargestFirstStrategy
-from bidkv.strategies.lcf import LcfStrategy
-from bidkv.strategies.lcf_guard import LcfGuardStrategy
-from bidkv.strategies.least_progress import LeastProgressStrategy
-from bidkv.strategies.preempt_evict import PreemptEvictStrategy
-from bidkv.strategies.preempt_evict_sjf import PreemptEvictSJFStrategy
-from bidkv.strategies.priority import PriorityStrategy
-from bidkv.strategies.ratio_oracle import RatioOracleStrategy
-from bidkv.strategies.sglang_default import SglangDefaultStrategy
-from bidkv.strategies.slack_aware import SlackAwareStrategy
-from bidkv.strategies.srpt_oracle import SrptOracleStrategy
-from bidkv.strategies.static_random import StaticRandomStrategy
+from bidkv.strategies.base import Strategy
+from bidkv.strategies.triples import (
+    BidKVRadixStrategy,
+    BidKVStrategy,
+    CostAwareStrategy,
+    LargestFirstStrategy,
+    LcfGuardStrategy,
+    LcfStrategy,
+    LeastProgressStrategy,
+    PreemptEvictSJFStrategy,
+    PreemptEvictStrategy,
+    PriorityStrategy,
+    RatioOracleStrategy,
+    SglangDefaultStrategy,
+    SlackAwareStrategy,
+    SrptOracleStrategy,
+    StaticRandomStrategy,
+)
 from bidkv.utility import compute_utility, disruption
+from bidkv.victim.base import ScoredVictim, VictimPolicy, eligible_victims
 
 BidKVConfig = BidGate
 """The gate's former name, which promised more: it gates bids, not strategies on a server."""

@@ -6,13 +6,14 @@ import inspect
 import sys
 import textwrap
 
+from bidkv.policy import Policy
 from bidkv.registry import create_default_registry
-from bidkv.strategies.base import Policy, Strategy
+from bidkv.strategies.base import Strategy
 
 
 def summary(strategy: type[Strategy]) -> str:
-    """The first paragraph of the strategy's file, which names its idea."""
-    return _paragraph(sys.modules[strategy.__module__].__doc__ or "")
+    """The first paragraph of the strategy's docstring, or else of its file's: its idea."""
+    return _paragraph(strategy.__dict__.get("__doc__") or sys.modules[strategy.__module__].__doc__ or "")
 
 
 def rule(policy: type[Policy]) -> str:

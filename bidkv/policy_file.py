@@ -10,9 +10,11 @@ import traceback
 from pathlib import Path
 from types import ModuleType
 
+from bidkv.admission.base import AdmissionPolicy
 from bidkv.errors import BidValidationError
 from bidkv.retention.base import Retention
-from bidkv.strategies.base import AdmissionPolicy, Strategy, VictimPolicy
+from bidkv.strategies.base import Strategy
+from bidkv.victim.base import VictimPolicy
 
 PolicyClass = type[Strategy] | type[VictimPolicy] | type[AdmissionPolicy] | type[Retention]
 KINDS = (Strategy, VictimPolicy, AdmissionPolicy, Retention)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from copy import deepcopy
 from typing import Any
 
+from bidkv.admission.base import AdmissionPolicy
 from bidkv.errors import BidValidationError, UnknownNameError
 from bidkv.policy_file import is_reference, load_policy
 from bidkv.retention.base import Retention
 from bidkv.retention.lru import Lru
-from bidkv.strategies.base import AdmissionPolicy, Strategy, VictimPolicy
+from bidkv.strategies.base import Strategy
+from bidkv.victim.base import VictimPolicy
 
 ENTRY_POINT_GROUP = "bidkv.strategies"
 KINDS = {"strategy": Strategy, "victim": VictimPolicy, "admission": AdmissionPolicy, "retention": Retention}
@@ -31,10 +33,10 @@ class BaselineRegistry:
         """Adds all strategies of this package, then those of installed `bidkv.strategies` entry points."""
         from importlib.metadata import entry_points  # here: it doubles the time of `import bidkv`
 
-        from bidkv.retention import RULES
-        from bidkv.strategies import BUILT_IN, POLICIES
+        from bidkv import admission, retention, victim
+        from bidkv.strategies import BUILT_IN
 
-        for cls in (*BUILT_IN, *POLICIES, *RULES):
+        for cls in (*BUILT_IN, *admission.RULES, *victim.RULES, *retention.RULES):
             self.register(cls)
         for entry_point in entry_points(group=ENTRY_POINT_GROUP):
             self.register(entry_point.load())

@@ -7,9 +7,11 @@ import random
 from bidkv import create_default_registry
 from bidkv.adapters.shared.settings import AdapterSettings
 from bidkv.errors import BidValidationError
+from bidkv.policy import Policy
 from bidkv.policy_file import where
 from bidkv.request import FinishedRequest, PoolState, RequestState
-from bidkv.strategies.base import Policy, Strategy, eligible_victims
+from bidkv.strategies.base import Strategy
+from bidkv.victim.base import eligible_victims
 from ray_jobs.engines.job import StrategyConfig
 
 ROUNDS = 200

@@ -18,9 +18,11 @@ from omegaconf import OmegaConf
 from bidkv import create_default_registry
 from bidkv.adapters.shared.meter import LIVE_METRICS
 from bidkv.describe import rule, summary
+from bidkv.policy import Policy
 from bidkv.retention import RULES
+from bidkv.retention.lru import Lru
 from bidkv.strategies import BUILT_IN
-from bidkv.strategies.base import Policy
+from bidkv.strategies.base import Strategy
 from tracking.cli import CONF
 from tracking.metrics.catalogue import METRICS
 
@@ -90,38 +92,42 @@ def strategies_page() -> str:
     registry = create_default_registry()
     lines = [
         "# Strategies", "",
-        "A strategy is two independent choices: who is **admitted** first, and who is the **victim** when memory runs",
-        "out. Any pair works: `strategy=lcf strategy.admission=sjf`. A third is whose cached blocks are given up first",
-        "between the turns of conversations ([retention](#retention)). This page is made from the classes of",
-        "`bidkv/strategies/` and `bidkv/retention/`.", "",
+        "A strategy is three independent choices: who is **admitted** first, who is the **victim** when memory runs out, and",
+        "whose cached blocks are given up first between the turns of conversations (**[retention](#retention)**). Any three",
+        "work together: `strategy=lcf strategy.admission=sjf strategy.retention=gdsf`. This page is made from the classes of",
+        "`bidkv/admission/`, `bidkv/victim/` and `bidkv/retention/`, a file a rule, and `bidkv/strategies/triples.py`, which",
+        "names strategies.", "",
         "c are computed tokens (KV in the cache now), o output tokens so far, M the declared `max_tokens`, n earlier",
         "preemptions, s a request's predicted KV token-seconds. Policies see what a server knows. What sees true output",
         "lengths ends in `_oracle`: a reference for what knowledge would be worth, not a policy to run.", "",
-        "| strategy | admission | victim | idea |", "|---|---|---|---|",
+        "| strategy | admission | victim | retention | idea |", "|---|---|---|---|---|",
     ]  # fmt: skip
     for cls in sorted(BUILT_IN, key=_name):
         link = f"[`{cls.name}`](#{cls.name})"
-        lines.append(
-            f"| {link} | {cls.admission_class.name} | {cls.victim_class.name} | {_cell(summary(cls))} |"
-        )
+        rules = " | ".join(rule_class.name for rule_class in _rules(cls))
+        lines.append(f"| {link} | {rules} | {_cell(summary(cls))} |")
     for cls in sorted(BUILT_IN, key=_name):
         strategy = registry.get(cls.name)
-        file = f"bidkv/strategies/{Path(inspect.getfile(cls)).name}"
         lines += ["", f"## {cls.name}", "", summary(cls), ""]
         lines += _policy("Admission", strategy.admission) + _policy("Victim", strategy.victim)
+        if not strategy.retention.stock:
+            name = strategy.retention.name
+            lines += [f"**Retention: [`{name}`](#{name})**. {rule(type(strategy.retention))}", ""]
+        files = ", ".join(f"`{_file(rule_class)}`" for rule_class in _rules(cls) if rule_class is not Lru)
         lines += [
-            f"Code: `{file}`"
+            f"Code: {files}"
             + (f", configuration: `conf/strategy/{cls.name}.yaml`" if _config(cls.name) else "")
         ]
     lines += ["", "## Retention", ""]
     lines += [
         "Whose blocks leave the prefix cache next, of those that no request runs on: `strategy.retention=gdsf` beside any",
         "strategy, `--bidkv-retention gdsf` on a vLLM server. Without it the engine keeps what it keeps by itself (`lru`).",
-        "A rule other than `lru` needs vLLM with one KV cache group of full attention; SGLang has its own.",
+        "A rule other than `lru` needs vLLM with one KV cache group of full attention. SGLang is started with its own `lfu`,",
+        "`slru` and `tlru`, which go by the nodes of its radix tree; it has no others.",
     ]  # fmt: skip
     for rule_class in RULES:
-        file = f"bidkv/retention/{Path(inspect.getfile(rule_class)).name}"
-        lines += ["", f"### {rule_class.name}", "", *_policy("Retention", rule_class()), f"Code: `{file}`"]
+        lines += ["", f"### {rule_class.name}", "", *_policy("Retention", rule_class())]
+        lines += [f"Code: `{_file(rule_class)}`"]
     lines += ["", "## Engine settings as strategies", ""]
     lines += ["These are configurations only: the engine decides, with a setting of its own changed.", ""]
     lines += ["| `strategy=` | what it is | engine setting |", "|---|---|---|"]
@@ -184,6 +190,15 @@ def _policy(half: str, policy: Policy) -> list[str]:
         key = "strategy.params" if half == "Victim" else f"strategy.{half.lower()}_params"
         lines += [f"Parameters (`{key}`): " + ", ".join(f"`{p.name}={_default(p)}`" for p in params), ""]
     return lines
+
+
+def _rules(strategy: type[Strategy]) -> tuple[type[Policy], ...]:
+    return strategy.admission_class, strategy.victim_class, strategy.retention_class
+
+
+def _file(cls: type) -> str:
+    """The file of a class, from the folder of this repository."""
+    return f"{cls.__module__.replace('.', '/')}.py"
 
 
 def _default(parameter: inspect.Parameter) -> Any:

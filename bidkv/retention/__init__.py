@@ -1,6 +1,7 @@
-"""Rules of retention, one a file; the file is named like the rule.
+"""Rules of retention, one a file; the file is named like the rule, with `_` for `-`.
 
-A file in this folder is all it takes: what it defines is found by its class.
+A file in this folder is all it takes: what it defines is found by its class. What rules share is in files named for
+it: `learning.py`, `returns.py`.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bidkv.retention.base import Owner
-from bidkv.retention.checks import check_number
+from bidkv.checks import check_at_least
+from bidkv.owner import Owner
 from bidkv.retention.learning import LearnsReturns
 
 
@@ -21,7 +21,7 @@ class Auction(LearnsReturns):
 
     def __init__(self, enough: int = 30, own: float = 4.0, horizon_s: float = 60.0):
         super().__init__(enough, own)
-        check_number(self.name, 1e-3, horizon_s=horizon_s)
+        check_at_least(self.name, 1e-3, horizon_s=horizon_s)
         self._horizon = float(horizon_s)
 
     def given_up(self, owner: Owner, now: float) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from bidkv.retention.base import Owner, Retention
+from bidkv.owner import Owner
+from bidkv.retention.base import Retention
 
 
 class BeladyOracle(Retention):

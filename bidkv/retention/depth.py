@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bidkv.retention.base import Owner, Retention
+from bidkv.owner import Owner
+from bidkv.retention.base import Retention
 
 
 class Depth(Retention):

@@ -5,8 +5,9 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 
-from bidkv.retention.base import Owner, Retention
-from bidkv.retention.checks import check_number, check_whole
+from bidkv.checks import check_at_least, check_whole
+from bidkv.owner import Owner
+from bidkv.retention.base import Retention
 from bidkv.retention.returns import Returns
 
 
@@ -15,7 +16,7 @@ class LearnsReturns(Retention):
 
     def __init__(self, enough: int = 30, own: float = 4.0):
         check_whole(self.name, 1, enough=enough)
-        check_number(self.name, 0, own=own)
+        check_at_least(self.name, 0, own=own)
         self._returns = Returns(enough, own)
 
     def keep_order(self, idle: Sequence[Owner], now: float) -> Sequence[Owner]:

@@ -6,7 +6,7 @@ import math
 from bisect import bisect_left, bisect_right
 from statistics import fmean
 
-from bidkv.retention.base import Owner
+from bidkv.owner import Owner
 
 EDGES = tuple(0.05 * 1.35**i for i in range(40))
 """Ages, in seconds since the latest turn, at which bins begin; the last is two hours."""

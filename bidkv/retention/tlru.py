@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bidkv.retention.base import Owner, Retention
-from bidkv.retention.checks import check_whole
+from bidkv.checks import check_whole
+from bidkv.owner import Owner
+from bidkv.retention.base import Retention
 
 
 class TailLru(Retention):

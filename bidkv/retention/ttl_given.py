@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 
 from bidkv.errors import BidValidationError
-from bidkv.retention.base import Owner, Retention
+from bidkv.owner import Owner
+from bidkv.retention.base import Retention
 
 
 class TtlGiven(Retention):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bidkv.retention.base import Owner
+from bidkv.owner import Owner
 from bidkv.retention.learning import LearnsReturns
 
 

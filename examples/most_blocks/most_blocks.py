@@ -1,7 +1,7 @@
 """Evicts the request that gives back the most KV blocks, leaving those it shares out."""
 
 from bidkv import RequestState, ScoredVictim, Strategy
-from bidkv.strategies.admission import Fcfs
+from bidkv.admission.fcfs import Fcfs
 
 
 class MostBlocks(ScoredVictim):

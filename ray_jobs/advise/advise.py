@@ -11,12 +11,14 @@ from ray_jobs.advise.config import RecommendConfig
 from ray_jobs.advise.confirm import Confirmation, by_trace, confirm, mean_values
 from ray_jobs.advise.from_recording import FittedEngine
 from ray_jobs.advise.lab import Lab, Progress, simulated, sized
+from ray_jobs.advise.memory import GIB, MemoryWorth, memory_worth, without_host_memory
 from ray_jobs.advise.pressure import Pressure, pressure_of
 from ray_jobs.advise.rates import HighestRates, highest_rates
 from ray_jobs.advise.reproduce import Reproduction, reproduce
 from ray_jobs.advise.search import Search, search
 from ray_jobs.advise.space import Candidate, Space
 from ray_jobs.advise.traces import CONFIRM, FIRST_TRACES, RATES, SEARCH, SEEDS_OF_A_RUN, trace_of
+from ray_jobs.workload.sources import has_sessions
 from tracking.evidence.outcomes import Block
 
 STOCK = "stock"
@@ -49,6 +51,7 @@ class Advice:
     search_cpu_s: float = 0.0
     recording: FittedEngine | None = None  # that the engine was taken from
     reproduction: Reproduction | None = None  # of that, by the simulator
+    memory: MemoryWorth | None = None  # of the host memory that is recommended
 
     @property
     def confirmation(self) -> Confirmation | None:
@@ -70,7 +73,7 @@ def advise(
     """
     begun = time.monotonic() if begun is None else begun
     check(config)
-    space = Space(config.space, config.engine)
+    space = Space(config.space, config.engine, has_sessions(config.workload.source.kind))
     with Lab(config, space, progress) as lab:
         lab.space.put_first(STOCK, config.strategy)
         done = reproduce(lab, Candidate(STOCK), recording.latencies) if recording else None
@@ -109,6 +112,12 @@ def advise_in(lab: Lab, begun: float) -> Advice:
     )
     confirmed_at = time.monotonic()
     chosen = choice(finalists, confirmations)
+    memory = None
+    without = without_host_memory(chosen) if chosen else None
+    if chosen and without:
+        blocks_of_both = fresh_blocks(lab, [chosen, without], base + CONFIRM, deadline)
+        gib = dict(chosen.settings)[GIB] - config.engine.kv_offload_gib
+        memory = memory_worth(blocks_of_both, without.label, chosen.label, gib, lab.config)
     candidates = [stock, chosen] if chosen else [stock]
     pace = pace_of(lab.done.values(), lab.processes)
     plan = rates_within(plan, len(candidates), pace, deadline - confirmed_at)
@@ -118,7 +127,7 @@ def advise_in(lab: Lab, begun: float) -> Advice:
     return Advice(
         lab.space, stock, found, mean_values(blocks, STOCK), confirmations, finalists, chosen, rates, pressure,
         stocked - begun, searched - stocked, confirmed_at - searched, time.monotonic() - begun, len(lab.done),
-        lab.cpu_s, search_cpu,
+        lab.cpu_s, search_cpu, memory=memory,
     )  # fmt: skip
 
 

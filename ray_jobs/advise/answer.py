@@ -75,6 +75,7 @@ def answer(
         "stock": advice.stock_values,
         "confirmed": confirmed(confirmation) if confirmation else None,
         "real": confirmed(real) if real else None,
+        "memory": asdict(advice.memory) | {"text": advice.memory.text} if advice.memory else None,
         "slo": asdict(config.slo) | {"share": config.slo_share},
         "highest_rate": rates(config, advice),
         "search": {

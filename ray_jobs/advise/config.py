@@ -9,6 +9,9 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from bidkv import create_default_registry
+from bidkv.policy_file import is_reference
+from bidkv.retention.lru import Lru
 from ray_jobs.drive.config import CapacityConfig, ClusterConfig
 from ray_jobs.engines.job import JobConfig, StrategyConfig
 from ray_jobs.workload.config import MOST_REQUESTS
@@ -25,15 +28,26 @@ FORMATS = ("text", "json")
 UNTIL = ("answer", "pressure")
 SECONDS = {"": 1, "s": 1, "sec": 1, "min": 60, "m": 60, "h": 3600}
 PROCESSES_A_CORE = 4  # more only wait, and each has an engine's memory
+OWN = {
+    "watermark": 0.0, "max_num_seqs": 1.0, "max_num_batched_tokens": 1.0, "retention": Lru.name, "kv_offload_gib": 0.0,
+}  # fmt: skip
+"""The settings of a space, and what stands in each for the engine as it is."""
 SHORTEST_BUDGET_S = 30.0  # the simulators' start alone takes a third of it
 
 
 @dataclass
 class SpaceConfig:
-    """The candidates: every strategy with every value of every setting. The first values are the engine's own."""
+    """The candidates: every strategy with every value of every setting. The first values are the engine's own.
+
+    `sessions_only`, `retention` and `kv_offload_gib` are for workloads of sessions on an engine with a prefix cache:
+    elsewhere nobody returns to what they keep.
+    """
 
     strategies: dict[str, StrategyConfig] = field(default_factory=dict)
     always: str | None = None  # a strategy that has its turn on fresh traces whatever the search found
+    sessions_only: list[str] = field(default_factory=list)  # of the strategies
+    retention: list[str] = field(default_factory=lambda: [Lru.name])  # rules beside each strategy's own
+    kv_offload_gib: list[float] = field(default_factory=lambda: [0.0])  # host memory, if the engine has less
     watermark: list[float] = field(default_factory=lambda: [0.0])  # share of the KV cache, vLLM's --watermark
     max_num_seqs: list[float] = field(default_factory=lambda: [1.0])  # times the engine's
     max_num_batched_tokens: list[float] = field(default_factory=lambda: [1.0])  # times the engine's
@@ -49,16 +63,25 @@ class SpaceConfig:
             self.always is None or self.always in self.strategies, "space.always", self.always,
             f"null, or of {', '.join(self.strategies)}",
         )  # fmt: skip
+        for name in self.sessions_only:
+            require_one_of("space.sessions_only", name, self.strategies)
+        registry = create_default_registry()
+        servers_know = [name for name in registry.list_retentions() if not name.endswith("_oracle")]
+        for rule in self.retention:
+            if not is_reference(rule):
+                require_one_of("space.retention", rule, servers_know)
+        for gib in self.kv_offload_gib:
+            require(gib >= 0, "space.kv_offload_gib", gib, ">= 0")
         for share in self.watermark:
             require(0 <= share < 1, "space.watermark", share, "in [0, 1)")
         for key in ("max_num_seqs", "max_num_batched_tokens"):
             for factor in getattr(self, key):
                 require(factor > 0, f"space.{key}", factor, "> 0 times the engine's")
-        for key, own in (("watermark", 0.0), ("max_num_seqs", 1.0), ("max_num_batched_tokens", 1.0)):
+        for key, own in OWN.items():
             values = getattr(self, key)
             require(
                 values[:1] == [own] and len(set(values)) == len(values), f"space.{key}", values,
-                f"different values, the first {own:g}: the engine as it is",
+                f"different values, the first {own if isinstance(own, str) else f'{own:g}'}: the engine as it is",
             )  # fmt: skip
 
 

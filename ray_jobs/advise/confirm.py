@@ -21,9 +21,9 @@ from tracking.store.reader import StoredRun
 
 EFFECTS = (
     "ttft_rmst_s", "ttft_p99_s", "e2e_rmst_s", "e2e_p99_s", "throughput_tok_s", "goodput_req_s",
-    "gpu_h_per_mtok", "recomputed_gpu_s",
+    "gpu_h_per_mtok", "prompt_gpus", "recomputed_gpu_s",
 )  # fmt: skip
-"""What is reported of every recommendation; the last two are of `ray_jobs.advise.worker.cost`."""
+"""What is reported of every recommendation; the last three are of `ray_jobs.advise.worker.cost`."""
 
 
 @dataclass(frozen=True)

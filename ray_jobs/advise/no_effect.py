@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from ray_jobs.advise.config import RecommendConfig
 from ray_jobs.advise.from_recording import idle_recorded_keys
+from ray_jobs.advise.space import takes_host_memory
 from ray_jobs.engines.no_effect import OWN_MODEL, SHAPE_FILE, idle_job_keys
 from ray_jobs.workload.no_effect import idle_workload_keys
 from ray_jobs.workload.sources import has_sessions
@@ -54,6 +55,18 @@ def _searched(config: RecommendConfig) -> Iterator[Idle]:
                 f"workload.{key}",
                 "search.requests and search.confirm_requests say how long a run is; null leaves it to this",
             )
+    for_sessions = ("space.sessions_only", "space.retention", "space.kv_offload_gib")
+    if not sessions:
+        for key in for_sessions:
+            yield Idle(key, "the workload has no sessions: nobody returns to what is kept")
+    elif not config.engine.prefix_caching:
+        for key in for_sessions:
+            yield Idle(key, "nothing is kept between turns without engine.prefix_caching")
+    elif not takes_host_memory(config.engine):
+        yield Idle(
+            "space.kv_offload_gib",
+            "how fast its blocks come back is not known: set engine.sim.hardware.host_bandwidth",
+        )
     if not search.rate_seeds or config.workload.arrivals.kind == "closed_loop":
         for key in ("slo_share", "search.rate_requests", "search.precision"):
             yield Idle(key, "no highest rate is looked for")

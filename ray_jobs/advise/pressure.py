@@ -11,7 +11,7 @@ from ray_jobs.advise.lab import Lab, sized
 from ray_jobs.advise.rates import FARTHEST, faster
 from ray_jobs.advise.space import Candidate
 from tracking.evidence.scale import FITS, SESSIONS_FIT, mean_of
-from tracking.store.reader import StoredRun
+from tracking.store.reader import LOST_BETWEEN_TURNS, StoredRun
 
 STEP = 1.25  # from one load to the next, where the load at which pressure begins is looked for
 BRIEF = 0.01  # of the time: nothing is gained where somebody waits for less
@@ -35,12 +35,14 @@ class Pressure:
     ttft_s: float
     fits: float | None = None  # mean requests in the KV cache, by their prompt and output tokens
     sessions_fit: float | None = None
+    reprefill_share: float = 0.0  # of the prompt tokens, computed again between turns of sessions
     begins_req_s: float | None = None  # where pressure begins, if there is none and it was looked for
 
     @property
     def memory(self) -> bool:
-        """Whether anybody lost memory, or waited for it longer than BRIEF."""
-        return self.preemptions >= 1 or self.blocked_share > BRIEF
+        """Whether anybody lost memory, while it ran or between turns, or waited for it longer than BRIEF."""
+        lost = self.reprefill_share > LOST_BETWEEN_TURNS
+        return self.preemptions >= 1 or lost or self.blocked_share > BRIEF
 
     @property
     def any(self) -> bool:
@@ -63,7 +65,7 @@ class Pressure:
         if self.memory:
             return (
                 f"{peak}, {self.preemptions:.0f} preemptions in {self.requests:.0f} requests, "
-                f"the first in line did not fit {self.blocked_share:.0%} of the time"
+                f"the first in line did not fit {self.blocked_share:.0%} of the time{self._between_turns}"
             )
         if self.any:
             return f"{peak}, nobody waited for memory, but for a seat {self.waited_share:.0%} of the time (engine.max_num_seqs)"
@@ -72,6 +74,12 @@ class Pressure:
             f"somebody waited {self.waited_share:.1%} of the time" if self.waited_share else "nobody waited"
         )
         return f"{peak}, {waited}: no policy can help at {self.arrive_req_s:.3g} req/s{begins}"
+
+    @property
+    def _between_turns(self) -> str:
+        if not self.reprefill_share:
+            return ""
+        return f", {self.reprefill_share:.0%} of the prompt tokens were computed again between turns"
 
 
 def pressure_of(lab: Lab, stock: Candidate, seeds: Sequence[int], deadline: float) -> Pressure | None:
@@ -97,7 +105,7 @@ def _mean(runs: Sequence[StoredRun]) -> Pressure:
         max(run.metrics.get("kv_util_max", 0.0) for run in runs), mean("preemptions"), mean("requests"),
         mean("blocked_share"), mean("waited_share"), mean("backlog"), mean("arrive_req_s"), mean("served_req_s"),
         mean("slo_attainment"), mean("ttft_mean_s"), mean_of(runs, FITS),
-        mean_of(runs, SESSIONS_FIT),
+        mean_of(runs, SESSIONS_FIT), mean("reprefill_tax_share"),
     )  # fmt: skip
 
 

@@ -19,7 +19,7 @@ WIDTH = 100  # columns, when the output is not a terminal
 TITLES = {
     "ttft_rmst_s": "mean TTFT, s", "ttft_p99_s": "p99 TTFT, s", "e2e_rmst_s": "mean E2E, s",
     "e2e_p99_s": "p99 E2E, s", "throughput_tok_s": "throughput, tok/s", "goodput_req_s": "within SLO, req/s",
-    "gpu_h_per_mtok": "GPU-hours / M tokens", "recomputed_gpu_s": "recomputed, GPU-s",
+    "gpu_h_per_mtok": "GPU-hours / M tokens", "prompt_gpus": "computing prompts, GPUs", "recomputed_gpu_s": "recomputed, GPU-s",
 }  # fmt: skip
 
 
@@ -70,6 +70,8 @@ def print_answer(found: dict[str, Any], form: str) -> None:
         line("stock", ", ".join(f"{TITLES[key]} {value:.3g}" for key, value in found["stock"].items()))
     if found["real"]:
         console.print(effects(found["real"], "real engine"))
+    if found["memory"]:
+        line("memory", found["memory"]["text"])
     if found["highest_rate"]:
         line("SLO", slo_line(found))
     search = found["search"]

@@ -23,7 +23,9 @@ class Candidate:
 
     @property
     def label(self) -> str:
-        changes = ",".join(f"{key}={value:g}" for key, value in self.settings)
+        changes = ",".join(
+            f"{key}={value if isinstance(value, str) else f'{value:g}'}" for key, value in self.settings
+        )
         return f"{self.strategy}[{changes}]" if changes else self.strategy
 
     @property
@@ -35,12 +37,19 @@ class Candidate:
 class Space:
     """All candidates for one engine.
 
-    Factors of `space` become numbers of the engine's; values that it cannot have are left out.
+    Factors of `space` become numbers of the engine's; values that it cannot have are left out, and what is for
+    `sessions` where the workload has none or the engine no prefix cache.
     """
 
-    def __init__(self, config: SpaceConfig, engine: EngineConfig):
-        self.strategies = config.strategies
+    def __init__(self, config: SpaceConfig, engine: EngineConfig, sessions: bool = False):
+        returns = sessions and engine.prefix_caching
+        left_out = () if returns else config.sessions_only
+        self.strategies = {name: own for name, own in config.strategies.items() if name not in left_out}
         self.values: dict[str, list[Any]] = {
+            "retention": config.retention if returns else [],
+            "kv_offload_gib": [gib for gib in config.kv_offload_gib if gib > engine.kv_offload_gib]
+            if returns and takes_host_memory(engine)
+            else [],
             "watermark": [share for share in config.watermark if share],
             "max_num_seqs": _numbers(engine.max_num_seqs, config.max_num_seqs),
             "max_num_batched_tokens": _numbers(engine.max_num_batched_tokens, config.max_num_batched_tokens),
@@ -59,7 +68,7 @@ class Space:
         changed = dict(candidate.settings)
         return [
             Candidate(candidate.strategy, self._ordered(changed | {key: value}))
-            for key, values in self.values.items()
+            for key, values in self._values_of(candidate.strategy).items()
             if key not in changed
             for value in values
         ]
@@ -67,17 +76,32 @@ class Space:
     def all(self) -> Iterator[Candidate]:
         """The full grid."""
         for name in self.strategies:
-            for chosen in product(*([None, *values] for values in self.values.values())):
+            for chosen in product(*([None, *values] for values in self._values_of(name).values())):
                 settings = zip(self.values, chosen, strict=True)
                 yield Candidate(name, tuple((key, value) for key, value in settings if value is not None))
 
     def strategy(self, candidate: Candidate) -> StrategyConfig:
         """As a run is given it."""
-        named = self.strategies[candidate.strategy]
-        return replace(named, engine=dict(candidate.settings), label=candidate.label)
+        named, settings = self.strategies[candidate.strategy], dict(candidate.settings)
+        rule = settings.pop("retention", None)
+        if (
+            rule is not None
+        ):  # the engine's own order is none of ours: what decides then is not the engine alone
+            named = replace(named, retention=rule, retention_params={}, kill_switch=False)
+        return replace(named, engine=settings, label=candidate.label)
+
+    def _values_of(self, strategy: str) -> dict[str, list[Any]]:
+        """Of each setting the values that differ from what the strategy has in the engine as it is."""
+        own = self.strategies[strategy].retention
+        return self.values | {"retention": [rule for rule in self.values["retention"] if rule != own]}
 
     def _ordered(self, settings: dict[str, Any]) -> Settings:
         return tuple((key, settings[key]) for key in self.values if key in settings)
+
+
+def takes_host_memory(engine: EngineConfig) -> bool:
+    """Whether a simulation knows how fast blocks come from there."""
+    return engine.sim is not None and engine.sim.hardware.host_bandwidth is not None
 
 
 def _numbers(own: int | None, factors: list[float]) -> list[int]:

@@ -87,7 +87,7 @@ def measure(task: Task, folder: str) -> Measured:
 def cost(result: RunResult, devices: int) -> dict[str, float]:
     """`gpu_h_per_mtok`: hours of all devices, from the first arrival to the last answer, for a million output
     tokens that were delivered. `recomputed_gpu_s`: device-seconds that went into tokens computed before, a
-    step's time being shared equally among its tokens."""
+    step's time being shared equally among its tokens. `prompt_gpus`: how many devices compute prompts, on average."""
     table, steps = result.requests, result.steps
     done = table["status"] == "ok"
     tokens = float(table.loc[done, "output_tokens"].sum())
@@ -97,6 +97,8 @@ def cost(result: RunResult, devices: int) -> dict[str, float]:
     each = float((per_token * steps["prefill_tokens"]).sum()) / prefilled if prefilled else 0.0
     recomputed = pd.to_numeric(table["recomputed_tokens"], errors="coerce").sum()
     costs = {"recomputed_gpu_s": float(recomputed) * each * devices}
+    if seconds > 0:
+        costs["prompt_gpus"] = prefilled * each * devices / seconds
     if tokens:
         costs["gpu_h_per_mtok"] = devices * seconds / 3600 / (tokens / 1e6)
     return costs

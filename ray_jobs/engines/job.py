@@ -9,8 +9,10 @@ from typing import Any
 from omegaconf import MISSING
 
 from bidkv import create_default_registry
+from bidkv.adapters.sglang.eviction import COUNTERPARTS, server_arguments
 from bidkv.policy_file import absolute, digest, is_reference
 from bidkv.retention.lru import Lru
+from bidkv.strategies.base import Strategy
 from ray_jobs.engines.config import PASS_ENV, EngineConfig
 from ray_jobs.workload.config import MOST_SEED, WorkloadConfig
 from tracking.errors import require, require_one_of
@@ -56,14 +58,7 @@ class StrategyConfig:
                 continue
             setattr(self, half, absolute(value))
         self._leave_out_defaults(registry)
-        registry.pair(
-            self.admission,
-            self.victim,
-            self.retention,
-            admission_params=self.admission_params,
-            retention_params=self.retention_params,
-            **self.params,
-        )
+        self.rules()
         self.files = {
             half: digest(getattr(self, half))
             for half in ("admission", "victim", "retention")
@@ -80,6 +75,17 @@ class StrategyConfig:
             require(bool(self.label.strip()), "strategy.label", self.label, "not empty, or null")
         if self.label is None:
             self.label = self._derived_label(registry)
+
+    def rules(self) -> Strategy:
+        """The three with their parameters. Raises `BidValidationError` on those that they do not have."""
+        return create_default_registry().pair(
+            self.admission,
+            self.victim,
+            self.retention,
+            admission_params=self.admission_params,
+            retention_params=self.retention_params,
+            **self.params,
+        )
 
     def _leave_out_defaults(self, registry: Any) -> None:
         """What `conf/strategy` declares of the named strategy's halves, which may have been replaced by others."""
@@ -163,11 +169,18 @@ class JobConfig:
 
     @property
     def engine_used(self) -> EngineConfig:
-        """The engine with the strategy's own settings: what the run needs. Raises ValueError if they do not fit."""
+        """The engine with the strategy's own settings: what the run needs. Raises ValueError if they do not fit.
+
+        SGLang has its rule of retention from its start.
+        """
         own = self.strategy.engine
         knobs = {key: value for key, value in own.items() if key in KNOBS}
         extra = {key: value for key, value in own.items() if key not in KNOBS}
-        return replace(self.engine, **knobs, extra=self.engine.extra | extra) if own else self.engine
+        if self.engine.kind == "sglang" and not self.strategy.kill_switch:
+            extra = server_arguments(self.strategy.rules().retention) | extra
+        return (
+            replace(self.engine, **knobs, extra=self.engine.extra | extra) if knobs or extra else self.engine
+        )
 
     def __post_init__(self) -> None:
         require(0 <= self.seed <= MOST_SEED, "seed", self.seed, f"from 0 to {MOST_SEED}")
@@ -175,8 +188,8 @@ class JobConfig:
         retention = self.strategy.retention
         if retention != Lru.name and not self.strategy.kill_switch:
             require(
-                self.engine.kind != "sglang",
-                "strategy.retention", retention, "lru on SGLang, whose cache no strategy orders",
+                self.engine.kind != "sglang" or retention in COUNTERPARTS,
+                "strategy.retention", retention, f"on SGLang one that its radix tree has, too: {', '.join(COUNTERPARTS)}",
             )  # fmt: skip
             require(
                 self.engine_used.prefix_caching,

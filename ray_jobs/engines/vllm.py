@@ -9,7 +9,7 @@ from typing import Any
 from bidkv.adapters.shared.control import write_control
 from bidkv.adapters.shared.settings import AdapterSettings
 from bidkv.adapters.vllm import SCHEDULER
-from bidkv.adapters.vllm.configure import AdapterConfig
+from bidkv.adapters.vllm.server.configure import AdapterConfig
 from ray_jobs.engines.job import JobConfig
 from ray_jobs.engines.shared.base import request_facts
 from ray_jobs.engines.shared.live import LiveEngine, Sent

@@ -20,10 +20,10 @@ from bidkv.adapters.shared.control_place import MOST_BYTES, check_place
 from bidkv.adapters.shared.events import read_events
 from bidkv.adapters.shared.session import Session
 from bidkv.adapters.shared.settings import AdapterSettings
-from bidkv.adapters.vllm.configure import AdapterConfig, adapter_config, rank_facts
+from bidkv.adapters.vllm.server.configure import AdapterConfig, adapter_config, rank_facts
 from bidkv.errors import BidValidationError
+from bidkv.lengths.estimates import learned_by
 from bidkv.request import FinishedRequest, RequestState
-from bidkv.strategies.lengths import learned_by
 
 NOBODY = 65534
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a file away")
@@ -32,7 +32,7 @@ FACTS = {"num_blocks": 10, "block_size": 16, "max_num_seqs": 4, "prefix_caching"
 EVIL = """
 import pathlib
 pathlib.Path(__file__).with_name("ran").touch()
-from bidkv.strategies.lcf import LcfStrategy
+from bidkv.strategies.triples import LcfStrategy
 class X(LcfStrategy):
     name = "x"
 """

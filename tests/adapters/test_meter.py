@@ -16,7 +16,7 @@ import pytest
 from bidkv.adapters.shared.events import RunLog
 from bidkv.adapters.shared.meter import LIVE_METRICS, SOURCES, Meter
 from bidkv.adapters.shared.settings import AdapterSettings
-from bidkv.adapters.vllm.metrics import FOLDER_VARIABLE, VLLM_VARIABLE, make_meter
+from bidkv.adapters.vllm.records.metrics import FOLDER_VARIABLE, VLLM_VARIABLE, make_meter
 
 prometheus = pytest.importorskip("prometheus_client")
 from prometheus_client.multiprocess import MultiProcessCollector  # noqa: E402
@@ -158,7 +158,7 @@ def test_the_server_shows_its_engines_and_removes_its_folder() -> None:
     script = """
 import os, prometheus_client
 from types import SimpleNamespace as N
-from bidkv.adapters.vllm.metrics import FOLDER_VARIABLE, make_meter, show_meters
+from bidkv.adapters.vllm.records.metrics import FOLDER_VARIABLE, make_meter, show_meters
 show_meters(); first = os.environ[FOLDER_VARIABLE]; show_meters()
 assert os.environ[FOLDER_VARIABLE] == first
 make_meter(N(model_config=N(served_model_name="m"), parallel_config=N(data_parallel_index=0))).strategy_error()

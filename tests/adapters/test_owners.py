@@ -6,8 +6,9 @@ import pytest
 
 from bidkv.adapters.shared.owners import Owners
 from bidkv.errors import BidValidationError
+from bidkv.owner import Owner
 from bidkv.request import PoolState
-from bidkv.retention.base import Owner, Retention
+from bidkv.retention.base import Retention
 from bidkv.retention.lru import Lru
 
 SIZE = 16

@@ -19,7 +19,7 @@ from bidkv.adapters.shared.recording.numbers import BlockNumbers
 from bidkv.adapters.shared.recording.place import RecordingPlace
 from bidkv.adapters.shared.recording.segments import Segments
 from bidkv.adapters.shared.recording.writer import Writer
-from bidkv.adapters.vllm.configure import adapter_config, recording_place
+from bidkv.adapters.vllm.server.configure import adapter_config, recording_place
 from bidkv.errors import BidValidationError
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -87,6 +87,7 @@ class MadeUpLab:
             "arrive_req_s": 10.0,
             "served_req_s": 9.9,
         }
+        self.spared = True  # whether devices compute prompts for as much less time
         self.deadline_after: int | None = None  # runs, after which time is up
 
     def run(self, what, wanted, deadline=np.inf):
@@ -120,7 +121,7 @@ class MadeUpLab:
         metrics = {
             "requests": float(len(e2e)), "e2e_largest_s": e2e.mean(), "ttft_largest_s": e2e.mean(), "e2e_rmst_s": e2e.mean(), "ttft_rmst_s": e2e.mean() / 2,
             "throughput_tok_s": 100.0, "goodput_req_s": 1.0, "completion_rate": 1.0, "gpu_h_per_mtok": 0.2,
-            "recomputed_gpu_s": 0.1, "slo_attainment": float(workload.rate * self.factors.get(label, 1.0) < 14),
+            "prompt_gpus": 0.5 * (self.factors.get(label, 1.0) if self.spared else 1.0), "recomputed_gpu_s": 0.1, "slo_attainment": float(workload.rate * self.factors.get(label, 1.0) < 14),
         } | self.queue  # fmt: skip
 
         def no_result() -> RunResult:
@@ -395,12 +396,52 @@ def test_the_space_holds_every_combination_once_and_neighbours_differ_in_one():
     config = configured()
     space = Space(config.space, config.engine)
     points = list(space.all())
-    assert len(points) == len(set(points)) == len(config.space.strategies) * 3 * 3 * 2
+    assert len(points) == len(set(points)) == len(space.strategies) * 3 * 3 * 2
+    assert "kept-first" not in space.strategies  # the workload has no sessions
     start = Candidate("boost", (("watermark", 0.05),))
     for near in space.neighbours(start):
         assert len(set(near.settings) - set(start.settings)) == 1 and near in points
     whole = Space(config.space, replace(config.engine, max_num_batched_tokens=None))
     assert not any("max_num_batched_tokens" in point.label for point in whole.all())
+
+
+SESSIONS = ["workload=sessions", "search.rate_seeds=0"]
+
+
+def test_sessions_are_offered_what_stays_cached_and_host_memory():
+    config = configured(*SESSIONS, "engine.kv_offload_gib=16")
+    space = Space(config.space, config.engine, sessions=True)
+    space.put_first("stock", config.strategy)
+    near = {candidate.label for candidate in space.neighbours(Candidate("stock"))}
+    assert {"stock[retention=auction]", "stock[kv_offload_gib=64]"} < near
+    assert not {"stock[retention=lru]", "stock[kv_offload_gib=16]", "stock[kv_offload_gib=0]"} & near
+    own = {candidate.label for candidate in space.neighbours(Candidate("kept-first"))}
+    assert "kept-first[retention=lru]" in own and "kept-first[retention=ttl_learned]" not in own
+    kept = space.strategy(Candidate("stock", (("retention", "slru"), ("kv_offload_gib", 64.0))))
+    assert (kept.retention, kept.kill_switch, kept.engine) == ("slru", False, {"kv_offload_gib": 64.0})
+    line = serving_command(replace(config.engine, kv_offload_gib=64.0), replace(kept, engine={}), None)
+    assert "--strategy stock --bidkv-retention slru" in line and "--kv-offloading-size 64.0" in line
+    uncached = replace(config.engine, prefix_caching=False, kv_offload_gib=0.0)
+    bare = Space(config.space, uncached, sessions=True)
+    assert "kept-first" not in bare.strategies and not bare.values["kv_offload_gib"]
+
+
+def test_host_memory_has_its_price_beside_the_same_without_it():
+    config = configured(*SESSIONS, "workload.num_requests=300", "space.always=null")
+    label = "backfill[kv_offload_gib=64]"
+    lab = MadeUpLab(config, {"backfill": 0.9, label: 0.5})
+    lab.space = Space(config.space, config.engine, sessions=True)
+    found = answer(config, advised(lab))
+    assert found["recommendation"] == label
+    memory = found["memory"]
+    assert memory["gib"] == 64 and memory["objective"]["ratio"]["value"] == pytest.approx(0.5 / 0.9, abs=0.02)
+    # The made-up devices compute prompts in half of their time times the factor.
+    assert memory["gib_a_gpu"] == pytest.approx(64 / (0.5 * 0.4))
+    assert "they pay for themselves where 320 GiB cost less than a GPU" in memory["text"]
+    dearer = MadeUpLab(config, {label: 0.5})
+    dearer.space = Space(config.space, config.engine, sessions=True)
+    dearer.spared = False
+    assert "do not show" in answer(config, advised(dearer))["memory"]["text"]
 
 
 @pytest.mark.parametrize("strategy", ["stock", "backfill-4"])
@@ -456,6 +497,8 @@ def test_json_is_written_whole_or_not_at_all(tmp_path):
         (["engine=sglang"], ["engine.kind", "'sglang'", "vllm_sim"]),
         (["engine=vllm_cpu"], ["engine.sim", "model_shape"]),
         (["confirm=real"], ["confirm", "vllm_shape"]),
+        (["space.retention=[lru,belady_oracle]"], ["space.retention", "'belady_oracle'", "ttl_learned"]),
+        (["space.kv_offload_gib=[0,32]"], ["space.kv_offload_gib", "sessions"]),
         (["space.watermark=[0.05]"], ["space.watermark", "the engine as it is"]),
         (["workload=mooncake", "workload.source.path=/no/such.jsonl"], ["/no/such.jsonl"]),
         (["workload.ratee=1"], ["ratee"]),

@@ -17,7 +17,7 @@ from tracking.result import RunResult
 
 CODE = """
 from bidkv import AdmissionPolicy, ScoredVictim, Strategy, VictimPolicy
-from bidkv.strategies.admission import Sjf
+from bidkv.admission.sjf import Sjf
 
 
 class Smallest(ScoredVictim):

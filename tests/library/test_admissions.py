@@ -8,10 +8,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from bidkv import BidValidationError, RequestState, create_default_registry
+from bidkv.admission.boost import BoostRate, boosted, decay_rate
+from bidkv.admission.peak_gate import forecast, peak_tokens
+from bidkv.lengths.estimates import DeclaredLengths, LearnedLengths
 from bidkv.request import FinishedRequest, PoolState
-from bidkv.strategies.boost import BoostRate, boosted, decay_rate
-from bidkv.strategies.lengths import DeclaredLengths, LearnedLengths
-from bidkv.strategies.peak_gate import forecast, peak_tokens
 
 POOL = PoolState(capacity_tokens=10_000, free_tokens=10_000, seconds_per_step=0.01)
 sizes = st.floats(1e-6, 100)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from bidkv import BidValidationError, RequestState, create_default_registry
+from bidkv.admission.kept_first import KeptFirst
+from bidkv.owner import Owner
 from bidkv.request import FinishedRequest, PoolState
-from bidkv.retention.base import Owner
-from bidkv.strategies.kept_first import KeptFirst
 
 PRICE = 0.001  # seconds a token
 

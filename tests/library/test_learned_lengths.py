@@ -10,16 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bidkv import BidValidationError, RequestState, create_default_registry
+from bidkv.checks import check_at_least
+from bidkv.lengths import seen
+from bidkv.lengths.estimates import DeclaredLengths, LearnedLengths, learned_by, make_lengths, teach
 from bidkv.request import FinishedRequest
-from bidkv.strategies import seen_lengths
-from bidkv.strategies.lengths import (
-    DeclaredLengths,
-    LearnedLengths,
-    check_at_least,
-    learned_by,
-    make_lengths,
-    teach,
-)
 
 
 def request(declared: int, output: int = 0, prompt: int = 500) -> RequestState:
@@ -90,7 +84,7 @@ def test_a_flood_before_anything_else_is_known_leaves_the_prior() -> None:
 
 
 def test_what_is_old_is_forgotten_after_so_many_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(seen_lengths, "LATEST", 3000)
+    monkeypatch.setattr(seen, "LATEST", 3000)
     lengths = LearnedLengths()
     learn(lengths, 100, 900, 1024)
     learn(lengths, 2000, 5, 64)
@@ -109,8 +103,8 @@ def test_the_number_of_kinds_and_of_outputs_is_bounded_whoever_asks() -> None:
         if number % 100 == 0:
             lengths.mean(request(draw.randrange(1, 131_072)))
     kinds = lengths._samples
-    assert len(kinds) <= 2 * seen_lengths.KINDS + 20
-    assert kinds.outputs <= 3 * (seen_lengths.LATEST + 1024)
+    assert len(kinds) <= 2 * seen.KINDS + 20
+    assert kinds.outputs <= 3 * (seen.LATEST + 1024)
     assert len(kinds._answers) <= 4096
 
 

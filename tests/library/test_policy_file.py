@@ -17,7 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bidkv import ScoredVictim, Strategy
-from bidkv.strategies.admission import Sjf
+from bidkv.admission.sjf import Sjf
 
 
 @dataclass

@@ -10,21 +10,38 @@ import pytest
 import bidkv
 from bidkv import BaselineRegistry, BidKVStrategy, BidValidationError, PreemptEvictStrategy
 
-MINE = """
-from bidkv.strategies.admission import Fcfs, Sjf
-from bidkv.strategies.base import ScoredVictim, Strategy
+MINE = {
+    "victim": """
+from bidkv.victim.base import ScoredVictim
 
 class Oldest(ScoredVictim):
     name, source = "oldest", "a test"
     def score(self, request, now):
         return -request.arrival
-
-class OldestStrategy(Strategy):
-    name, admission_class, victim_class = "oldest-first", Fcfs, Oldest
+""",
+    "admission": """
+from bidkv.admission.sjf import Sjf
 
 class Lonely(Sjf):
     name = "lonely"
-"""
+""",
+    "retention": """
+from bidkv.retention.base import Retention
+
+class Newest(Retention):
+    name, source = "newest", "a test"
+    def keep_order(self, idle, now):
+        return sorted(idle, key=lambda owner: -owner.used)
+""",
+    "strategies": """
+from bidkv.admission.fcfs import Fcfs
+from bidkv.strategies.base import Strategy
+from bidkv.victim.mine import Oldest
+
+class OldestStrategy(Strategy):
+    name, admission_class, victim_class = "oldest-first", Fcfs, Oldest
+""",
+}
 
 
 def test_the_default_registry_is_filled_in_place_or_made() -> None:
@@ -63,16 +80,17 @@ def test_a_file_in_the_folder_is_found(tmp_path: Path) -> None:
     shutil.copytree(
         Path(bidkv.__file__).parent, tmp_path / "bidkv", ignore=shutil.ignore_patterns("__pycache__")
     )
-    (tmp_path / "bidkv" / "strategies" / "oldest_first.py").write_text(MINE)
+    for wing, text in MINE.items():
+        (tmp_path / "bidkv" / wing / "mine.py").write_text(text)
     code = (
         "import bidkv; registry = bidkv.create_default_registry(); print(registry.get('oldest-first'),"
-        " registry.pair('lonely', 'oldest'), bidkv.strategies.OldestStrategy.__name__)"
+        " registry.pair('lonely', 'oldest', 'newest'), bidkv.strategies.OldestStrategy.__name__)"
     )
     done = subprocess.run(
         [sys.executable, "-S", "-c", code], capture_output=True, text=True, cwd=tmp_path, env={}
     )
     assert done.stdout.split() == [
         "OldestStrategy(fcfs+oldest)",
-        "PairedStrategy(lonely+oldest)",
+        "PairedStrategy(lonely+oldest+newest)",
         "OldestStrategy",
     ], done.stderr

@@ -6,8 +6,9 @@ import random
 import pytest
 
 from bidkv import BidValidationError, create_default_registry
+from bidkv.owner import Owner
 from bidkv.retention import RULES
-from bidkv.retention.base import Owner, Retention
+from bidkv.retention.base import Retention
 from bidkv.retention.returns import Returns
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import inspect
 from collections import Counter
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import yaml
@@ -275,9 +276,16 @@ def test_an_entry_point_adds_a_strategy(tmp_path, monkeypatch) -> None:
     assert "plugged" in create_default_registry().list_strategies()
 
 
+@pytest.mark.parametrize(
+    "wing", [bidkv.admission, bidkv.victim, bidkv.retention], ids=lambda wing: wing.__name__
+)
+def test_a_rule_is_in_the_file_of_its_name(wing: ModuleType) -> None:
+    for cls in wing.RULES:
+        assert cls.__module__ == f"{wing.__name__}.{cls.name.replace('-', '_')}"
+
+
 @pytest.mark.parametrize("cls", BUILT_IN, ids=lambda cls: cls.name)
-def test_every_strategy_has_its_file_its_conf_and_its_source(cls: type[Strategy]) -> None:
-    assert cls.__module__ == "bidkv.strategies." + cls.name.replace("-", "_")
+def test_every_strategy_has_its_conf_and_its_source(cls: type[Strategy]) -> None:
     path = CONF / f"{cls.name}.yaml"
     conf = yaml.safe_load(path.read_text())
     assert path.read_text().startswith("# ")
@@ -286,7 +294,7 @@ def test_every_strategy_has_its_file_its_conf_and_its_source(cls: type[Strategy]
         "admission": cls.admission_class.name,
         "victim": cls.victim_class.name,
     }
-    cls(admission_params=conf.get("admission_params"), **conf["params"])
+    cls(conf.get("admission_params"), conf.get("retention_params"), **conf["params"])
     assert conf.get("retention", "lru") == cls.retention_class.name
     assert cls.victim_class.source and cls.admission_class.source
     assert cls.admission_class.oracle == cls.admission_class.name.endswith("_oracle")
@@ -302,10 +310,15 @@ def test_every_conf_names_a_registered_strategy() -> None:
 
 
 @pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda path: path.stem)
-def test_a_configuration_declares_the_parameters_of_both_halves_with_their_defaults(path: Path) -> None:
+def test_a_configuration_declares_the_parameters_of_its_rules_with_their_defaults(path: Path) -> None:
     config = yaml.safe_load(path.read_text())
-    pair = create_default_registry().pair(config["admission"], config["victim"])
-    for key, policy in (("params", pair.victim), ("admission_params", pair.admission)):
+    rules = [config["admission"], config["victim"], config.get("retention", "lru")]
+    pair = create_default_registry().pair(*rules)
+    for key, policy in (
+        ("params", pair.victim),
+        ("admission_params", pair.admission),
+        ("retention_params", pair.retention),
+    ):
         # The seed is the run's, and an oracle does not start from a guess.
         parameters = inspect.signature(type(policy)).parameters.values()
         own = {

@@ -88,11 +88,12 @@ def text_of(site: Path, page: str) -> str:
 def test_every_strategy_has_its_formula_and_its_sources(site: Path) -> None:
     text = text_of(site, "strategies")
     for cls in BUILT_IN:
-        section = text.split(f"\nCode: bidkv/strategies/{cls.__module__.rpartition('.')[2]}.py")[
-            0
-        ].rpartition("\nCode:")[2]
+        before, _, code = text.partition(f", configuration: conf/strategy/{cls.name}.yaml")
+        section, _, files = before.rpartition("\nCode: ")
+        section = section.rpartition("\nCode: ")[2]
         for policy in (cls.admission_class, cls.victim_class):
             assert policy.source in section and policy.__dict__["__doc__"], (cls.name, policy.name)
+            assert f"{policy.__module__.replace('.', '/')}.py" in files, (cls.name, policy.name)
 
 
 def test_every_metric_is_explained(site: Path) -> None:

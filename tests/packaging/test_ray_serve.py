@@ -10,7 +10,7 @@ import yaml
 from environment import ROOT
 
 from bidkv.adapters.vllm import SCHEDULER
-from bidkv.adapters.vllm.configure import adapter_config
+from bidkv.adapters.vllm.server.configure import adapter_config
 
 EXAMPLE = ROOT / "examples" / "ray_serve" / "llm.yaml"
 DOCS = ROOT / "docs" / "server.md"

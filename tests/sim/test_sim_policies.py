@@ -11,9 +11,9 @@ from sim_bench import BLOCK, preemptions, random_trace, variant
 from sim_bench import run as run_strategy
 
 from bidkv.adapters.shared.settings import AdapterSettings
-from bidkv.strategies.backfill import Backfill
-from bidkv.strategies.boost import Boost
-from bidkv.strategies.residual_cost import ResidualCost
+from bidkv.admission.backfill import Backfill
+from bidkv.admission.boost import Boost
+from bidkv.victim.residual_cost import ResidualCost
 from ray_jobs.engines.sim.simulate import Outcome, simulate
 
 

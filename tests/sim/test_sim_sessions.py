@@ -6,7 +6,7 @@ import pytest
 from sim_bench import compose_job, run, variant
 
 from bidkv import create_default_registry
-from bidkv.strategies.base import VictimPolicy
+from bidkv.victim.base import VictimPolicy
 from ray_jobs.workload.freeze import freeze_trace
 
 

@@ -16,6 +16,7 @@ import sglang
 from sglang.srt.managers.schedule_batch import FINISH_LENGTH
 
 from bidkv.adapters.sglang.admission import AdmissionRound
+from bidkv.adapters.sglang.eviction import check_followed
 from bidkv.adapters.sglang.layout import (
     TESTED,
     check_flags,
@@ -43,8 +44,9 @@ from bidkv.adapters.shared.rules import check_no_cache_seen
 from bidkv.adapters.shared.session import Session
 from bidkv.adapters.shared.settings import AdapterSettings
 from bidkv.adapters.shared.steps import StepLog
+from bidkv.admission.engine_order import EngineOrder
 from bidkv.request import RequestState
-from bidkv.strategies.sglang_default import EngineOrder
+from bidkv.strategies.base import Strategy
 
 FACTS = "sampling_params.custom_params['bidkv']"
 
@@ -67,7 +69,7 @@ class SGLangAdapter:
             self._clock,
             self._run_log,
             self._step_log,
-            check=check_no_cache_seen,
+            check=self._check_strategy,
         )
         self._reader = FactsReader(self._session, FACTS)
         self._accounts: dict[str, SGLangAccount] = {}
@@ -344,6 +346,11 @@ class SGLangAdapter:
         """Raises `BidKVError` on settings that this engine cannot take."""
         if not settings.kill_switch:
             check_flags(self._scheduler, settings.build())
+
+    def _check_strategy(self, strategy: Strategy) -> None:
+        """Raises `BidValidationError` on one that goes by the cache in a way that this engine's does not."""
+        check_no_cache_seen(strategy.admission)
+        check_followed(self._scheduler.server_args, strategy.retention)
 
     def _run_log(self, settings: AdapterSettings, *args: Any) -> RunLog:
         """Of the ranks that decide alike one keeps records."""

@@ -10,9 +10,9 @@ import inspect
 from typing import Any
 
 from bidkv.adapters.shared.layout import UnknownLayoutError, missing_names, warn_untested, wrong_parameters
+from bidkv.admission.engine_order import EngineOrder
 from bidkv.errors import BidValidationError
 from bidkv.strategies.base import Strategy
-from bidkv.strategies.sglang_default import EngineOrder
 
 TESTED = ("0.5.17", "0.5.23")
 """Versions that passed the adapter's tests (0.5.23) or ran whole sweeps on a GPU (0.5.17). Another one with this layout runs with a warning."""

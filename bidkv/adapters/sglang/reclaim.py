@@ -9,8 +9,8 @@ from typing import Any
 from bidkv.adapters.sglang.layout import kv_field
 from bidkv.adapters.sglang.places import Places
 from bidkv.adapters.sglang.pool import KVPool
+from bidkv.admission.base import AdmissionPolicy
 from bidkv.request import RequestState
-from bidkv.strategies.base import AdmissionPolicy
 
 
 class FirstInLine:

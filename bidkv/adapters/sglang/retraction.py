@@ -11,9 +11,9 @@ from typing import Any
 from bidkv.adapters.sglang.pool import KVPool
 from bidkv.adapters.shared.victims import CandidateRow, candidate_rows, pick_victim
 from bidkv.request import PoolState, RequestState
-from bidkv.strategies.base import VictimPolicy
-from bidkv.strategies.bidkv_radix import radix_disruption
 from bidkv.utility import compute_utility
+from bidkv.victim.base import VictimPolicy
+from bidkv.victim.bidkv_radix import radix_disruption
 
 
 @dataclass(slots=True)

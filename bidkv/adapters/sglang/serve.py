@@ -1,7 +1,9 @@
 """SGLang's server with a strategy: `BIDKV_STRATEGY=bidkv_radix python -m bidkv.adapters.sglang.serve ...`.
 
 `--bidkv-client-facts` is read here (see docs/server.md); every other flag goes to `python -m sglang.launch_server`.
-Exit code 2 on a strategy that does not exist and on a control file that would be refused.
+A strategy with a rule of retention that SGLang has, too, starts SGLang with it (`--radix-eviction-policy`).
+Exit code 2 on a strategy that does not exist or whose retention SGLang does not have, and on a control file that would
+be refused.
 """
 
 from __future__ import annotations
@@ -18,9 +20,11 @@ from bidkv.adapters.sglang.configure import (
     is_asked_for,
     read_configuration,
 )
+from bidkv.adapters.sglang.eviction import as_flags, server_arguments
 from bidkv.errors import BidKVError
 
 FACTS_FLAG = "--bidkv-client-facts"
+RULE_FLAG = "--radix-eviction-policy"
 
 
 def main() -> None:
@@ -35,10 +39,13 @@ def main() -> None:
         os.environ[FACTS_VARIABLE] = "1"
     try:
         check_installed()
-        read_configuration()
+        settings, _ = read_configuration()
+        rule = {} if settings.kill_switch else server_arguments(settings.build().retention)
     except BidKVError as error:
         print(f"bidkv: {error}", file=sys.stderr)
         raise SystemExit(2) from error
+    if not any(flag.startswith(RULE_FLAG) for flag in sys.argv[1:]):
+        sys.argv += as_flags(rule)
     os.environ["SGLANG_PLUGINS"] = with_ours(os.environ.get("SGLANG_PLUGINS"))
     sys.argv[0] = "sglang.launch_server"
     runpy.run_module("sglang.launch_server", run_name="__main__", alter_sys=True)

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from bidkv.errors import BidValidationError
+from bidkv.owner import Owner
 from bidkv.request import PoolState
-from bidkv.retention.base import Owner, Retention
+from bidkv.retention.base import Retention
 
 Hash = bytes
 """Of a full block: it stands for all tokens up to the block's end."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from numbers import Integral, Real
 
+from bidkv.admission.base import AdmissionPolicy
 from bidkv.errors import BidValidationError
-from bidkv.strategies.base import AdmissionPolicy, Strategy
 
 FLAGS = ("preempted_first", "resorts", "reclaims", "asks", "only_reserves", "sees_cache")
 COUNTS = {"backfill": 0, "max_overtaken": 1}
@@ -38,17 +38,12 @@ def check_rules(admission: AdmissionPolicy) -> None:
             raise _wrong(admission, key, "a number of at least 0", value)
 
 
-def check_no_cache_seen(strategy: Strategy) -> None:
-    """For engines whose cache no policy orders or looks into: raises `BidValidationError` on one that would."""
-    if strategy.admission.sees_cache:
+def check_no_cache_seen(admission: AdmissionPolicy) -> None:
+    """For engines whose cache no policy looks into: raises `BidValidationError` on one that would."""
+    if admission.sees_cache:
         raise BidValidationError(
-            f"admission {strategy.admission.name!r} goes by what is cached, which this engine does not tell; choose "
+            f"admission {admission.name!r} goes by what is cached, which this engine does not tell; choose "
             "another, such as 'backfill'"
-        )
-    if not strategy.retention.stock:
-        raise BidValidationError(
-            f"retention {strategy.retention.name!r} has no effect on this engine, which keeps what it keeps by itself; "
-            "choose retention 'lru'"
         )
 
 

@@ -16,9 +16,9 @@ from bidkv.adapters.shared.pace import Pace
 from bidkv.adapters.shared.settings import AdapterSettings
 from bidkv.adapters.shared.steps import StepLog
 from bidkv.errors import BidValidationError
+from bidkv.lengths.estimates import LearnedLengths, learned_by, teach
 from bidkv.request import FinishedRequest, PoolState, RequestState
 from bidkv.strategies.base import Strategy
-from bidkv.strategies.lengths import LearnedLengths, learned_by, teach
 
 COMPLETE = frozenset({"length", "stop"})
 """How a request ends that got its whole output."""

@@ -10,8 +10,8 @@ from typing import Any
 
 from bidkv.errors import BidValidationError
 from bidkv.request import RequestState
-from bidkv.strategies.base import VictimPolicy
 from bidkv.utility import compute_utility, disruption
+from bidkv.victim.base import VictimPolicy
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,13 +10,13 @@ import os
 import sys
 from typing import Any
 
-from bidkv.adapters.vllm.configure import (
+from bidkv.adapters.vllm.records.metrics import show_meters
+from bidkv.adapters.vllm.server.configure import (
     RECORD_VARIABLE,
     STRATEGY_VARIABLE,
     environment_settings,
     recording_place,
 )
-from bidkv.adapters.vllm.metrics import show_meters
 from bidkv.errors import BidKVError
 
 

@@ -28,27 +28,28 @@ from bidkv.adapters.shared.steps import StepLog
 from bidkv.adapters.shared.tickets import Ticket, Tickets
 from bidkv.adapters.shared.victims import describe_victim, pick_victim
 from bidkv.adapters.shared.waiting import LineRules, WaitingLine
-from bidkv.adapters.vllm.accounting import client_id, open_account, request_record, update_account
-from bidkv.adapters.vllm.blocks import KVBlocks
-from bidkv.adapters.vllm.configure import adapter_config, rank_facts, recording_place
-from bidkv.adapters.vllm.counting import Counting, prompt_tokens
-from bidkv.adapters.vllm.demand import Demand
-from bidkv.adapters.vllm.gate import Gate
-from bidkv.adapters.vllm.layout import TESTED, check_class, check_followed, check_scheduler
-from bidkv.adapters.vllm.loads import HostMemory, ended_transfers, started_transfers
-from bidkv.adapters.vllm.logs import log_as_vllm
-from bidkv.adapters.vllm.looks import Looks
-from bidkv.adapters.vllm.mark import Mark
-from bidkv.adapters.vllm.metrics import make_meter
-from bidkv.adapters.vllm.queues import AdmissionQueue
-from bidkv.adapters.vllm.reclaim import Reclaim
-from bidkv.adapters.vllm.recorder import Recorder, recorded_facts
-from bidkv.adapters.vllm.retention import KeptBlocks
-from bidkv.adapters.vllm.states import Snapshot, light_states
-from bidkv.adapters.vllm.steps import occupancy
+from bidkv.adapters.vllm.choices.gate import Gate
+from bidkv.adapters.vllm.choices.mark import Mark
+from bidkv.adapters.vllm.choices.queues import AdmissionQueue
+from bidkv.adapters.vllm.choices.reclaim import Reclaim
+from bidkv.adapters.vllm.choices.states import Snapshot, light_states
+from bidkv.adapters.vllm.memory.blocks import KVBlocks
+from bidkv.adapters.vllm.memory.demand import Demand
+from bidkv.adapters.vllm.memory.host import HostMemory
+from bidkv.adapters.vllm.memory.looks import Looks
+from bidkv.adapters.vllm.memory.retention import KeptBlocks
+from bidkv.adapters.vllm.records.accounting import client_id, open_account, request_record, update_account
+from bidkv.adapters.vllm.records.counting import Counting, prompt_tokens
+from bidkv.adapters.vllm.records.logs import log_as_vllm
+from bidkv.adapters.vllm.records.metrics import make_meter
+from bidkv.adapters.vllm.records.recorder import Recorder, recorded_facts
+from bidkv.adapters.vllm.records.steps import occupancy
+from bidkv.adapters.vllm.records.transfers import ended_transfers, started_transfers
+from bidkv.adapters.vllm.server.configure import adapter_config, rank_facts, recording_place
+from bidkv.adapters.vllm.server.layout import TESTED, check_class, check_followed, check_scheduler
 from bidkv.request import RequestState
-from bidkv.strategies.base import eligible_victims
-from bidkv.strategies.preempt_evict import Lifo
+from bidkv.victim.base import eligible_victims
+from bidkv.victim.lifo import Lifo
 
 
 class BidKVSchedulerMixin:

@@ -16,8 +16,8 @@ from bidkv.adapters.shared.control_place import check_place
 from bidkv.adapters.shared.recording.place import MIB, RecordingPlace
 from bidkv.adapters.shared.settings import AdapterSettings
 from bidkv.adapters.vllm import SCHEDULER
-from bidkv.adapters.vllm.configure import RECORD_VARIABLE, STRATEGY_VARIABLE
-from bidkv.adapters.vllm.metrics import show_meters
+from bidkv.adapters.vllm.records.metrics import show_meters
+from bidkv.adapters.vllm.server.configure import RECORD_VARIABLE, STRATEGY_VARIABLE
 from bidkv.describe import server_strategies
 from bidkv.errors import BidKVError, BidValidationError
 from bidkv.policy_file import absolute, is_reference

@@ -19,7 +19,7 @@ from vllm.v1.outputs import KVConnectorOutput
 
 from bidkv.adapters.shared.events import read_events
 from bidkv.adapters.shared.settings import AdapterSettings
-from bidkv.adapters.vllm.loads import started_transfers
+from bidkv.adapters.vllm.records.transfers import started_transfers
 from ray_jobs.engines.shared.base import request_facts
 from ray_jobs.engines.sim.build import SchedulerParts, make_request
 from ray_jobs.engines.sim.clock import VirtualClock

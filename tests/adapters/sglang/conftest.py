@@ -17,6 +17,7 @@ NEEDS_SGLANG = (
     "test_adapter.py",
     "test_admission.py",
     "test_engine.py",
+    "test_eviction.py",
     "test_fuzz_sglang.py",
     "test_leaks.py",
     "test_priorities.py",

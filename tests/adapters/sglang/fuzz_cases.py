@@ -15,10 +15,10 @@ from sglang.srt.managers import schedule_policy
 from bidkv.adapters.shared.control import ControlFile, write_control
 from bidkv.adapters.shared.events import read_events
 from bidkv.adapters.shared.settings import AdapterSettings
+from bidkv.admission.backfill import Backfill
+from bidkv.admission.engine_order import EngineOrder
+from bidkv.admission.fcfs import Fcfs
 from bidkv.registry import create_default_registry
-from bidkv.strategies.admission import Fcfs
-from bidkv.strategies.backfill import Backfill
-from bidkv.strategies.sglang_default import EngineOrder
 
 ENGINES: tuple[dict[str, Any], ...] = (
     {"page_size": 1, "chunked_prefill_size": 256},

@@ -157,7 +157,7 @@ def test_the_control_file_installs_settings_and_turns_the_kill_switch(driver: An
 def test_a_failed_admission_ends_with_its_run(
     driver: Any, hooked: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bidkv.strategies.admission import Sjf
+    from bidkv.admission.sjf import Sjf
 
     control = tmp_path / "control.json"
     adapter = hooked(driver.scheduler, strategy="preempt-evict-sjf", events_path=str(tmp_path / "one"))

@@ -12,8 +12,8 @@ import pytest
 
 from bidkv import RequestState, Strategy, VictimPolicy
 from bidkv.adapters.shared.events import read_events
-from bidkv.strategies.admission import Fcfs
-from bidkv.strategies.bidkv_radix import BidKVRadixVictim
+from bidkv.admission.fcfs import Fcfs
+from bidkv.victim.bidkv_radix import BidKVRadixVictim
 
 TOKENS = 640
 PAGES = (1, 4, 16)

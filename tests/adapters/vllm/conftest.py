@@ -65,9 +65,11 @@ def third_party(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 BROKEN = """
 from bidkv.request import RequestState
-from bidkv.strategies.admission import Fcfs
-from bidkv.strategies.base import AdmissionPolicy, Strategy, VictimPolicy
-from bidkv.strategies.preempt_evict import Lifo
+from bidkv.admission.fcfs import Fcfs
+from bidkv.admission.base import AdmissionPolicy
+from bidkv.strategies.base import Strategy
+from bidkv.victim.base import VictimPolicy
+from bidkv.victim.lifo import Lifo
 
 class RaisingVictim(VictimPolicy):
     name = "raising"

@@ -27,7 +27,7 @@ with large_imports():
 
 from bidkv.adapters.shared.control import write_control  # noqa: E402
 from bidkv.adapters.vllm import SCHEDULER  # noqa: E402
-from bidkv.adapters.vllm.accounting import client_id  # noqa: E402
+from bidkv.adapters.vllm.records.accounting import client_id  # noqa: E402
 
 
 def main(plan_path: str, result_path: str) -> None:

@@ -12,9 +12,10 @@ import pytest
 
 from bidkv.adapters.shared.events import read_events
 from bidkv.adapters.shared.layout import UnknownLayoutError
+from bidkv.owner import Owner
 from bidkv.registry import create_default_registry
 from bidkv.retention import RULES
-from bidkv.retention.base import Owner, Retention
+from bidkv.retention.base import Retention
 from bidkv.retention.lru import Lru
 
 pytest.importorskip("vllm", reason="vLLM is not installed")

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from bidkv.adapters.vllm import layout
+from bidkv.adapters.vllm.server import layout
 
 pytest.importorskip("vllm", reason="vLLM is not installed")
 scheduler = importlib.import_module("vllm.v1.core.sched.scheduler")

@@ -18,7 +18,7 @@ from server_bench import ServerBench
 from vllm.lora.request import LoRARequest
 from vllm.v1.request import RequestStatus
 
-from bidkv.adapters.vllm.recorder import Recorder
+from bidkv.adapters.vllm.records.recorder import Recorder
 from bidkv.adapters.vllm.scheduler import BidKVSchedulerMixin
 
 

@@ -15,8 +15,8 @@ from conftest import make_load
 
 from bidkv.adapters.shared.control import write_control
 from bidkv.adapters.shared.events import JsonLines, read_events
-from bidkv.adapters.vllm.blocks import KVBlocks
-from bidkv.adapters.vllm.configure import AdapterConfig, adapter_config
+from bidkv.adapters.vllm.memory.blocks import KVBlocks
+from bidkv.adapters.vllm.server.configure import AdapterConfig, adapter_config
 from bidkv.errors import BidValidationError, UnknownNameError
 
 pytest.importorskip("vllm", reason="vLLM is not installed")
@@ -240,7 +240,7 @@ def test_a_victim_that_had_its_turn_leaves_no_uncomputed_block_in_the_cache(
     free, so `long` is evicted after its chunk was scheduled. It resumes when the others are done.
     """
     if not guarded:
-        monkeypatch.setattr("bidkv.adapters.vllm.blocks.KVBlocks.forget_uncomputed", lambda *_: 0)
+        monkeypatch.setattr("bidkv.adapters.vllm.memory.blocks.KVBlocks.forget_uncomputed", lambda *_: 0)
     settings = {
         "strategy": "largest-first",
         "admission": "fcfs",
@@ -393,7 +393,7 @@ def test_a_victim_that_was_not_marked_is_the_engines_and_degrades_the_run(
     def lost_mark(self: Any, victim: Any) -> None:
         self._marked = (victim, victim.priority)
 
-    monkeypatch.setattr("bidkv.adapters.vllm.mark.Mark.set", lost_mark)
+    monkeypatch.setattr("bidkv.adapters.vllm.choices.mark.Mark.set", lost_mark)
     _, events, _ = run_load(tiny_model, tmp_path, "largest-first")
     preemptions = of_type(events, "preempt")
     assert all(p["victim"] == p["candidates"][-1]["id"] for p in preemptions if p["source"] == "engine")

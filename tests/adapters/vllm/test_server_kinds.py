@@ -23,10 +23,10 @@ from vllm.v1.structured_output.backend_types import StructuredOutputGrammar
 
 from bidkv.adapters.shared.control import write_control
 from bidkv.adapters.shared.layout import UnknownLayoutError
-from bidkv.adapters.vllm.layout import check_followed
 from bidkv.adapters.vllm.scheduler import BidKVSchedulerMixin
+from bidkv.adapters.vllm.server.layout import check_followed
+from bidkv.admission.backfill import Backfill
 from bidkv.registry import create_default_registry
-from bidkv.strategies.backfill import Backfill
 from ray_jobs.engines.shared.tiny_model import make_tiny_llama
 
 

@@ -14,7 +14,7 @@ pytest.importorskip("vllm")
 
 import scheduler_bench as bench
 
-from bidkv.strategies.base import AdmissionPolicy
+from bidkv.admission.base import AdmissionPolicy
 
 TRUNK = [3 + n % 1900 for n in range(800)]  # 25 blocks that all have in common
 

@@ -1,0 +1,1 @@
+"""How a strategy's choices reach vLLM: who may start, in which order, and who gives way."""

@@ -1,0 +1,1 @@
+"""What is counted and written of requests and steps, and what a server shows of it."""

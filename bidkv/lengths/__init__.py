@@ -1,0 +1,1 @@
+"""How long outputs will be: what admissions and victims that go by it share."""
