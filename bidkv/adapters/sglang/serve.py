@@ -17,6 +17,7 @@ from bidkv.adapters.sglang.configure import (
     check_installed,
     is_asked_for,
     read_configuration,
+    recording_place,
 )
 from bidkv.errors import BidKVError
 
@@ -36,6 +37,7 @@ def main() -> None:
     try:
         check_installed()
         read_configuration()
+        recording_place()
     except BidKVError as error:
         print(f"bidkv: {error}", file=sys.stderr)
         raise SystemExit(2) from error

@@ -22,6 +22,7 @@ NEEDS_SGLANG = (
     "test_priorities.py",
     "test_ranks.py",
     "test_retraction.py",
+    "test_sglang_recorder.py",
     "test_sglang_serve.py",
 )
 
@@ -82,7 +83,7 @@ def hooked() -> Iterator[Callable[..., Any]]:
     from bidkv.adapters.shared.settings import AdapterSettings
 
     hooks = Hooks()
-    yield lambda scheduler, **settings: hooks.install(
-        scheduler, AdapterSettings(**{"client_facts": True, **settings})
+    yield lambda scheduler, record=None, **settings: hooks.install(
+        scheduler, AdapterSettings(**{"client_facts": True, **settings}), record
     )
     hooks.remove()

@@ -11,6 +11,7 @@ from sglang.srt.plugins.hook_registry import HookRegistry
 
 from bidkv.adapters.sglang import layout
 from bidkv.adapters.sglang.plugin import hook
+from bidkv.adapters.shared.recording.place import RecordingPlace
 from bidkv.adapters.shared.settings import AdapterSettings
 
 
@@ -20,13 +21,13 @@ class Hooks:
     def __init__(self) -> None:
         self._originals = pytest.MonkeyPatch()
 
-    def install(self, scheduler: Any, settings: AdapterSettings) -> Any:
+    def install(self, scheduler: Any, settings: AdapterSettings, record: RecordingPlace | None = None) -> Any:
         """A new adapter, bound to a scheduler, in place of the one before."""
         self.remove()
         self.remember()
         # All are methods: there are no names in other modules to be replaced, which takes SGLang a second to find out.
         self._originals.setattr(hook_registry, "_propagate_patch", lambda *_: 0)
-        adapter = hook(settings, None)
+        adapter = hook(settings, None, record)
         HookRegistry.apply_hooks()
         adapter.bind(scheduler)
         return adapter

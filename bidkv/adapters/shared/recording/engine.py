@@ -95,6 +95,8 @@ class Recording:
         self._aside.pop(name, None)
         if life is None:
             return None
+        if life.first is None and account["output"]:
+            life.answered(account["finish_t"])  # its first token is its last
         life.end(account["finish_t"])
         return {
             "type": "request",
