@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from bidkv.adapters.sglang.configure import read_configuration
 from bidkv.adapters.shared.recording.lives import Life, QueueClock
 from bidkv.adapters.shared.recording.numbers import BlockNumbers
 from bidkv.adapters.shared.recording.place import RecordingPlace
@@ -251,13 +250,6 @@ def test_a_bad_place_is_one_line(monkeypatch: pytest.MonkeyPatch, section: dict,
     monkeypatch.delenv("BIDKV_RECORD", raising=False)
     with pytest.raises(BidValidationError, match=words):
         recording_place({"bidkv": {"strategy": "stock", **section}})
-
-
-def test_sglang_is_not_recorded_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("BIDKV_STRATEGY", "stock")
-    monkeypatch.setenv("BIDKV_RECORD", "somewhere")
-    with pytest.raises(BidValidationError, match="BIDKV_RECORD=somewhere: only vLLM's scheduler is recorded"):
-        read_configuration()
 
 
 def test_a_recording_without_a_strategy_is_refused() -> None:
