@@ -69,20 +69,25 @@ def test_two_servers_in_one_folder_leave_each_other_what_they_write(folder: Path
     )
 
 
+def tell(writer: Writer, number: int) -> None:
+    writer.tell((dict, {"n": number}))
+    writer.goes_on()
+
+
 def test_a_segment_that_is_gone_stops_the_recording_with_one_warning(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     writer = Writer(Segments(RecordingPlace(str(folder)), None, HEAD))
     writer.EVERY_S = 0.01
-    writer.tell(dict, {"n": 1})
+    tell(writer, 1)
     wait_for(lambda: list(folder.iterdir()))
     (path,) = folder.iterdir()
     path.unlink()
     folder.rmdir()
-    writer.tell(dict, {"n": 2})
+    tell(writer, 2)
     wait_for(lambda: writer.stopped)
     for n in range(100):
-        writer.tell(dict, {"n": n})
+        tell(writer, n)
     writer.close()
     warnings = [r for r in caplog.records if r.levelno == logging.WARNING]
     assert len(warnings) == 1 and "the recording has stopped, the server goes on" in warnings[0].getMessage()
@@ -99,7 +104,8 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 writer = Writer(Segments(RecordingPlace(sys.argv[1]), None, b'{}\\n'))
 writer.EVERY_S = 0.01
 for n in range(300):
-    writer.tell(dict, {"n": n})
+    writer.tell((dict, {"n": n}))
+    writer.goes_on()
     time.sleep(0.002)
 writer.close()
 assert writer.stopped
@@ -125,7 +131,8 @@ from bidkv.adapters.shared.recording.segments import Segments
 from bidkv.adapters.shared.recording.writer import Writer
 writer = Writer(Segments(RecordingPlace(sys.argv[1]), None, b'{}\\n'))
 while True:
-    writer.tell(dict, {"t": time.time()})
+    writer.tell((dict, {"t": time.time()}))
+    writer.goes_on()
     time.sleep(0.001)
 """
 
@@ -152,7 +159,7 @@ def test_a_disk_that_does_not_answer_does_not_fill_the_memory(folder: Path) -> N
     writer = Writer(Hanging(RecordingPlace(str(folder)), None, HEAD))
     writer.EVERY_S, writer.MOST = 0.001, 50
     for n in range(200):
-        writer.tell(dict, {"n": n})
+        tell(writer, n)
     assert writer.stopped and len(writer._waiting) <= writer.MOST + 1
     writer.close()
 

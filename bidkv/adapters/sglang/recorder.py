@@ -47,23 +47,23 @@ class Recorder:
         told = state.request_id, state.prompt_tokens, state.max_tokens, state.priority, req.lora_id
         self._waiting.add(req.rid)
         compiled = getattr(req, "grammar_key", None) is not None
-        self._tell(self._recording.on_arrival, req.rid, came, came if compiled else t, session, told)
+        self._tell((self._recording.on_arrival, req.rid, came, came if compiled else t, session, told))
         if compiled:
-            self._tell(self._recording.on_turn, req.rid, "grammar", came)
-            self._tell(self._recording.on_turn, req.rid, None, t)
+            self._tell((self._recording.on_turn, req.rid, "grammar", came))
+            self._tell((self._recording.on_turn, req.rid, None, t))
 
     def retracted(self, name: str, tokens: int) -> None:
         """It had KV of so many tokens, and waits again."""
         self._waiting.add(name)
         self._frontiers[name] = max(tokens, self._frontiers.get(name, 0))
-        self._tell(self._recording.on_preemption, name, name, tokens, self._now())
+        self._tell((self._recording.on_preemption, name, name, tokens, self._now()))
 
     def ended(self, req: Any, record: Mapping[str, Any]) -> None:
         """`record` is its account's."""
         self._waiting.discard(req.rid)
         self._frontiers.pop(req.rid, None)
         own = {**record, "finish_t": self._now()}
-        self._tell(self._recording.on_end, req.rid, own, block_contents(req, self._block))
+        self._tell((self._recording.on_end, req.rid, own, block_contents(req, self._block)))
 
     def decides(self, strategy: Mapping[str, Any]) -> None:
         self._recording.decides(strategy, self._clock())
@@ -79,6 +79,7 @@ class Recorder:
 
     def begin(self) -> None:
         """A round begins."""
+        self._recording.goes_on()
         self._round_t = self._step_t = self._clock()
         self._look.begin()
 
@@ -113,7 +114,7 @@ class Recorder:
     def _turn(self, waits: tuple[str, Mapping[str, str]], t: float, begun: Collection[str]) -> None:
         if begun or waits != self._waits:  # else all is as it was
             self._waits = waits
-            self._tell(self._recording.on_schedule, t, *waits, begun)
+            self._tell((self._recording.on_schedule, t, *waits, begun))
 
     # -- steps ---------------------------------------------------------------------------------
 
@@ -148,7 +149,7 @@ class Recorder:
         """The result of the oldest step under way was processed."""
         if self._open:
             start, values, done, caught_up = self._open.popleft()
-            self._tell(self._recording.on_step, start, self._clock(), values, done, caught_up)
+            self._tell((self._recording.on_step, start, self._clock(), values, done, caught_up))
 
     def _now(self) -> float:
         return self._clock() if self._round_t is None else self._round_t
