@@ -33,7 +33,7 @@ class Recorder:
         self._frontiers: dict[str, int] = {}  # tokens that were computed when it was retracted, at most
         self._open: deque[tuple[float, tuple[Any, ...], list[str], list[str]]] = deque()  # steps under way
         self._round_t: float | None = None  # while SGLang schedules
-        self._step_t = 0.0
+        self._step_t, self._was_full = 0.0, False
         self._waits: tuple[str, Mapping[str, str]] = ("intake", NOBODY)
 
     # -- requests ------------------------------------------------------------------------------
@@ -81,6 +81,7 @@ class Recorder:
         """A round begins."""
         self._recording.goes_on()
         self._round_t = self._step_t = self._clock()
+        self._was_full = self._scheduler.running_batch.batch_is_full
         self._look.begin()
 
     def looks(self, queue: list[Any]) -> None:
@@ -102,7 +103,8 @@ class Recorder:
             self._waiting -= begun
         if self._scheduler.waiting_queue:
             count = len(running.reqs) + (len(batch.reqs) if starts else 0)
-            waits = self._look.cause(count, running.batch_is_full, preempted > 0)
+            # SGLang takes the mark back when somebody leaves, which may be after it has left the queue alone for it.
+            waits = self._look.cause(count, self._was_full or running.batch_is_full, preempted > 0)
         else:
             waits = "intake", NOBODY
         self._turn(waits, t, begun)

@@ -95,6 +95,7 @@ def test_seconds_by_cause_add_up_under_pressure(
     total = seconds(place)
     for cause in ("memory", "behind", "preempted", "recompute", "prefill", "decode"):
         assert total[cause] > 0, total
+    assert not total["deferred"], "nobody told it to"
     theirs, ours = [json.loads(line) for line in log.open()], steps(place)
     same = (
         "prefill_tokens", "decode_tokens", "prefill_reqs", "decode_reqs", "context_tokens", "prefill_context", "running",
