@@ -41,10 +41,10 @@ def has_sglang() -> bool:
     return spec is not None and spec.origin is not None
 
 
+sys.path.insert(0, str(HERE))
 if has_sglang():
     os.environ.update(CPU_ENVIRONMENT)
     sys.path.insert(0, str(SHIM))
-    sys.path.insert(0, str(HERE))
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(SHIM), os.environ.get("PYTHONPATH")]))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
@@ -21,13 +22,13 @@ class Hooks:
     def __init__(self) -> None:
         self._originals = pytest.MonkeyPatch()
 
-    def install(self, scheduler: Any, settings: AdapterSettings, record: RecordingPlace | None = None) -> Any:
-        """A new adapter, bound to a scheduler, in place of the one before."""
+    def install(self, scheduler: Any, settings: AdapterSettings, record: Path | None = None) -> Any:
+        """A new adapter, bound to a scheduler, in place of the one before; it records into a folder if one is given."""
         self.remove()
         self.remember()
         # All are methods: there are no names in other modules to be replaced, which takes SGLang a second to find out.
         self._originals.setattr(hook_registry, "_propagate_patch", lambda *_: 0)
-        adapter = hook(settings, None, record)
+        adapter = hook(settings, None, RecordingPlace(str(record)) if record else None)
         HookRegistry.apply_hooks()
         adapter.bind(scheduler)
         return adapter

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
@@ -11,53 +10,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-
-from bidkv.adapters.shared.recording.place import RecordingPlace
+from recordings import check_sums, of_type, seconds, steps
 
 SMALL = {"page_size": 1, "chunked_prefill_size": 128}
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> RecordingPlace:
+def folder(tmp_path: Path) -> Path:
     (tmp_path / "own").mkdir(mode=0o700)
-    return RecordingPlace(str(tmp_path / "own" / "recording"))
-
-
-def records(place: RecordingPlace) -> list[Any]:
-    lines = [json.loads(line) for path in sorted(Path(place.folder).glob("*.jsonl")) for line in path.open()]
-    assert lines[0]["type"] == "recording"
-    return lines
-
-
-def of_type(place: RecordingPlace, kind: str) -> list[dict[str, Any]]:
-    return [record for record in records(place) if isinstance(record, dict) and record["type"] == kind]
-
-
-def steps(place: RecordingPlace) -> list[dict[str, Any]]:
-    names = records(place)[0]["steps"]
-    return [dict(zip(names, line, strict=True)) for line in records(place) if isinstance(line, list)]
-
-
-def seconds(place: RecordingPlace) -> Counter[str]:
-    total: Counter[str] = Counter()
-    for request in of_type(place, "request"):
-        total.update(request["seconds"])
-    return total
-
-
-def check_sums(place: RecordingPlace) -> dict[str, dict[str, Any]]:
-    requests = of_type(place, "request")
-    for request in requests:
-        e2e = request["finish_t"] - request["arrival_t"]
-        assert sum(request["seconds"].values()) == pytest.approx(e2e, rel=1e-3, abs=1e-6), request
-        assert min(request["seconds"].values()) >= 0, request
-        if request["to_first"] is not None:
-            ttft = request["first_token_t"] - request["arrival_t"]
-            assert sum(request["to_first"].values()) == pytest.approx(ttft, rel=1e-3, abs=1e-6), request
-        assert (request["to_first"] is None) == (request["output"] == 0)
-        decoded = sum(end - start for start, end in request["decodes"])
-        assert decoded == pytest.approx(request["seconds"].get("decode", 0.0), abs=1e-6)
-    return {request["id"]: request for request in requests}
+    return tmp_path / "own" / "recording"
 
 
 def play(scheduler: Any, adapter: Any, arrivals: dict[int, Sequence[Any]]) -> None:
@@ -82,21 +43,21 @@ def crowd(scheduler: Any, count: int = 40) -> dict[int, list[Any]]:
 @pytest.mark.parametrize("overlap", [False, True])
 @pytest.mark.parametrize("strategy", ["sglang_default", "stock", "backfill"])
 def test_seconds_by_cause_add_up_under_pressure(
-    real: Any, hooked: Callable[..., Any], place: RecordingPlace, tmp_path: Path, strategy: str, overlap: bool
+    real: Any, hooked: Callable[..., Any], folder: Path, tmp_path: Path, strategy: str, overlap: bool
 ) -> None:
     """And steps are those that the step log has, which goes through everybody."""
     scheduler = real(512, 6, disable_overlap_schedule=not overlap, schedule_conservativeness=0.1, **SMALL)
     log = tmp_path / "steps.jsonl"
-    adapter = hooked(scheduler, place, strategy=strategy, steps_path=str(log))
+    adapter = hooked(scheduler, folder, strategy=strategy, steps_path=str(log))
     play(scheduler, adapter, crowd(scheduler))
-    requests = check_sums(place)
-    assert len(requests) == len(of_type(place, "arrival")) == 40
-    assert sum(request["preemptions"] for request in requests.values()) == len(of_type(place, "preempt")) > 0
-    total = seconds(place)
+    requests = check_sums(folder)
+    assert len(requests) == len(of_type(folder, "arrival")) == 40
+    assert sum(request["preemptions"] for request in requests.values()) == len(of_type(folder, "preempt")) > 0
+    total = seconds(folder)
     for cause in ("memory", "behind", "preempted", "recompute", "prefill", "decode"):
         assert total[cause] > 0, total
     assert not total["deferred"], "nobody told it to"
-    theirs, ours = [json.loads(line) for line in log.open()], steps(place)
+    theirs, ours = [json.loads(line) for line in log.open()], steps(folder)
     same = (
         "prefill_tokens", "decode_tokens", "prefill_reqs", "decode_reqs", "context_tokens", "prefill_context", "running",
         "waiting", "used_blocks", "preempted",
@@ -112,14 +73,14 @@ def longest(request: dict[str, Any]) -> str:
 
 
 def test_a_seat_a_budget_memory_and_a_policy_are_told_apart(
-    real: Any, hooked: Callable[..., Any], place: RecordingPlace, tmp_path: Path
+    real: Any, hooked: Callable[..., Any], folder: Path, tmp_path: Path
 ) -> None:
     def recorded(
         name: str, seats: int, prompts: Sequence[int], output: int, **settings: Any
     ) -> dict[str, str]:
         scheduler, own = (
             real(512, seats, disable_overlap_schedule=True, **SMALL),
-            RecordingPlace(f"{place.folder}-{name}"),
+            folder.with_name(name),
         )
         adapter = hooked(scheduler, own, **settings)
         reqs = [scheduler.request(f"{n}", [3 + n] * size, output) for n, size in enumerate(prompts)]
@@ -140,13 +101,13 @@ def test_a_seat_a_budget_memory_and_a_policy_are_told_apart(
 
 
 def test_who_is_left_out_and_whoever_is_put_off_have_causes_of_their_own(
-    real: Any, hooked: Callable[..., Any], place: RecordingPlace
+    real: Any, hooked: Callable[..., Any], folder: Path
 ) -> None:
     """Adapters and grammars have stand-ins: SGLang's answers about them are what is recorded."""
     scheduler = real(512, 8, disable_overlap_schedule=True, **SMALL)
     scheduler.enable_lora = True
     scheduler.can_schedule_lora_req = lambda req, running: req.rid != "lora" or scheduler.round > 20
-    adapter = hooked(scheduler, place, strategy="sglang_default")
+    adapter = hooked(scheduler, folder, strategy="sglang_default")
     reqs = {
         name: scheduler.request(name, [3 + n] * 40, 30) for n, name in enumerate(("runs", "lora", "put off"))
     }
@@ -173,16 +134,16 @@ def test_who_is_left_out_and_whoever_is_put_off_have_causes_of_their_own(
         scheduler.enable_lora = False
         del scheduler._add_request_to_queue
     adapter.close()
-    causes = {rid: longest(request) for rid, request in check_sums(place).items()}
+    causes = {rid: longest(request) for rid, request in check_sums(folder).items()}
     assert causes == {"runs": "intake", "lora": "lora", "put off": "deferred", "json": "grammar"}
-    assert seconds(place)["grammar"] == pytest.approx(3.0, abs=0.1)
+    assert seconds(folder)["grammar"] == pytest.approx(3.0, abs=0.1)
 
 
 def test_no_text_and_no_name_of_a_session_comes_into_the_folder(
-    real: Any, hooked: Callable[..., Any], place: RecordingPlace
+    real: Any, hooked: Callable[..., Any], folder: Path
 ) -> None:
     scheduler = real(512, 8, **SMALL)
-    adapter = hooked(scheduler, place, strategy="sglang_default")
+    adapter = hooked(scheduler, folder, strategy="sglang_default")
     prompt = [*range(100, 164)]
     talk = {"session": "alice@example.com"}
     play(
@@ -192,18 +153,18 @@ def test_no_text_and_no_name_of_a_session_comes_into_the_folder(
             40: [scheduler.request("b", [*prompt, *range(200, 240)], 3, **talk), scheduler.request("c", prompt, 3, session="bob")],
         },
     )  # fmt: skip
-    assert "alice" not in "".join(path.read_text() for path in Path(place.folder).iterdir())
-    sessions = [record["session"] for record in of_type(place, "arrival")]
+    assert "alice" not in "".join(path.read_text() for path in folder.iterdir())
+    sessions = [record["session"] for record in of_type(folder, "arrival")]
     assert sessions[0] == sessions[1] != sessions[2]
-    requests = check_sums(place)
+    requests = check_sums(folder)
     blocks = {rid: request["blocks"] for rid, request in requests.items()}  # 16 tokens each
     assert blocks == {"a": [0, 5], "b": [0, 4, 5, 2], "c": [0, 4]}, "the fifth of a has its answer"
     assert requests["b"]["cached"] == 64 and requests["c"]["cached"] == 63
 
 
-def test_a_paused_engine_is_no_slow_one(real: Any, hooked: Callable[..., Any], place: RecordingPlace) -> None:
+def test_a_paused_engine_is_no_slow_one(real: Any, hooked: Callable[..., Any], folder: Path) -> None:
     scheduler = real(512, 8, **SMALL)
-    adapter = hooked(scheduler, place, strategy="sglang_default")
+    adapter = hooked(scheduler, folder, strategy="sglang_default")
     receiver = SimpleNamespace(server_args=scheduler.server_args)
     request = scheduler.request("a", [5] * 40, 5)
 
@@ -217,16 +178,16 @@ def test_a_paused_engine_is_no_slow_one(real: Any, hooked: Callable[..., Any], p
 
     scheduler.run(arrivals, lambda: scheduler.round < 31)
     adapter.close()
-    assert longest(check_sums(place)["a"]) == "paused"
+    assert longest(check_sums(folder)["a"]) == "paused"
 
 
 def test_what_fails_in_the_recorder_ends_the_recording_and_not_the_engine(
-    real: Any, hooked: Callable[..., Any], place: RecordingPlace, monkeypatch: pytest.MonkeyPatch, caplog: Any
+    real: Any, hooked: Callable[..., Any], folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any
 ) -> None:
     from bidkv.adapters.sglang.recorder import Recorder
 
     scheduler = real(512, 8, **SMALL)
-    adapter = hooked(scheduler, place, strategy="sglang_default")
+    adapter = hooked(scheduler, folder, strategy="sglang_default")
 
     def wrong(self: Any, *facts: Any) -> None:
         raise KeyError("no such request")
