@@ -43,10 +43,10 @@ class Recorder:
         for that."""
         t, state = self._now(), account.state
         came = min(t, self._clock() - (time.perf_counter() - req.time_stats.scheduler_recv_time))
-        session = state.session or getattr(req, "session_id", None)
+        session = state.session or req.session_id
         told = state.request_id, state.prompt_tokens, state.max_tokens, state.priority, req.lora_id
         self._waiting.add(req.rid)
-        compiled = getattr(req, "grammar_key", None) is not None
+        compiled = getattr(req, "grammar_key", None) is not None  # 0.5.17 has none where there is no grammar
         self._tell((self._recording.on_arrival, req.rid, came, came if compiled else t, session, told))
         if compiled:
             self._tell((self._recording.on_turn, req.rid, "grammar", came))
@@ -94,20 +94,16 @@ class Recorder:
     def scheduled(self, plan: Any, preempted: int) -> None:
         """A round is over. `preempted` lost their memory in it."""
         t, self._round_t = self._step_t, None
-        batch = plan.batch_to_run if hasattr(plan, "batch_to_run") else plan  # 0.5.17 returns the batch
-        running = getattr(plan, "running_batch", self._scheduler.running_batch)
+        batch, running = plan.batch_to_run, plan.running_batch
         starts = batch is not None and batch.forward_mode.is_extend()
         begun: Collection[str] = ()
         if starts and self._waiting:
             begun = {req.rid for req in batch.reqs} & self._waiting
             self._waiting -= begun
-        if self._scheduler.waiting_queue:
-            count = len(running.reqs) + (len(batch.reqs) if starts else 0)
-            # SGLang takes the mark back when somebody leaves, which may be after it has left the queue alone for it.
-            waits = self._look.cause(count, self._was_full or running.batch_is_full, preempted > 0)
-        else:
-            waits = "intake", NOBODY
-        self._turn(waits, t, begun)
+        count = len(running.reqs) + (len(batch.reqs) if starts else 0)
+        # SGLang takes the mark back when somebody leaves, which may be after it has left the queue alone for it.
+        full = self._was_full or running.batch_is_full
+        self._turn(self._look.cause(count, full, preempted > 0), t, begun)
 
     def paused(self) -> None:
         """SGLang was told to wait, and runs no round."""
