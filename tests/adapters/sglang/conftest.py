@@ -83,7 +83,7 @@ def hooked() -> Iterator[Callable[..., Any]]:
     from bidkv.adapters.shared.settings import AdapterSettings
 
     hooks = Hooks()
-    yield lambda scheduler, record=None, **settings: hooks.install(
-        scheduler, AdapterSettings(**{"client_facts": True, **settings}), record
+    yield lambda scheduler, record=None, clock=None, **settings: hooks.install(
+        scheduler, AdapterSettings(**{"client_facts": True, **settings}), record, clock
     )
     hooks.remove()
