@@ -90,6 +90,11 @@ def _check(recorded: Recorded, config: RecommendConfig, path: str) -> None:
         engine.kind == "vllm_sim", "engine.kind", engine.kind, "vllm_sim for a recording, which is simulated"
     )
     require(
+        str(head["engine"]).startswith("vllm"), KEY, path,
+        f"a recording of vLLM, whose scheduler is what is simulated; this is of {head['engine']}, which starts and retracts "
+        "others: bidkv-explain reads it, and bidkv-bench plays its traffic to an engine (workload=recorded)",
+    )  # fmt: skip
+    require(
         head["kv_groups"] == ["FullAttentionManager"] and not head["host_memory"], KEY, path,
         "a recording of full attention in one KV cache group, without a KV connector; for others give "
         f"workload=csv and the engine; it has {', '.join(head['kv_groups'])}",

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from bidkv.adapters.sglang.configure import read_configuration
 from bidkv.adapters.shared.recording.lives import Life, QueueClock
 from bidkv.adapters.shared.recording.numbers import BlockNumbers
 from bidkv.adapters.shared.recording.place import RecordingPlace
@@ -70,20 +69,25 @@ def test_two_servers_in_one_folder_leave_each_other_what_they_write(folder: Path
     )
 
 
+def tell(writer: Writer, number: int) -> None:
+    writer.tell((dict, {"n": number}))
+    writer.goes_on()
+
+
 def test_a_segment_that_is_gone_stops_the_recording_with_one_warning(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     writer = Writer(Segments(RecordingPlace(str(folder)), None, HEAD))
     writer.EVERY_S = 0.01
-    writer.tell(dict, {"n": 1})
+    tell(writer, 1)
     wait_for(lambda: list(folder.iterdir()))
     (path,) = folder.iterdir()
     path.unlink()
     folder.rmdir()
-    writer.tell(dict, {"n": 2})
+    tell(writer, 2)
     wait_for(lambda: writer.stopped)
     for n in range(100):
-        writer.tell(dict, {"n": n})
+        tell(writer, n)
     writer.close()
     warnings = [r for r in caplog.records if r.levelno == logging.WARNING]
     assert len(warnings) == 1 and "the recording has stopped, the server goes on" in warnings[0].getMessage()
@@ -100,7 +104,8 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 writer = Writer(Segments(RecordingPlace(sys.argv[1]), None, b'{}\\n'))
 writer.EVERY_S = 0.01
 for n in range(300):
-    writer.tell(dict, {"n": n})
+    writer.tell((dict, {"n": n}))
+    writer.goes_on()
     time.sleep(0.002)
 writer.close()
 assert writer.stopped
@@ -126,7 +131,8 @@ from bidkv.adapters.shared.recording.segments import Segments
 from bidkv.adapters.shared.recording.writer import Writer
 writer = Writer(Segments(RecordingPlace(sys.argv[1]), None, b'{}\\n'))
 while True:
-    writer.tell(dict, {"t": time.time()})
+    writer.tell((dict, {"t": time.time()}))
+    writer.goes_on()
     time.sleep(0.001)
 """
 
@@ -153,7 +159,7 @@ def test_a_disk_that_does_not_answer_does_not_fill_the_memory(folder: Path) -> N
     writer = Writer(Hanging(RecordingPlace(str(folder)), None, HEAD))
     writer.EVERY_S, writer.MOST = 0.001, 50
     for n in range(200):
-        writer.tell(dict, {"n": n})
+        tell(writer, n)
     assert writer.stopped and len(writer._waiting) <= writer.MOST + 1
     writer.close()
 
@@ -251,13 +257,6 @@ def test_a_bad_place_is_one_line(monkeypatch: pytest.MonkeyPatch, section: dict,
     monkeypatch.delenv("BIDKV_RECORD", raising=False)
     with pytest.raises(BidValidationError, match=words):
         recording_place({"bidkv": {"strategy": "stock", **section}})
-
-
-def test_sglang_is_not_recorded_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("BIDKV_STRATEGY", "stock")
-    monkeypatch.setenv("BIDKV_RECORD", "somewhere")
-    with pytest.raises(BidValidationError, match="BIDKV_RECORD=somewhere: only vLLM's scheduler is recorded"):
-        read_configuration()
 
 
 def test_a_recording_without_a_strategy_is_refused() -> None:

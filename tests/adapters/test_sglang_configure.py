@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 
 from bidkv.adapters.sglang import configure, serve
+from bidkv.adapters.sglang.plugin import register
 from bidkv.adapters.shared.control import write_control
 from bidkv.errors import BidValidationError
 
 
 @pytest.fixture(autouse=True)
 def clean(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("STRATEGY", "CONTROL", "TRUST", "FACTS"):
+    for name in ("STRATEGY", "CONTROL", "TRUST", "FACTS", "RECORD"):
         variable = getattr(configure, f"{name}_VARIABLE")
         monkeypatch.setenv(variable, "")  # remembered, whatever a test sets
         monkeypatch.delenv(variable)
@@ -80,3 +81,24 @@ def test_the_flag_becomes_the_variable_that_the_spawned_processes_read(
     serve.main()
     assert seen == [["sglang.launch_server", "--port", "1", "--model-path", "m"]]
     assert os.environ[configure.FACTS_VARIABLE] == "1" and configure.read_configuration()[0].client_facts
+
+
+def test_the_folder_to_record_into_is_made_or_refused_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert configure.recording_place() is None
+    monkeypatch.setenv(configure.RECORD_VARIABLE, str(tmp_path / "recording"))
+    assert (
+        configure.recording_place().folder == str(tmp_path / "recording")
+        and (tmp_path / "recording").is_dir()
+    )
+    monkeypatch.setenv(configure.RECORD_VARIABLE, "/no/such/folder")
+    with pytest.raises(BidValidationError, match="record /no/such/folder: "):
+        configure.recording_place()
+
+
+def test_a_recording_without_a_strategy_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    register()
+    monkeypatch.setenv(configure.RECORD_VARIABLE, "x")
+    with pytest.raises(SystemExit, match="BIDKV_RECORD=x has no effect without BIDKV_STRATEGY"):
+        register()

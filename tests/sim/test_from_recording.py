@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -107,6 +108,25 @@ def test_what_was_simulated_adds_up_and_is_explained(recorded: tuple[Path, Outco
     assert (
         found.e2e["behind"].sum() > 0 and found.e2e["preempted"].sum() > 0 and found.e2e["slowed"].sum() > 0
     )
+
+
+def test_a_recording_of_another_scheduler_is_not_simulated(
+    recorded: tuple[Path, Outcome], tmp_path: Path
+) -> None:
+    """Its traffic is traffic all the same."""
+    (path,) = (recorded[0] / "rec").iterdir()
+    (tmp_path / "rec").mkdir()
+    head, lines = path.read_text().split("\n", 1)
+    other = json.dumps(
+        {key: value for key, value in json.loads(head).items() if key != "kv_groups"} | {"engine": "sglang"}
+    )
+    (tmp_path / "rec" / path.name).write_text(f"{other}\n{lines}")
+    config = configured(tmp_path)
+    with pytest.raises(
+        ValueError, match="a recording of vLLM, whose scheduler is what is simulated; this is of sglang"
+    ):
+        fitted_engine(config)
+    assert len(freeze_trace(config.workload, 0, 2048, MAX_LEN).requests) == 300
 
 
 def test_what_the_recording_says_of_the_engine_cannot_be_said_otherwise(

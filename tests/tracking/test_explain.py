@@ -17,6 +17,7 @@ from bidkv.adapters.shared.recording.lives import CAUSES
 from tracking.explain import explain
 from tracking.explaining.causes import BY_NAME, DERIVED
 from tracking.explaining.findings import measures, sentence
+from tracking.recorded.read import Steps
 
 ROOT = Path(__file__).resolve().parents[2]
 T0 = 1_790_000_000.0
@@ -180,6 +181,18 @@ def test_a_line_that_is_no_record_is_counted_and_left_out(tmp_path: Path, line: 
     path.write_bytes(b"\n".join([head, line, *others]) + b"\n")
     (recorded,), found = explain(str(folder))
     assert (recorded.unread, len(found.requests), len(recorded.steps)) == (1, 20, 60)
+
+
+def test_a_table_of_steps_is_numbers_however_many_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Steps, "AT_ONCE", 4)
+    for count in (0, 3, 4, 8, 9):
+        steps = Steps()
+        for row in machine(count):
+            steps.add(row)
+        table = steps.table()
+        assert len(table) == count and list(table.columns) == list(STEP)
+        assert not count or {str(table[name].dtype) for name in STEP[2:-1]} == {"int32"}
+        assert list(table["t"]) == [row[0] for row in machine(count)]
 
 
 def test_what_is_no_file_holds_up_nothing(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ KNOWN = (
     Cause("lora", "for a slot of its LoRA adapter", "adapter slots (max_loras)"),
     Cause("load", "for its KV to be loaded", "bandwidth to where KV is kept"),
     Cause("policy", "held back by the strategy"),
+    Cause("deferred", "put off by the engine for those that decode", COMPUTE),
     Cause("paused", "the engine was paused"),
     Cause("input", "for its client's next input"),
     Cause("intake", "on its way into a step"),

@@ -15,7 +15,7 @@ from bidkv.adapters.shared.recording.segments import NAME
 from tracking.errors import require
 from tracking.recorded.whole import whole_record
 
-KINDS = ("request", "arrival", "preempt", "strategy")
+TABLES = ("request", "arrival", "preempt")
 
 
 @dataclass
@@ -71,9 +71,10 @@ def largest(recordings: list[Recorded]) -> Recorded:
 
 
 def _read(name: str, paths: list[Path], folder: str, key: str, with_steps: bool) -> Recorded:
-    rows: dict[str, list[Any]] = {kind: [] for kind in KINDS}
+    tables = {kind: Rows() for kind in TABLES}
     head: dict[str, Any] = {}
-    steps, unread = StepTable(), 0
+    strategies: list[dict[str, Any]] = []
+    steps, unread = Steps(), 0
     for path in paths:
         with path.open("rb") as file:
             for line in file:
@@ -90,12 +91,15 @@ def _read(name: str, paths: list[Path], folder: str, key: str, with_steps: bool)
                         found == FORMAT, key, folder, f"a recording in the format {FORMAT}; {path.name} says {found!r}"
                     )  # fmt: skip
                     head = head or record
-                elif record["type"] in rows:
-                    rows[record["type"]].append(_with_shared_keys(record))
-    empty = not (steps.count or any(rows.values()))
+                elif record["type"] == "strategy":
+                    strategies.append(record)
+                elif record["type"] in tables:
+                    tables[record["type"]].add(_with_shared_keys(record))
+    empty = not (strategies or any(table.count for table in (steps, *tables.values())))
     require(bool(head) or empty, key, folder, f"whole: {paths[0].name} has lost its first line")
-    tables = (pd.DataFrame(rows[kind]) for kind in ("request", "arrival", "preempt"))
-    return Recorded(name, head, *tables, steps.table(), rows["strategy"], unread)
+    return Recorded(
+        name, head, *(table.table() for table in tables.values()), steps.table(), strategies, unread
+    )
 
 
 def _with_shared_keys(record: dict[str, Any]) -> dict[str, Any]:
@@ -106,27 +110,40 @@ def _with_shared_keys(record: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-class StepTable:
-    """Grows by lists: as objects a day's steps would not fit in memory."""
+class Rows:
+    """A table that grows by rows, packed a few thousand at a time: as objects a day's records would not fit in memory."""
 
     AT_ONCE = 20_000
 
     def __init__(self) -> None:
-        self._rows: list[list[Any]] = []
+        self._rows: list[Any] = []
         self._parts: list[pd.DataFrame] = []
         self.count = 0
 
-    def add(self, row: list[Any]) -> None:
+    def add(self, row: Any) -> None:
         self._rows.append(row)
         self.count += 1
         if len(self._rows) == self.AT_ONCE:
-            self._pack()
+            self._parts.append(self._packed(self._rows))
+            self._rows = []
 
     def table(self) -> pd.DataFrame:
-        self._pack()
-        return pd.concat(self._parts, ignore_index=True)
+        """Empties it: the parts go while the whole is put together."""
+        parts, self._parts = self._parts, []
+        if self._rows or not parts:  # one without rows would make objects of all numbers
+            parts.append(self._packed(self._rows))
+        return pd.concat(parts, ignore_index=True)
 
-    def _pack(self) -> None:
-        part = pd.DataFrame(self._rows, columns=list(STEP))
-        self._parts.append(part.assign(cause=pd.Categorical(part["cause"], QUEUE)))
-        self._rows = []
+    def _packed(self, rows: list[Any]) -> pd.DataFrame:
+        return pd.DataFrame(rows)
+
+
+class Steps(Rows):
+    """Whole numbers in four bytes each."""
+
+    def _packed(self, rows: list[Any]) -> pd.DataFrame:
+        part = pd.DataFrame(rows, columns=list(STEP)).assign(
+            cause=lambda part: pd.Categorical(part["cause"], QUEUE)
+        )
+        whole = {name: "int32" for name in STEP[2:-1] if pd.api.types.is_integer_dtype(part[name])}
+        return part.astype(whole)

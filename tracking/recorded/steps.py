@@ -7,6 +7,9 @@ import pandas as pd
 from scipy.optimize import nnls
 
 FEWEST = 50  # steps of which something can be told
+MOST, SEED = 200_000, 0  # that are fitted, drawn: more tell nothing new
+AT_ONCE = 500_000  # whose shares are worked out together
+OTHERS = 3  # terms of a step's time that are not its prompts'
 OUTLIERS = 0.99  # of the relative times: a step that stalls says nothing of what steps cost
 
 
@@ -24,23 +27,33 @@ def prompt_shares(steps: pd.DataFrame) -> np.ndarray:
     """Of each step's time, the share that its prompts take, by a fit to these very steps: none is negative, and what a step
     without prompts and requests costs is nobody's. Zero where there are too few steps to tell."""
     durations = steps["dur"].to_numpy(float)
+    usable = np.flatnonzero(durations > 0)
+    if len(usable) < FEWEST or not (steps["prefill_reqs"] > 0).any():
+        return np.zeros(len(steps))
+    drawn = np.random.default_rng(SEED).permutation(len(usable))[:MOST]
+    sample = usable[np.sort(drawn)]
+    kept = sample[durations[sample] <= np.quantile(durations[sample], OUTLIERS)]
+    table = _terms(steps.iloc[kept])
+    scale = table.max(axis=0)
+    scale[scale == 0] = 1.0
+    weights = 1 / np.sqrt(durations[kept] * np.median(durations[kept]))
+    found, _ = nnls(table / scale * weights[:, None], durations[kept] * weights)
+    shares = np.zeros(len(steps))
+    for start in range(0, len(steps), AT_ONCE):
+        costs = _terms(steps.iloc[start : start + AT_ONCE]) / scale * found
+        whole, part = costs.sum(axis=1), shares[start : start + AT_ONCE]
+        np.divide(costs[:, OTHERS:].sum(axis=1), whole, out=part, where=whole > 0)
+    return shares
+
+
+def _terms(steps: pd.DataFrame) -> np.ndarray:
+    """What a step's time may grow with, a row a step: itself, those that decode and what lies before them; then prompts."""
     prompts = steps[["prefill_tokens", "prefill_context"]].to_numpy(float)
     launched = (steps["prefill_reqs"].to_numpy() > 0).astype(float)
     others = steps[["decode_reqs", "context_tokens"]].to_numpy(float, copy=True)
     others[:, 1] -= prompts[:, 1]
     squared = prompts[:, :1] ** 2 / 2  # a prompt's tokens see those before them
-    table = np.column_stack([np.ones(len(steps)), others, launched, prompts, squared])
-    usable = durations > 0
-    if usable.sum() < FEWEST or not launched.any():
-        return np.zeros(len(steps))
-    kept = usable & (durations <= np.quantile(durations[usable], OUTLIERS))
-    scale = table[kept].max(axis=0)
-    scale[scale == 0] = 1.0
-    weights = 1 / np.sqrt(durations[kept] * np.median(durations[kept]))
-    found, _ = nnls(table[kept] / scale * weights[:, None], durations[kept] * weights)
-    costs = table / scale * found
-    whole = costs.sum(axis=1)
-    return np.divide(costs[:, 3:].sum(axis=1), whole, out=np.zeros(len(steps)), where=whole > 0)
+    return np.column_stack([np.ones(len(steps)), others, launched, prompts, squared])
 
 
 def slowed(decodes: list[list[list[float]]], steps: pd.DataFrame) -> np.ndarray:

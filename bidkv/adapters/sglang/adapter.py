@@ -31,6 +31,7 @@ from bidkv.adapters.sglang.places import Places
 from bidkv.adapters.sglang.pool import KVPool
 from bidkv.adapters.sglang.ranks import Ranks, Tick
 from bidkv.adapters.sglang.reclaim import FirstInLine
+from bidkv.adapters.sglang.recorder import Recorder, recorded_facts
 from bidkv.adapters.sglang.requests import SGLangAccount, open_account
 from bidkv.adapters.sglang.retraction import Choice, Retraction, victim_event
 from bidkv.adapters.sglang.stall import Stall
@@ -40,6 +41,8 @@ from bidkv.adapters.shared.control import ControlFile
 from bidkv.adapters.shared.events import RunLog
 from bidkv.adapters.shared.facts import FactsReader
 from bidkv.adapters.shared.layout import is_tested
+from bidkv.adapters.shared.recording.engine import Recording
+from bidkv.adapters.shared.recording.place import RecordingPlace
 from bidkv.adapters.shared.rules import check_no_cache_seen
 from bidkv.adapters.shared.session import Session
 from bidkv.adapters.shared.settings import AdapterSettings
@@ -52,14 +55,17 @@ FACTS = "sampling_params.custom_params['bidkv']"
 
 
 class SGLangAdapter:
-    """One per scheduler process. A strategy that fails never stops the engine: see `Session`."""
+    """One per scheduler process. A strategy that fails never stops the engine: see `Session`. `record` says where what the
+    engine does is recorded."""
 
     def __init__(
         self,
         settings: AdapterSettings,
         control: ControlFile | None = None,
         clock: Callable[[], float] = steady_time,
+        record: RecordingPlace | None = None,
     ):
+        self._record_to, self._recorder, self._own_clock = record, None, clock
         self._ranks = Ranks(settings, control, clock, self._check)
         self._clock = self._ranks.now
         self._session = Session(
@@ -101,6 +107,8 @@ class SGLangAdapter:
                 if isinstance(item, Tick):
                     self._ranks.hear(item)
             received = [item for item in received if not isinstance(item, Tick)]
+        if self._recorder is not None and self._scheduler._engine_paused:
+            self._record(Recorder.paused)
         return received
 
     def get_next_batch_to_run(self, original: Any, scheduler: Any, *args: Any, **kwargs: Any) -> Any:
@@ -109,6 +117,7 @@ class SGLangAdapter:
         self._session.poll()
         self._stall.step(self._session, self._steps.decodes)
         self._schedule_t, start = self._clock(), perf_counter_ns()
+        self._record(Recorder.begin)
         self._make_room(scheduler)
         try:
             plan = original(scheduler, *args, **kwargs)
@@ -116,6 +125,7 @@ class SGLangAdapter:
                 self._stall.begin(self._turn)
         finally:
             self._turn = None
+        self._record(Recorder.scheduled, plan, self._preempted)
         self._schedule_ns = perf_counter_ns() - start
         return plan
 
@@ -129,6 +139,8 @@ class SGLangAdapter:
     ) -> Any:
         record = self._launched.popleft() if self._launched else None
         returned = original(scheduler, batch, result, *args, **kwargs)
+        if record is not None:
+            self._record(Recorder.processed)
         for req in batch.reqs:
             if req.finished():
                 self._leave(req)
@@ -164,9 +176,11 @@ class SGLangAdapter:
             account = self._accounts[req.rid] = open_account(req, self._clock(), self._reader, sign)
             account.show_to(self._session.running and self._session.strategy.oracle)
             self._session.arrived(account.state)
+            self._record(Recorder.arrived, req, account)
             if self._session.running and self._may_pass(scheduler.waiting_queue):
                 self._stall.end()
         elif account.computed and account.preempted_t is None:  # e.g. a pause of the whole engine
+            self._record(Recorder.retracted, req.rid, account.computed)
             account.evicted(self._clock())
             self._places[req.rid].key = None
         return returned
@@ -204,6 +218,11 @@ class SGLangAdapter:
     # -- the two axes --------------------------------------------------------------------------
 
     def calc_priority(self, original: Any, policy: Any, waiting_queue: Any, *args: Any, **kwargs: Any) -> Any:
+        returned = self._ordered(original, policy, waiting_queue, *args, **kwargs)
+        self._record(Recorder.looks, waiting_queue)
+        return returned
+
+    def _ordered(self, original: Any, policy: Any, waiting_queue: Any, *args: Any, **kwargs: Any) -> Any:
         admission = self._session.strategy.admission if self._session.running else None
         if not self._session.orders_waiting or isinstance(admission, EngineOrder):
             self._order.give_back(waiting_queue)
@@ -239,9 +258,20 @@ class SGLangAdapter:
         return original(req, *args, **kwargs)
 
     def add_one_req(self, original: Any, adder: Any, req: Any, *args: Any, **kwargs: Any) -> Any:
+        asked = False
+
+        def add() -> Any:
+            nonlocal asked
+            asked, verdict = True, original(adder, req, *args, **kwargs)
+            self._record(Recorder.offered, adder, req, verdict)
+            return verdict
+
         if self._turn is None or req.rid not in self._places:
-            return original(adder, req, *args, **kwargs)
-        return self._turn.offer(adder, req, lambda: original(adder, req, *args, **kwargs))
+            return add()
+        verdict = self._turn.offer(adder, req, add)
+        if not asked:
+            self._record(Recorder.offered, adder, req, None)
+        return verdict
 
     def retract_decode(self, original: Any, batch: Any, *args: Any, **kwargs: Any) -> Any:
         if not self._session.running:
@@ -336,11 +366,13 @@ class SGLangAdapter:
         self._pool = KVPool(scheduler)
         self._first = FirstInLine(self._places, self._pool)
         self._check(self._ranks.first)
+        self._recorder = self._make_recorder()
         self._session.open(self._ranks.first)
 
     def close(self) -> None:
-        """Ends the current run."""
+        """Ends the current run, and the recording."""
         self._session.close()
+        self._record(Recorder.close)
 
     def _check(self, settings: AdapterSettings) -> None:
         """Raises `BidKVError` on settings that this engine cannot take."""
@@ -361,7 +393,27 @@ class SGLangAdapter:
     def _step_log(self, path: str) -> StepLog:
         return StepLog(path if tp_rank(self._scheduler) == 0 else os.devnull)
 
+    def _make_recorder(self) -> Recorder | None:
+        """Of the ranks that decide alike one records."""
+        if self._record_to is None or tp_rank(self._scheduler) != 0:
+            return None
+        self._record_to.prepare()
+        head = self._facts() | recorded_facts(self._scheduler, self._pool)
+        recording = Recording(self._record_to, head, self._own_clock())
+        return Recorder(self._scheduler, self._pool, recording, self._own_clock)
+
+    def _record(self, what: Callable[..., None], *facts: Any) -> None:
+        """Tells the recorder, if there is one. What fails there ends the recording; the engine must go on."""
+        if self._recorder is None:
+            return
+        try:
+            what(self._recorder, *facts)
+        except Exception as error:
+            self._recorder.fail(error)
+            self._recorder = None
+
     def _settings_changed(self) -> None:
+        self._record(Recorder.decides, self._session.settings.decides())
         for account in self._accounts.values():  # an oracle may see what others may not
             account.show_to(self._session.strategy.oracle)
         self._forget_keys()
@@ -415,6 +467,7 @@ class SGLangAdapter:
 
     def _evicted(self, event: dict[str, Any]) -> None:
         name = event["victim"]
+        self._record(Recorder.retracted, name, self._accounts[name].computed)
         self._accounts[name].evicted(event["t"])
         self._places[name].key = None
         self._preempted += 1
@@ -432,7 +485,9 @@ class SGLangAdapter:
         account = self._accounts.pop(req.rid, None)
         self._places.leave(req.rid)
         if account is not None and self._session.running:
-            self._session.left(account.record_of(req, self._clock()))
+            record = account.record_of(req, self._clock())
+            self._session.left(record)
+            self._record(Recorder.ended, req, record)
 
     # -- what a step does ----------------------------------------------------------------------
 
@@ -450,6 +505,7 @@ class SGLangAdapter:
             record |= token_counts(scheduled, prefill) | {"preempted": self._preempted}
             record |= occupancy(self._scheduler, self._pool, batch, bool(prefill))
             session.begin_step(record, record, lambda: {name: tokens for name, _, tokens in scheduled})
+        self._record(Recorder.launched, batch, scheduled, prefill, self._steps.context, self._preempted)
         self._preempted = 0
         session.log.counters["observe_ns"] += perf_counter_ns() - start
         return record

@@ -10,6 +10,7 @@ from dataclasses import replace
 from importlib.metadata import entry_points
 
 from bidkv.adapters.shared.control import ControlFile
+from bidkv.adapters.shared.recording.place import RecordingPlace
 from bidkv.adapters.shared.settings import AdapterSettings
 from bidkv.errors import BidKVError, BidValidationError
 
@@ -19,6 +20,7 @@ CONTROL_VARIABLE = "BIDKV_CONTROL_FILE"
 TRUST_VARIABLE = "BIDKV_TRUSTED_CONTROL"
 """1: the control file may change all settings, for who starts SGLang and writes the file, too."""
 RECORD_VARIABLE = "BIDKV_RECORD"
+"""A folder in which the server records what it does."""
 FACTS_VARIABLE = "BIDKV_CLIENT_FACTS"
 """1: what clients declare about their requests is taken (`AdapterSettings.client_facts`)."""
 
@@ -41,11 +43,6 @@ def read_configuration() -> tuple[AdapterSettings, ControlFile | None]:
 
     Raises `BidValidationError` or `UnknownNameError` on settings that name no known strategy.
     """
-    folder = os.environ.get(RECORD_VARIABLE)
-    if folder:
-        raise BidValidationError(
-            f"{RECORD_VARIABLE}={folder}: only vLLM's scheduler is recorded, not SGLang's; unset it"
-        )
     path, trusted = os.environ.get(CONTROL_VARIABLE), _is_on(TRUST_VARIABLE)
     client_facts = _is_on(FACTS_VARIABLE)
     if path:
@@ -64,6 +61,26 @@ def read_configuration() -> tuple[AdapterSettings, ControlFile | None]:
         settings = replace(settings, client_facts=True)
     settings.build()
     return settings, control
+
+
+def recording_place() -> RecordingPlace | None:
+    """Where the engine records what it does; None: nowhere. Raises `BidValidationError` on what is no place for it."""
+    folder = os.environ.get(RECORD_VARIABLE)
+    if not folder:
+        return None
+    place = RecordingPlace(folder)
+    place.prepare()
+    return place
+
+
+def refuse_record_alone() -> None:
+    """Raises `SystemExit` in one line: nothing is recorded by a scheduler that is not hooked."""
+    folder = os.environ.get(RECORD_VARIABLE)
+    if folder:
+        raise SystemExit(
+            f"bidkv: {RECORD_VARIABLE}={folder} has no effect without {STRATEGY_VARIABLE}: set "
+            f"{STRATEGY_VARIABLE}=sglang_default to record SGLang as it is"
+        )
 
 
 def _is_on(variable: str) -> bool:

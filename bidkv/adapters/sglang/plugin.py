@@ -5,8 +5,14 @@ from __future__ import annotations
 import traceback
 from typing import TYPE_CHECKING
 
-from bidkv.adapters.sglang.configure import is_asked_for, read_configuration
+from bidkv.adapters.sglang.configure import (
+    is_asked_for,
+    read_configuration,
+    recording_place,
+    refuse_record_alone,
+)
 from bidkv.adapters.shared.control import ControlFile
+from bidkv.adapters.shared.recording.place import RecordingPlace
 from bidkv.adapters.shared.settings import AdapterSettings
 
 if TYPE_CHECKING:
@@ -14,22 +20,26 @@ if TYPE_CHECKING:
 
 
 def register() -> None:
-    """Called by SGLang in each of its processes. Inert without a strategy or a control file.
+    """Called by SGLang in each of its processes. Inert without a strategy or a control file; then `BIDKV_RECORD` would have
+    no effect, and ends the process.
 
     SGLang only logs what a plugin raises and goes on in its own order, which would pass for the
     strategy's. So an adapter that cannot work ends the process instead.
     """
     if not is_asked_for():
+        refuse_record_alone()
         return
     try:
         settings, control = read_configuration()
-        hook(settings, control)
+        hook(settings, control, recording_place())
     except Exception as error:
         traceback.print_exc()
         raise SystemExit(f"bidkv: {error}") from error
 
 
-def hook(settings: AdapterSettings, control: ControlFile | None) -> SGLangAdapter:
+def hook(
+    settings: AdapterSettings, control: ControlFile | None, record: RecordingPlace | None = None
+) -> SGLangAdapter:
     """A new adapter with all its hooks registered; raises `UnknownLayoutError` before the first one."""
     import sglang
     from sglang.srt.managers.schedule_batch import Req, ScheduleBatch
@@ -50,7 +60,7 @@ def hook(settings: AdapterSettings, control: ControlFile | None) -> SGLangAdapte
         layout.RECEIVER: SchedulerRequestReceiver,
     }
     targets = layout.check_classes(classes, sglang.__version__)
-    adapter = SGLangAdapter(settings, control)
+    adapter = SGLangAdapter(settings, control, record=record)
     exact_lengths = settings.client_facts or (control is not None and control.trusted)
     for target in targets:
         if target in layout.LENGTHS and not exact_lengths:

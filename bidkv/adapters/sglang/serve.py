@@ -19,6 +19,7 @@ from bidkv.adapters.sglang.configure import (
     check_installed,
     is_asked_for,
     read_configuration,
+    recording_place,
 )
 from bidkv.adapters.sglang.eviction import as_flags, server_arguments
 from bidkv.errors import BidKVError
@@ -41,6 +42,7 @@ def main() -> None:
         check_installed()
         settings, _ = read_configuration()
         rule = {} if settings.kill_switch else server_arguments(settings.build().retention)
+        recording_place()
     except BidKVError as error:
         print(f"bidkv: {error}", file=sys.stderr)
         raise SystemExit(2) from error

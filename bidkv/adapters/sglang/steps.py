@@ -20,6 +20,7 @@ class StepCounter:
         self._accounts, self._started = accounts, started
         self._admissions = 0
         self.decodes = 0  # steps since the last prefill
+        self.context = 0  # tokens before those of the latest step, of all its requests together
 
     def launched(self, batch: Any, t: float) -> tuple[Scheduled, set[str]]:
         """What a step is about to compute, and the ids that prefill."""
@@ -45,7 +46,7 @@ class StepCounter:
 
     def _decoded(self, batch: Any, t: float) -> Scheduled:
         """One token for each; a step waits for this loop."""
-        accounts, scheduled = self._accounts, []
+        accounts, scheduled, context = self._accounts, [], 0
         for req in batch.reqs:
             name = req.rid
             account = accounts.get(name)
@@ -54,9 +55,12 @@ class StepCounter:
                 account.computed = start + 1
                 account.scheduled(start, 1, t)
                 scheduled.append((name, start, 1))
+                context += start
+        self.context = context
         return scheduled
 
     def _count(self, scheduled: Scheduled, t: float) -> None:
+        self.context = sum(start for _, start, _ in scheduled)
         for name, start, tokens in scheduled:
             account = self._accounts.get(name)
             if account is not None:

@@ -23,6 +23,7 @@ class RequestAccount:
 
     state: RequestState
     arrival_t: float
+    input_t: float = 0.0  # when what it computes now arrived: the latest input of a streaming session
     true_output_tokens: int = 0  # shown to oracles only
     true_pause_s: float | None = None  # likewise; see `ClientFacts`
     pause_s: float | None = None  # what the client declared of it

@@ -118,6 +118,7 @@ class BidKVSchedulerMixin:
             looks,
             self._bidkv_session,
             lambda requests: light_states(requests, self._bidkv_accounts),
+            lambda name: self._bidkv_accounts[name].input_t,
         )
         if self._bidkv_host is not None:
             self._bidkv_gate.unknown = self._bidkv_host.unknown

@@ -23,6 +23,7 @@ NEEDS_SGLANG = (
     "test_priorities.py",
     "test_ranks.py",
     "test_retraction.py",
+    "test_sglang_recorder.py",
     "test_sglang_serve.py",
 )
 
@@ -41,10 +42,10 @@ def has_sglang() -> bool:
     return spec is not None and spec.origin is not None
 
 
+sys.path.insert(0, str(HERE))
 if has_sglang():
     os.environ.update(CPU_ENVIRONMENT)
     sys.path.insert(0, str(SHIM))
-    sys.path.insert(0, str(HERE))
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(SHIM), os.environ.get("PYTHONPATH")]))
 
 
@@ -83,7 +84,7 @@ def hooked() -> Iterator[Callable[..., Any]]:
     from bidkv.adapters.shared.settings import AdapterSettings
 
     hooks = Hooks()
-    yield lambda scheduler, **settings: hooks.install(
-        scheduler, AdapterSettings(**{"client_facts": True, **settings})
+    yield lambda scheduler, record=None, clock=None, **settings: hooks.install(
+        scheduler, AdapterSettings(**{"client_facts": True, **settings}), record, clock
     )
     hooks.remove()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 from hooks import Hooks
 from real_scheduler import RealScheduler, most_overtaken, started
+from recordings import check_sums
 from sglang.srt.managers import schedule_policy
 
 from bidkv.adapters.shared.control import ControlFile, write_control
@@ -178,6 +180,16 @@ def _check_counters(scheduler: RealScheduler, settings: AdapterSettings) -> None
     assert not any(event["type"] in ("strategy_error", "control_error") for event in events), events
 
 
+def _check_recording(record: Path, settings: AdapterSettings) -> None:
+    """It has every request that the events have, with the same counts, and all its seconds."""
+    events = [event for event in read_events(settings.events_path) if event["type"] == "request"]
+    recorded = check_sums(record)
+    same = ("prompt", "output", "preemptions", "executed", "cached", "reason")
+    assert {event["id"]: [event[key] for key in same] for event in events} == {
+        name: [request[key] for key in same] for name, request in recorded.items()
+    }
+
+
 class Fuzz:
     """One configuration of SGLang, and cases on it. A case is a calm load, whose schedule must be stock's, and a hard one.
 
@@ -221,7 +233,9 @@ class Fuzz:
             path = self._folder / f"{name}.jsonl"
             path.unlink(missing_ok=True)
             settings = AdapterSettings(strategy, events_path=str(path), client_facts=True)
-            adapter = self._hooks.install(self.scheduler, settings)
+            record = self._folder / "record"
+            shutil.rmtree(record, ignore_errors=True)
+            adapter = self._hooks.install(self.scheduler, settings, record)
             try:
                 check(self.scheduler, adapter, load, self._folder)
             except RuntimeError as error:
@@ -230,6 +244,7 @@ class Fuzz:
                 self.overcommitted += 1
                 self.renew()
                 return
+            _check_recording(record, settings)
             self.runs += 1
             if load is calm and in_order_of_arrival(strategy):
                 assert self.scheduler.steps == expected, strategy

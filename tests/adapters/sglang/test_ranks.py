@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from recordings import check_sums, steps
 
 from bidkv.adapters.sglang.ranks import Ranks, Tick
 from bidkv.adapters.shared.control import ControlFile, write_control
@@ -96,6 +97,7 @@ def engine(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     hooks.remember()
     patch.setenv("BIDKV_CONTROL_FILE", str(control))
     patch.delenv("BIDKV_TRUSTED_CONTROL", raising=False)
+    patch.setenv("BIDKV_RECORD", str(folder / "record"))
     patch.setenv("SGLANG_CLIP_MAX_NEW_TOKENS_ESTIMATION", "8")
     patch.setenv("SGLANG_CPU_OMP_THREADS_BIND", "0|0|0|0")
     built = sglang.Engine(
@@ -176,3 +178,8 @@ def test_ranks_serve_a_load_that_is_retracted_passed_and_switched(engine: Any) -
         assert [event["strategy"] for event in started] == ["backfill", "bidkv2", "static-random", "backfill"]
         assert {event["rank"] for event in started} == {f"dp{rank}"}
         assert not any(event["type"] in ("strategy_error", "control_error") for event in each)
+    time.sleep(1.0)  # what a recording may lose
+    requests = check_sums(engine.folder / "record")
+    assert len(list((engine.folder / "record").iterdir())) == 2, "ranks that decide alike keep one recording"
+    assert len(requests) >= 28 and all(r["seconds"]["prefill"] > 0 for r in requests.values() if r["output"])
+    assert all(step["dur"] > 0 for step in steps(engine.folder / "record"))

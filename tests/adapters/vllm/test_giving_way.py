@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from pathlib import Path
 from typing import Any
 
@@ -205,6 +206,27 @@ def test_nobody_passes_a_first_in_line_that_fits(bench: Any) -> None:
     one = crowded(bench, head=2900, passers=30, headroom=0.05)
     assert steps_to(one, "head", 100) <= 3
     assert one.started == ["stays", "old", "head"]
+
+
+@pytest.mark.parametrize("jump", [-3600.0, 3600.0])
+def test_a_wall_clock_that_is_set_holds_nobody_back_longer_or_shorter(
+    bench: Any, monkeypatch: pytest.MonkeyPatch, jump: float
+) -> None:
+    """One that fits waits for as long again as it had waited when it was held back, 100 steps."""
+
+    def start(jump: float) -> int:
+        held = {"headroom": 0.4, "growth": 0.0, "patience": 1.0}
+        one = bench("backfill", settings={"admission_params": held})
+        one.add("runs", tokens(2, 9000), 900, arrival_time=1000.0)
+        one.step()
+        one.add("next", tokens(3, 3200), 2, arrival_time=1000.0 + (one.steps - 100) * STEP_S)
+        with monkeypatch.context() as patch:
+            wall = time.time
+            patch.setattr(time, "time", lambda: wall() + jump)
+            return steps_to(one, "next", 500)
+
+    assert 95 < start(0.0) < 115
+    assert start(jump) == start(0.0)
 
 
 def test_whoever_is_preempted_does_not_stand_in_front_of_one_that_is_passed_no_more(bench: Any) -> None:

@@ -85,4 +85,4 @@ def test_the_next_input_of_a_streaming_session_is_taken_over(tiny_model: Path, b
     assert machine.scheduler._bidkv_account(first) is account
     assert state.prompt_tokens == first.num_prompt_tokens > 70
     assert (state.max_tokens, state.arrival, state.turn) == (50, 5.0, 1)
-    assert account.arrival_t == 1.0, "when it came"
+    assert (account.arrival_t, account.input_t) == (1.0, 5.0), "when it came, and its latest input"

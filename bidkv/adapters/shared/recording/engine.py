@@ -31,7 +31,8 @@ class Recording:
     """Lives of requests by the engine's own names, and the records that come of them.
 
     `head` describes the engine; it is the first line of every segment. Times are those of the adapter's clock. An engine's
-    thread only calls `tell`, with what is to be called in the writer's: the methods that begin with "on".
+    thread only calls `tell`, with what is to be called in the writer's (the methods that begin with "on") and what that is
+    given, and once a step `goes_on`.
     """
 
     def __init__(self, place: RecordingPlace, head: Mapping[str, Any], t: float):
@@ -39,17 +40,13 @@ class Recording:
         self._head = encoded(first).encode() + b"\n"
         self._segments = Segments(place, head.get("rank"), self._head)
         self._writer = Writer(self._segments)
-        self.tell = self._writer.tell
+        self.tell, self.goes_on = self._writer.tell, self._writer.goes_on
         self._numbers = BlockNumbers()
         self._salt = secrets.token_bytes(16)  # told to nobody: names of sessions can only be compared
         self._queue = QueueClock(t)
         self._lives: dict[str, Life] = {}
         self._aside: dict[str, str] = {}  # who waits for a cause of its own
         self._last_end = 0.0
-
-    @property
-    def stopped(self) -> bool:
-        return self._writer.stopped
 
     def fail(self, error: Exception) -> None:
         self._writer.stop(repr(error))
@@ -62,7 +59,7 @@ class Recording:
         record = {"type": "strategy", "t": t, **strategy}
         self._segments.head = self._head + encoded(record).encode() + b"\n"
         if self._writer.begun:
-            self.tell(lambda: record)
+            self.tell((lambda: record,))
 
     # -- in the writer's thread ----------------------------------------------------------------
 
@@ -95,6 +92,8 @@ class Recording:
         self._aside.pop(name, None)
         if life is None:
             return None
+        if life.first is None and account["output"]:
+            life.answered(account["finish_t"])  # its first token is its last
         life.end(account["finish_t"])
         return {
             "type": "request",

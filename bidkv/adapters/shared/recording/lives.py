@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bidkv.adapters.shared.facts import ARRIVAL_S
 
-QUEUE = ("intake", "behind", "memory", "seat", "budget", "policy", "paused")
+QUEUE = ("intake", "behind", "memory", "seat", "budget", "policy", "deferred", "paused")
 """Why nobody more starts, the same for all who wait in line:
 
 - intake: nothing is in the way; it is on its way to the scheduler, or the next step takes it
@@ -13,6 +13,7 @@ QUEUE = ("intake", "behind", "memory", "seat", "budget", "policy", "paused")
 - seat: as many run as may (max_num_seqs)
 - budget: the step's tokens are used up (max_num_batched_tokens)
 - policy: the strategy holds back the first one, which would fit
+- deferred: the engine itself puts prompts off for those that decode, or until there are several (SGLang, where told to)
 - paused: the engine was told to wait"""
 OWN = ("grammar", "lora", "load", "input")
 """Why one is skipped while others start: its grammar compiles, its adapter has no slot, its KV is being loaded, its client

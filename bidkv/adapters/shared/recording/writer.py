@@ -16,13 +16,17 @@ logger = logging.getLogger(__name__)
 encoded = json.JSONEncoder(separators=(",", ":")).encode
 
 Record = dict[str, Any] | list[Any]
-Told = tuple[Callable[..., Record | None], tuple[Any, ...]]
-"""What makes a record, or only takes notice, and what it is given."""
+Told = tuple[Any, ...]
+"""What makes a record, or only takes notice (`Callable[..., Record | None]`), and behind it what that is given."""
 
 
 class Writer:
     """What it is told is worked up and written twice a second, a few records at a time: between two slices the engine's
-    thread may go on. What goes wrong stops the recording with one warning, and never the engine."""
+    thread may go on. What goes wrong stops the recording with one warning, and never the engine.
+
+    `tell` takes a `Told`; what it names is called in the writer's thread, in the order in which it was told. It only appends,
+    since a step does it several times; once a step `goes_on` sees to the rest.
+    """
 
     SLICE, REST_S = 32, 0.001
     EVERY_S = 0.5
@@ -31,6 +35,7 @@ class Writer:
     def __init__(self, segments: Segments):
         self._segments = segments
         self._waiting: deque[Told] = deque()
+        self.tell: Callable[[Told], None] = self._waiting.append
         self._wake, self._closing = threading.Event(), False
         self.stopped = False
         self._thread: threading.Thread | None = None
@@ -39,16 +44,17 @@ class Writer:
     def begun(self) -> bool:
         return self._thread is not None
 
-    def tell(self, what: Callable[..., Record | None], *facts: Any) -> None:
-        """`what(*facts)` is called in the writer's thread, in the order in which it was told; its record is written."""
+    def goes_on(self) -> bool:
+        """Whether what is told is written. The first call begins; to be called again before long."""
         if self.stopped:
-            return
+            self._waiting.clear()
+            return False
         if self._thread is None:  # now, not when the engine starts: it may fork until it serves
             self._thread = threading.Thread(target=self._run, name="bidkv-recording", daemon=True)
             self._thread.start()
-        self._waiting.append((what, facts))
         if len(self._waiting) > self.MOST:
             self.stop(f"{self.MOST} records wait for the disk")
+        return not self.stopped
 
     def close(self, timeout_s: float = 10.0) -> None:
         """Writes what waits and ends the thread, or leaves it where the disk does not answer."""
@@ -73,7 +79,7 @@ class Writer:
     def _drain(self) -> None:
         waiting, lines, done = self._waiting, [], 0
         while waiting and done < self.MOST:
-            what, facts = waiting.popleft()
+            what, *facts = waiting.popleft()
             record = what(*facts)
             done += 1
             if record is not None:

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 from vllm.v1.request import RequestStatus
 
-from bidkv.adapters.shared.clock import steadied
 from bidkv.adapters.shared.session import Session
 from bidkv.adapters.shared.tickets import Ticket
 from bidkv.adapters.vllm.memory.blocks import KVBlocks
@@ -32,7 +31,8 @@ STARTABLE = frozenset({RequestStatus.WAITING, RequestStatus.PREEMPTED})
 
 
 class Gate:
-    """Answers for one scheduler. `states_of` gives requests' `RequestState`s as of now."""
+    """Answers for one scheduler. `states_of` gives requests' `RequestState`s as of now, `came_at` when one by this name came, in
+    the engine's time: vLLM keeps the wall clock's, which may have been set since."""
 
     GUESS_STEPS = 16  # as long as what was guessed of a request that may pass is believed
     BLOCKS = 256  # lookups a step in the prefix cache for those who may pass; then nobody else is looked at
@@ -46,9 +46,10 @@ class Gate:
         looks: Looks,
         session: Session,
         states_of: Callable[[Sequence[Any]], list[RequestState]],
+        came_at: Callable[[str], float],
     ):
         self._scheduler, self._blocks, self._demand, self.looked = scheduler, blocks, demand, looks
-        self._session, self._states_of = session, states_of
+        self._session, self._states_of, self._came_at = session, states_of, came_at
         self.look_s, self.look_candidates = self.LOOK_S, math.inf
         self._looked_s = 0.0  # in this step
         self._step = 0
@@ -193,9 +194,7 @@ class Gate:
         if self._held is None or self._held[0] != name:
             self._held = (name, now)
         since = self._held[1]
-        return now - since > self._session.strategy.admission.patience * max(
-            0.0, since - steadied(request.arrival_time)
-        )
+        return now - since > self._session.strategy.admission.patience * max(0.0, since - self._came_at(name))
 
     def _open(self, request: Any, needed: float, free: int) -> bool:
         """The policy's word. Always yes, when nothing runs."""

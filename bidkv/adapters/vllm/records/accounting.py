@@ -41,6 +41,7 @@ def update_account(account: RequestAccount, request: Any, reader: FactsReader, m
 
     What the account counts stays, and so does when the request first arrived.
     """
+    account.input_t = steadied(request.arrival_time)
     room = max(1, request.max_tokens, max_model_len - request.num_prompt_tokens)
     facts = reader.read(declared(request), room, request.arrival_time)
     state, shown = account.state, account.state.true_output_tokens is not None

@@ -57,7 +57,8 @@ class Recorder:
     ):
         """`unknown` names those of whom a connector could not tell yet what it has."""
         self._scheduler, self._recording, self._clock, self._unknown = scheduler, recording, clock, unknown
-        self._tell = recording.tell
+        self._tell, self._goes_on = recording.tell, recording.goes_on
+        self._on_schedule, self._on_step = recording.on_schedule, recording.on_step
         skipped = getattr(scheduler, "deferred_waiting", None)  # 0.26 has a queue for them
         self._skipped: Collection[Any] = scheduler.skipped_waiting if skipped is None else skipped
         self._pool = scheduler.kv_cache_manager.block_pool
@@ -84,7 +85,7 @@ class Recorder:
         )  # fmt: skip
         session = state.session or getattr(request, "session_id", None)
         t = self._clock()
-        self._tell(self._recording.on_arrival, request.request_id, account.arrival_t, t, session, told)
+        self._tell((self._recording.on_arrival, request.request_id, account.arrival_t, t, session, told))
 
     def started(self, request: Any) -> None:
         """vLLM took it off the queue; or its KV begins to be loaded."""
@@ -95,20 +96,20 @@ class Recorder:
         name, tokens = request.request_id, request.num_computed_tokens
         self._stopped(request)
         self._frontiers[name] = max(tokens, self._frontiers.get(name, 0))
-        self._tell(self._recording.on_preemption, name, request_id, tokens, t)
+        self._tell((self._recording.on_preemption, name, request_id, tokens, t))
 
     def awaits_input(self, request: Any) -> None:
         """A streaming session's turn is over."""
         self._stopped(request)
         cause = "input" if request.status in BY_STATUS else None
-        self._tell(self._recording.on_turn, request.request_id, cause, self._clock())
+        self._tell((self._recording.on_turn, request.request_id, cause, self._clock()))
 
     def ended(self, request: Any, record: Mapping[str, Any]) -> None:
         """`record` is its account's."""
         self._stopped(request)
         if self._frontiers:
             self._frontiers.pop(request.request_id, None)
-        self._tell(self._recording.on_end, request.request_id, record, request.block_hashes)
+        self._tell((self._recording.on_end, request.request_id, record, request.block_hashes))
 
     def close(self) -> None:
         self._recording.close()
@@ -134,7 +135,7 @@ class Recorder:
     def scheduled(self, output: Any, t: float, first: Any | None, held_back: bool, preempted: int) -> None:
         """A step was scheduled; it began at `t`. `first` is who is first in line and did not start, `held_back` says
         that it would have fitted."""
-        if self._recording.stopped:
+        if not self._goes_on():
             return
         scheduler, tokens = self._scheduler, output.num_scheduled_tokens
         begun: Collection[str] = ()
@@ -161,7 +162,7 @@ class Recorder:
         waits = cause, aside
         if begun or waits != self._waits:  # else all is as it was
             self._waits = waits
-            self._tell(self._recording.on_schedule, t, cause, aside, begun)
+            self._tell((self._on_schedule, t, cause, aside, begun))
         if total or preempted:
             used = self._usable - self._pool.get_num_free_blocks()
             values = (
@@ -172,13 +173,14 @@ class Recorder:
 
     def processed(self, output: Any, t: float) -> None:
         """The output of a step was processed. Steps end in the order they began; those that did nothing left no trace."""
-        place = next((n for n, entry in enumerate(self._open) if entry[0] is output), None)
-        if place is None:
-            return
-        for _ in range(place):
-            self._open.popleft()  # steps that the engine gave up
-        _, start, values, work = self._open.popleft()
-        self._tell(self._recording.on_step, start, t, values, work.done, work.caught_up)
+        steps = self._open
+        if not (steps and steps[0][0] is output):
+            if all(step[0] is not output for step in steps):
+                return
+            while steps[0][0] is not output:
+                steps.popleft()  # the engine gave it up
+        _, start, values, work = steps.popleft()
+        self._tell((self._on_step, start, t, values, work.done, work.caught_up))
         self._until_recount -= 1
         if not self._until_recount:
             self._recount()
