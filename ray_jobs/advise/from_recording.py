@@ -22,6 +22,9 @@ from tracking.recorded.strategies import PARAMETERS, RULES, STOCK, all_decided, 
 from tracking.typed import Idle
 
 KEY = "workload.source.path"
+SIMULATED = (
+    "kv_groups", "host_memory", "block_size", "max_model_len", "max_num_batched_tokens", "scheduler",
+)  # fmt: skip
 FIT_STEPS = 10_000  # the latest ones: more tell nothing new
 HOLD_OUT = 0.25
 
@@ -97,6 +100,13 @@ def _check(recorded: Recorded, config: RecommendConfig, path: str) -> None:
         f"a recording of vLLM, whose scheduler is what is simulated; {recorded.name} is of {head['engine']}, which starts and retracts "
         "others: bidkv-explain reads it, and bidkv-bench plays its traffic to an engine (workload=recorded)",
     )  # fmt: skip
+    missing = [key for key in SIMULATED if head.get(key) is None]
+    require(
+        not missing,
+        KEY,
+        path,
+        f"a recording that says {', '.join(missing)} of its engine; {recorded.name} does not",
+    )
     require(
         head["kv_groups"] == ["FullAttentionManager"] and not head["host_memory"], KEY, path,
         "a recording of full attention in one KV cache group, without a KV connector; for others give "

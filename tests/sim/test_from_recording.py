@@ -141,6 +141,20 @@ def test_what_the_recording_says_of_the_engine_cannot_be_said_otherwise(
     assert set(idle_ones(typed, idle_recorded_keys(config))) == set(list(typed)[:3])
 
 
+def test_a_head_that_does_not_say_all_of_the_engine_is_one_line(
+    recorded: tuple[Path, Outcome], tmp_path: Path
+) -> None:
+    (path,) = (recorded[0] / "rec").iterdir()
+    (tmp_path / "rec").mkdir()
+    head, lines = path.read_text().split("\n", 1)
+    less = {key: value for key, value in json.loads(head).items() if key not in ("kv_groups", "scheduler")}
+    (tmp_path / "rec" / path.name).write_text(f"{json.dumps(less)}\n{lines}")
+    with pytest.raises(
+        ValueError, match="must be a recording that says kv_groups, scheduler of its engine; dp0-"
+    ):
+        fitted_engine(configured(tmp_path))
+
+
 @pytest.mark.parametrize(
     ("decided", "words"),
     [
