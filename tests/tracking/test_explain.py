@@ -178,6 +178,7 @@ def test_what_cannot_be_explained_is_one_line(arguments: list[str], words: str) 
         json.dumps(request("r", T0, {"prefill": 1.0}, 1.0, blocks=[-5, 1])).encode(),
         json.dumps(request("r", T0, {"prefill": 1.0}, 1.0, prompt=10**30)).encode(),
         json.dumps(request("r", T0, {"prefill": 1.0}, 1.0, output=True)).encode(),
+        json.dumps(request("r", -1e18, {"prefill": 1.0}, 1.0)).encode(),
         json.dumps(request("r", T0, {"prefill": 1.0}, 1.0)).replace(str(T0 + 2), "1e999").encode(),
         json.dumps([*step(T0, 0.1, 0, 1)[:-1], ["seat"]]).encode(), json.dumps([*step(T0, 0.1, 0, 1)[:-1], "sea"]).encode(),
         b'{"type":"strategy","t":1,"kill_switch":false}', b'{"type":"strategy","t":1,"strategy":"lcf"}',

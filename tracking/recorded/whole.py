@@ -11,13 +11,13 @@ from bidkv.adapters.shared.recording.lives import QUEUE
 from tracking.recorded.strategies import PARAMETERS
 
 COUNTS = ("prompt", "output", "max_tokens", "executed", "cached", "restored", "preemptions")
-NUMBERS = {
+TIMES = {
     "request": ("arrival_t", "finish_t"),
     "arrival": ("arrival_t", "t"),
     "preempt": ("t",),
     "strategy": ("t",),
 }
-"""What is always a number, by kind of record."""
+"""What is always there, in seconds since the epoch, by kind of record."""
 NAMES = {"request": "id", "arrival": "id", "preempt": "id", "strategy": "strategy"}
 """What is always a name."""
 HEAD_NAMES, HEAD_COUNTS = (
@@ -25,7 +25,8 @@ HEAD_NAMES, HEAD_COUNTS = (
     ("hash_block_size", "num_blocks", "max_num_seqs"),
 )
 LARGEST = 2**63
-NUMBERS_OR_NONE = ("first_token_t", "first_scheduled_t")
+LATEST = 1e11  # the year 5138
+TIMES_OR_NONE = ("first_token_t", "first_scheduled_t")
 
 
 def whole_record(line: bytes) -> dict[str, Any] | list[Any] | None:
@@ -39,7 +40,7 @@ def whole_record(line: bytes) -> dict[str, Any] | list[Any] | None:
     if not isinstance(record, dict) or not isinstance(record.get("type"), str):
         return None
     kind = record["type"]
-    if not all(_is_number(record.get(key)) for key in NUMBERS.get(kind, ())):
+    if not all(_is_time(record.get(key)) for key in TIMES.get(kind, ())):
         return None
     if kind in NAMES and not isinstance(record.get(NAMES[kind]), str):
         return None
@@ -62,11 +63,11 @@ def _is_step(record: list[Any]) -> bool:
 
 
 def _is_request(record: dict[str, Any]) -> bool:
-    times = [record.get(key, "") for key in NUMBERS_OR_NONE]
+    times = [record.get(key, "") for key in TIMES_OR_NONE]
     first, decodes, blocks = record.get("to_first", ""), record.get("decodes"), record.get("blocks")
     return (
         all(_is_count(record.get(key)) for key in COUNTS)
-        and all(t is None or _is_number(t) for t in times)
+        and all(t is None or _is_time(t) for t in times)
         and _are_seconds(record.get("seconds"))
         and (first is None or _are_seconds(first))
         and isinstance(decodes, list)
@@ -89,6 +90,10 @@ def _are_runs(blocks: list[Any], tokens: float) -> bool:
 
 def _are_seconds(found: Any) -> bool:
     return isinstance(found, dict) and all(map(_is_number, found.values()))
+
+
+def _is_time(value: Any) -> bool:
+    return _is_number(value) and 0 <= value < LATEST
 
 
 def _is_count(value: Any) -> bool:

@@ -146,13 +146,13 @@ def _server_flags(own: AdapterSettings, flags: argparse.Namespace, passed_on: li
             f"--additional-config: 'bidkv' is {flags.additional_config['bidkv']!r}, but bidkv's own flags say that; "
             "give those"
         )
+    if flags.model == "":
+        raise BidValidationError("--model: must be a model, got ''")
     section = own.to_dict()
     if flags.bidkv_control is not None:
         check_place(flags.bidkv_control)
         section["control_file"] = flags.bidkv_control
     section |= _recording(flags)
-    if flags.model == "":
-        raise BidValidationError("--model: must be a model, got ''")
     model = [flags.model] if flags.model else []
     additional = {**flags.additional_config, "bidkv": section}
     return [*model, *passed_on, "--scheduler-cls", SCHEDULER, "--additional-config", json.dumps(additional)]

@@ -172,6 +172,14 @@ def test_a_bad_setting_is_one_line_and_exit_code_2(
     assert line.startswith("error: ") and all(word in line for word in words)
 
 
+def test_what_is_refused_leaves_no_folder(tmp_path: Path) -> None:
+    flags = ["--model=", "--bidkv-record", str(tmp_path / "record")]
+    done = subprocess.run(
+        [*COMMAND, *flags], env=environment("lcf"), capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 2 and not (tmp_path / "record").exists(), done.stderr
+
+
 PLUGIN = "from bidkv.adapters.vllm.plugin import register; register()"
 SERVE = "from bidkv.adapters.vllm.serve import main; main(['--model', 'm'])"
 
