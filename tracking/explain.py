@@ -61,7 +61,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--format", choices=("text", "json"), default="text")
     flags = parser.parse_args(arguments)
     with exit_on_bad_input():
-        if flags.html:
+        if flags.html is not None:
             require_file("--html", flags.html, ".html")
         recordings, found = explain(flags.folder)
         if flags.html:

@@ -18,9 +18,13 @@ from ray_jobs.engines.sim.calibration import Calibration
 from ray_jobs.engines.sim.fit import MIN_STEPS, StepErrors, fit
 from tracking.errors import require
 from tracking.recorded.read import Recorded, largest, read_recordings
+from tracking.recorded.strategies import PARAMETERS, RULES, STOCK, all_decided, decided
 from tracking.typed import Idle
 
 KEY = "workload.source.path"
+SIMULATED = (
+    "kv_groups", "host_memory", "block_size", "max_model_len", "max_num_batched_tokens", "scheduler",
+)  # fmt: skip
 FIT_STEPS = 10_000  # the latest ones: more tell nothing new
 HOLD_OUT = 0.25
 
@@ -28,9 +32,10 @@ HOLD_OUT = 0.25
 @dataclass(frozen=True)
 class FittedEngine:
     """What was taken from a recording. `latencies` are those of its answered requests in the order of arrival: `e2e_s`,
-    `preemptions`."""
+    `preemptions`. `left_out` starts in the same folder were not looked at."""
 
     name: str
+    left_out: int
     engine: EngineConfig
     held_out: StepErrors
     latencies: pd.DataFrame
@@ -54,7 +59,8 @@ def idle_recorded_keys(config: RecommendConfig) -> Iterator[Idle]:
 def fitted_engine(config: RecommendConfig) -> FittedEngine:
     """Raises ValueError where the engine cannot be simulated as it was recorded."""
     path = config.workload.source.path
-    recorded = largest(read_recordings(path, KEY))
+    starts = read_recordings(path, KEY)
+    recorded = largest(starts)
     _check(recorded, config, path)
     head, engine, sim = recorded.head, config.engine, config.engine.sim
     steps = recorded.steps.tail(FIT_STEPS).reset_index(drop=True)
@@ -81,7 +87,7 @@ def fitted_engine(config: RecommendConfig) -> FittedEngine:
             async_scheduling=head["scheduler"] == "async",
         ),
     )  # fmt: skip
-    return FittedEngine(recorded.name, own, held_out, _latencies(recorded))
+    return FittedEngine(recorded.name, len(starts) - 1, own, held_out, _latencies(recorded))
 
 
 def _check(recorded: Recorded, config: RecommendConfig, path: str) -> None:
@@ -91,19 +97,27 @@ def _check(recorded: Recorded, config: RecommendConfig, path: str) -> None:
     )
     require(
         str(head["engine"]).startswith("vllm"), KEY, path,
-        f"a recording of vLLM, whose scheduler is what is simulated; this is of {head['engine']}, which starts and retracts "
+        f"a recording of vLLM, whose scheduler is what is simulated; {recorded.name} is of {head['engine']}, which starts and retracts "
         "others: bidkv-explain reads it, and bidkv-bench plays its traffic to an engine (workload=recorded)",
     )  # fmt: skip
+    missing = [key for key in SIMULATED if head.get(key) is None]
+    require(
+        not missing,
+        KEY,
+        path,
+        f"a recording that says {', '.join(missing)} of its engine; {recorded.name} does not",
+    )
     require(
         head["kv_groups"] == ["FullAttentionManager"] and not head["host_memory"], KEY, path,
         "a recording of full attention in one KV cache group, without a KV connector; for others give "
         f"workload=csv and the engine; it has {', '.join(head['kv_groups'])}",
     )  # fmt: skip
-    names = {one["strategy"] for one in recorded.strategies if not one["kill_switch"]} or {"stock"}
+    under = all_decided(recorded.strategies) or [STOCK]
+    own = config.strategy
+    given = decided({"strategy": own.name} | {key: getattr(own, key) for key in (*RULES, *PARAMETERS)})
     require(
-        names == {config.strategy.name}, "strategy", config.strategy.name,
-        f"{' and '.join(sorted(names))}, under which {path!r} was recorded"
-        + ("; record under one" if len(names) > 1 else ""),
+        under == [given], "strategy", given,
+        f"{' and '.join(under)}, under which {path!r} was recorded" + ("; record under one" if len(under) > 1 else ""),
     )  # fmt: skip
 
 
@@ -118,13 +132,17 @@ def fit_facts(found: FittedEngine) -> dict[str, Any]:
     """For the answer."""
     errors = found.held_out
     unit = "step" if errors.window == 1 else f"{errors.window} steps"
+    others = ""
+    if found.left_out:
+        others = f"of {found.left_out + 1} starts in the folder {found.name}, which has the most requests, alone is taken; "
     return {
         "recording": found.name,
         "held_out_steps": errors.steps,
         "total": errors.total,
         "median": errors.median,
         "p90": errors.p90,
-        "text": f"step times are fitted to the recording itself; on {errors.steps:,} held-out steps all time is off by "
+        "left_out": found.left_out,
+        "text": f"{others}step times are fitted to the recording itself; on {errors.steps:,} held-out steps all time is off by "
         f"{errors.total:+.1%}, that of {'a step' if errors.window == 1 else unit} by {errors.median:.1%} (median), "
         f"{errors.p90:.1%} (p90)",
     }

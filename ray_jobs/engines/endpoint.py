@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bidkv.adapters.shared.control import AS_STARTED
+from bidkv.adapters.shared.meter import strategy_labels
 from bidkv.adapters.shared.settings import AdapterSettings
 from ray_jobs.engines.config import EngineConfig
 from ray_jobs.engines.job import JobConfig
@@ -135,12 +136,7 @@ class Backend(LiveEngine):
 
     async def _taken(self, settings: AdapterSettings, before: Counters) -> None:
         """Raises RuntimeError if the server does not say that these settings hold."""
-        strategy = settings.build()
-        wanted = {
-            "strategy": settings.strategy,
-            "admission": strategy.admission.name,
-            "victim": strategy.victim.name,
-        }
+        wanted = strategy_labels(settings, settings.build())
         await self._one_token()
         deadline = time.monotonic() + SETTLE_S
         while time.monotonic() < deadline:

@@ -199,6 +199,7 @@ def test_what_is_no_settings_is_refused_in_one_line(control: Path, content: str 
         ({"strategy": "/tmp/evil.py:X"}, ["strategy '/tmp/evil.py:X'", "a file of code"]),
         ({"strategy": "lcf", "admission": "evil.py:X"}, ["admission 'evil.py:X'"]),
         ({"strategy": "lcf", "victim": "evil.py:X"}, ["victim 'evil.py:X'"]),
+        ({"strategy": "lcf", "retention": "evil.py:X"}, ["retention 'evil.py:X'", "a file of code"]),
         (
             {"strategy": "lcf", "events_path": "/etc/cron.d/x"},
             ["events_path '/etc/cron.d/x'", "leave it out"],

@@ -128,6 +128,17 @@ def test_counters_go_on_under_another_strategy_and_info_moves(tmp_path: Path) ->
     assert value(tmp_path, "bidkv_strategy_info", strategy="bidkv") == 1
 
 
+def test_strategies_that_differ_in_one_rule_or_its_parameters_have_other_labels(tmp_path: Path) -> None:
+    meter = Meter(tmp_path, ENGINE)
+    for more in ({}, {"retention": "slru"}, {"retention": "slru", "retention_params": {"protected": 3}}):
+        settings = AdapterSettings("lcf", **more)
+        meter.started(settings, settings.build())
+    infos = {key: on for key, on in scrape(tmp_path).items() if key.startswith("bidkv_strategy_info")}
+    assert sorted(infos.values()) == [0, 0, 1], infos
+    (last,) = (key for key, on in infos.items() if on)
+    assert 'retention="slru"' in last and 'retention_params="{\\"protected\\": 3}"' in last
+
+
 def test_engines_stand_side_by_side(tmp_path: Path) -> None:
     for engine in "01":
         Meter(tmp_path, {"model_name": "tiny", "engine": engine}).preempted(preemption())

@@ -231,6 +231,18 @@ def test_the_folder_is_made_and_must_be_nobody_elses(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
 
 
+def test_two_servers_may_make_the_folder_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One saw that it was not there, and by then the other had made it."""
+    folder = tmp_path / "new"
+    RecordingPlace(str(folder)).prepare()
+    monkeypatch.setattr(os.path, "lexists", lambda path: False)
+    RecordingPlace(str(folder)).prepare()
+    folder.rmdir()
+    folder.write_text("no folder")
+    with pytest.raises(BidValidationError, match="File exists"):
+        RecordingPlace(str(folder)).prepare()
+
+
 def test_the_place_comes_from_the_section_or_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("BIDKV_RECORD", raising=False)
     section = {"bidkv": {"strategy": "stock", "record": "a", "record_mib": 32}}

@@ -48,6 +48,8 @@ def test_params_reach_the_victim_and_the_seed_one_that_draws() -> None:
         ({"strategy": "bidkv", "params": []}, ["params must be dict"]),
         ({"strategy": "bidkv", "kill_switch": "yes"}, ["kill_switch must be bool", "'yes'"]),
         ({"strategy": "bidkv", "victim": 1}, ["victim must be str or null"]),
+        ({"strategy": "bidkv", "retention": ""}, ["retention must not be empty"]),
+        ({"strategy": "bidkv", "events_path": ""}, ["events_path must not be empty"]),
     ],
 )
 def test_bad_settings_name_the_key_and_what_is_allowed(values: dict[str, Any], words: list[str]) -> None:

@@ -71,6 +71,19 @@ def test_what_has_no_effect_is_refused(
         configure.read_configuration()
 
 
+def test_a_strategy_beside_a_control_file_that_names_another_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    control = tmp_path / "control.json"
+    write_control(control, {"strategy": "lcf"})
+    monkeypatch.setenv(configure.CONTROL_VARIABLE, str(control))
+    monkeypatch.setenv(configure.STRATEGY_VARIABLE, "bidkv")
+    with pytest.raises(
+        BidValidationError, match="BIDKV_STRATEGY=bidkv has no effect beside .*'lcf'; unset one"
+    ):
+        configure.read_configuration()
+
+
 def test_the_flag_becomes_the_variable_that_the_spawned_processes_read(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -97,8 +110,14 @@ def test_the_folder_to_record_into_is_made_or_refused_in_one_line(
         configure.recording_place()
 
 
-def test_a_recording_without_a_strategy_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [(configure.RECORD_VARIABLE, "x"), (configure.FACTS_VARIABLE, "1"), (configure.TRUST_VARIABLE, "1")],
+)
+def test_another_variable_without_a_strategy_is_refused(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
     register()
-    monkeypatch.setenv(configure.RECORD_VARIABLE, "x")
-    with pytest.raises(SystemExit, match="BIDKV_RECORD=x has no effect without BIDKV_STRATEGY"):
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SystemExit, match=f"{variable}={value} has no effect without BIDKV_STRATEGY"):
         register()

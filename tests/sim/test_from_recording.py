@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from sim_bench import CONF, MAX_LEN, random_trace, tiny_hardware, variant
 import ray_jobs.recommend  # noqa: F401 (registers the configuration's schema)
 from bidkv.adapters.shared.settings import AdapterSettings
 from ray_jobs.advise.config import RecommendConfig
-from ray_jobs.advise.from_recording import LIMITS, fitted_engine, idle_recorded_keys
+from ray_jobs.advise.from_recording import LIMITS, fit_facts, fitted_engine, idle_recorded_keys
 from ray_jobs.engines.sim.build import SchedulerParts
 from ray_jobs.engines.sim.calibration import Calibration
 from ray_jobs.engines.sim.config import SimConfig
@@ -123,7 +124,7 @@ def test_a_recording_of_another_scheduler_is_not_simulated(
     (tmp_path / "rec" / path.name).write_text(f"{other}\n{lines}")
     config = configured(tmp_path)
     with pytest.raises(
-        ValueError, match="a recording of vLLM, whose scheduler is what is simulated; this is of sglang"
+        ValueError, match="a recording of vLLM, whose scheduler is what is simulated; dp0-.* is of sglang"
     ):
         fitted_engine(config)
     assert len(freeze_trace(config.workload, 0, 2048, MAX_LEN).requests) == 300
@@ -138,6 +139,62 @@ def test_what_the_recording_says_of_the_engine_cannot_be_said_otherwise(
         "engine.sim.hardware": "l4", "workload.source.path": "x",
     }  # fmt: skip
     assert set(idle_ones(typed, idle_recorded_keys(config))) == set(list(typed)[:3])
+
+
+def test_a_head_that_does_not_say_all_of_the_engine_is_one_line(
+    recorded: tuple[Path, Outcome], tmp_path: Path
+) -> None:
+    (path,) = (recorded[0] / "rec").iterdir()
+    (tmp_path / "rec").mkdir()
+    head, lines = path.read_text().split("\n", 1)
+    less = {key: value for key, value in json.loads(head).items() if key not in ("kv_groups", "scheduler")}
+    (tmp_path / "rec" / path.name).write_text(f"{json.dumps(less)}\n{lines}")
+    with pytest.raises(
+        ValueError, match="must be a recording that says kv_groups, scheduler of its engine; dp0-"
+    ):
+        fitted_engine(configured(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("decided", "words"),
+    [
+        ({"admission": "sjf"}, "strategy='stock': must be stock with admission sjf, under which"),
+        (
+            {"strategy": "lcf", "kill_switch": False},
+            "strategy='stock': must be lcf and stock, under which .*record under one",
+        ),
+    ],
+)
+def test_what_was_replaced_or_switched_off_for_a_while_is_seen(
+    recorded: tuple[Path, Outcome], tmp_path: Path, decided: dict[str, Any], words: str
+) -> None:
+    (path,) = (recorded[0] / "rec").iterdir()
+    (tmp_path / "rec").mkdir()
+    lines = path.read_text().splitlines()
+    (place,) = (n for n, line in enumerate(lines) if line.startswith('{"type":"strategy"'))
+    own = json.loads(lines[place]) | {"kill_switch": False} | decided
+    before = [json.dumps(json.loads(lines[place]))] if "strategy" in decided else []
+    lines[place : place + 1] = [*before, json.dumps(own)]
+    (tmp_path / "rec" / path.name).write_text("\n".join(lines) + "\n")
+    with pytest.raises(ValueError, match=words):
+        fitted_engine(configured(tmp_path))
+
+
+def test_of_several_starts_the_answer_says_which_one_it_is_of(
+    recorded: tuple[Path, Outcome], tmp_path: Path
+) -> None:
+    (path,) = (recorded[0] / "rec").iterdir()
+    assert fit_facts(fitted_engine(configured(recorded[0])))["text"].startswith("step times are fitted")
+    (tmp_path / "rec").mkdir()
+    (tmp_path / "rec" / path.name).write_text(path.read_text())
+    fewer = [line for line in path.read_text().splitlines() if not line.startswith('{"type":"request"')]
+    fewer.append(next(line for line in path.read_text().splitlines() if line.startswith('{"type":"request"')))
+    (tmp_path / "rec" / "recording-dp1-20260921T000000-0000-000001.jsonl").write_text("\n".join(fewer) + "\n")
+    found = fitted_engine(configured(tmp_path))
+    assert found.left_out == 1 and len(found.latencies) == 300
+    assert fit_facts(found)["text"].startswith(
+        f"of 2 starts in the folder {found.name}, which has the most requests, alone"
+    )
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,8 @@ from bidkv.adapters.shared.recording.lives import CAUSES
 from tracking.explain import explain
 from tracking.explaining.causes import BY_NAME, DERIVED
 from tracking.explaining.findings import measures, sentence
+from tracking.explaining.page import page
+from tracking.explaining.render import notes
 from tracking.recorded.read import Steps
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,9 +49,9 @@ def request(
     return record | more
 
 
-def write(folder: Path, records: list[Any], start: str = "20260921T000000-0000") -> None:
+def write(folder: Path, records: list[Any], start: str = "20260921T000000-0000", **head: Any) -> None:
     folder.mkdir(mode=0o700, exist_ok=True)
-    text = "".join(json.dumps(record) + "\n" for record in [HEAD, *records])
+    text = "".join(json.dumps(record) + "\n" for record in [HEAD | head, *records])
     (folder / f"recording-dp0-{start}-000001.jsonl").write_text(text)
 
 
@@ -154,6 +156,7 @@ def test_the_command_prints_80_columns_a_page_and_json(tmp_path: Path) -> None:
     [
         (["nowhere"], "folder='nowhere': must be a folder that a server recorded into"),
         (["."], "folder='.': must be a folder with recordings in which requests ended"),
+        ([".", "--html", ""], "--html='': must be a file's name"),
         ([".", "--html", "page.txt"], "--html='page.txt': must be a name that ends in .html"),
     ],
 )
@@ -171,6 +174,18 @@ def test_what_cannot_be_explained_is_one_line(arguments: list[str], words: str) 
         json.dumps(request("r", T0, {"prefill": 1.0}, 1.0, seconds={"prefill": float("nan")})).encode(),
         json.dumps(request("r", T0, {"prefill": 1.0}, 1.0, decodes=[5])).encode(),
         json.dumps(request("r", T0, {"prefill": 1.0}, 1.0, blocks=[1, "2"])).encode(),
+        json.dumps(request("r", T0, {"prefill": 1.0}, 1.0, blocks=[0, 10**12])).encode(),
+        json.dumps(request("r", T0, {"prefill": 1.0}, 1.0, blocks=[-5, 1])).encode(),
+        json.dumps(request("r", T0, {"prefill": 1.0}, 1.0, prompt=10**30)).encode(),
+        json.dumps(request("r", T0, {"prefill": 1.0}, 1.0, output=True)).encode(),
+        json.dumps(request("r", -1e18, {"prefill": 1.0}, 1.0)).encode(),
+        json.dumps(request("r", T0, {"prefill": 1.0}, 1.0)).replace(str(T0 + 2), "1e999").encode(),
+        json.dumps([*step(T0, 0.1, 0, 1)[:-1], ["seat"]]).encode(), json.dumps([*step(T0, 0.1, 0, 1)[:-1], "sea"]).encode(),
+        b'{"type":"strategy","t":1,"kill_switch":false}', b'{"type":"strategy","t":1,"strategy":"lcf"}',
+        b'{"type":"strategy","t":1,"strategy":"lcf","kill_switch":false,"params":5}',
+        b'{"type":"arrival","arrival_t":1,"t":1,"id":["x"]}', b'{"type":"preempt","t":1}',
+        json.dumps(HEAD | {"hash_block_size": 0}).encode(),
+        *(json.dumps({key: value for key, value in HEAD.items() if key != gone}).encode() for gone in ("prefix_caching", "model")),
     ],
 )  # fmt: skip
 def test_a_line_that_is_no_record_is_counted_and_left_out(tmp_path: Path, line: bytes) -> None:
@@ -193,6 +208,51 @@ def test_a_table_of_steps_is_numbers_however_many_there_are(monkeypatch: pytest.
         assert len(table) == count and list(table.columns) == list(STEP)
         assert not count or {str(table[name].dtype) for name in STEP[2:-1]} == {"int32"}
         assert list(table["t"]) == [row[0] for row in machine(count)]
+
+
+def test_a_number_that_four_bytes_cannot_hold_stays_what_it_is() -> None:
+    steps = Steps()
+    steps.add([*step(T0, 0.1, 0, 1)[:6], 5 * 10**9, *step(T0, 0.1, 0, 1)[7:]])
+    assert steps.table()["context_tokens"].tolist() == [5 * 10**9]
+
+
+def strategy(name: str, kill_switch: bool = False, **more: Any) -> dict[str, Any]:
+    return {"type": "strategy", "t": T0, "strategy": name, "kill_switch": kill_switch, **more}
+
+
+@pytest.mark.parametrize(
+    ("decided", "words"),
+    [
+        ([strategy("stock")], None),
+        ([strategy("lcf", kill_switch=True)], None),
+        ([strategy("stock", admission="fcfs", victim="lifo", retention="lru")], None),
+        ([strategy("stock", admission="sjf")], "recorded under stock with admission sjf"),
+        (
+            [strategy("lcf-guard", params={"max_preemptions": 3}), strategy("lcf-guard", kill_switch=True)],
+            'recorded under lcf-guard with params {"max_preemptions": 3}, stock',
+        ),
+    ],
+)
+def test_under_what_was_recorded_is_said_with_all_that_was_replaced(
+    tmp_path: Path, decided: list[dict[str, Any]], words: str | None
+) -> None:
+    write(tmp_path / "r", [*decided, request("q", T0, {"prefill": 1.0}, 1.0)])
+    said = [note for note in notes(*explain(str(tmp_path / "r"))) if note.startswith("recorded under")]
+    assert said == ([] if words is None else [words])
+
+
+def test_servers_that_are_added_together_are_named(tmp_path: Path) -> None:
+    one = [request("q", T0, {"prefill": 1.0}, 1.0)]
+    write(tmp_path / "r", one)
+    write(tmp_path / "r", one, "20260921T000001-0000")
+    assert not any("servers" in note for note in notes(*explain(str(tmp_path / "r"))))
+    write(tmp_path / "r", one, "20260921T000002-0000", engine="sglang", engine_version="0.5.23")
+    both = explain(str(tmp_path / "r"))
+    assert page(*both).title == "Where the latency of several servers is lost"
+    said = [note for note in notes(*both) if "servers" in note]
+    assert said == [
+        "several servers together: sglang 0.5.23 m, vllm 0.32.0 m; a folder of its own tells each apart"
+    ]
 
 
 def test_what_is_no_file_holds_up_nothing(tmp_path: Path) -> None:

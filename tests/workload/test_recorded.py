@@ -44,6 +44,7 @@ def folder(tmp_path: Path, records: tuple[Any, ...] = (*ARRIVALS, *REQUESTS), **
         "steps": STEP,
         "hash_block_size": 16,
         "prefix_caching": True,
+        **{"engine": "vllm", "engine_version": "0.32.0", "model": "m", "num_blocks": 100, "max_num_seqs": 8},
         **head,
     }
     text = "".join(json.dumps(record) + "\n" for record in [first, *records])

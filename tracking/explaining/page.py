@@ -37,5 +37,7 @@ def page(recordings: Sequence[Recorded], found: Attribution) -> Page:
         sections.append(Section(title.capitalize(), [Grid(header, rows)]))
     sections.append(Section("Notes", [Note(text) for text in notes(recordings, found)]))
     head = recordings[-1].head
+    if len({recorded.server for recorded in recordings}) > 1:
+        return Page("Where the latency of several servers is lost", "together: see the notes", sections)
     subtitle = f"{head['model']} on {head['engine']} {head['engine_version']}, {head['num_blocks']:,} blocks, {head['max_num_seqs']} seats"
     return Page("Where the latency of this server is lost", subtitle, sections)

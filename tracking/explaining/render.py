@@ -12,6 +12,7 @@ from rich.table import Table
 from tracking.explaining.attribute import Attribution
 from tracking.explaining.findings import Group, Measure, groups, measures, rows_of, sentence
 from tracking.recorded.read import Recorded
+from tracking.recorded.strategies import STOCK, all_decided
 
 BY = {"size": "by class", "hour": "by hour (UTC)"}
 
@@ -56,8 +57,11 @@ def notes(recordings: Sequence[Recorded], found: Attribution) -> list[str]:
     said = [
         f"{ended:,} requests of {len(recordings)} start(s); seconds add up to E2E within {found.worst_gap:.1g} of it"
     ]
-    strategies = sorted({one["strategy"] for recorded in recordings for one in recorded.strategies})
-    if strategies and strategies != ["stock"]:
+    servers = sorted({recorded.server for recorded in recordings})
+    if len(servers) > 1:
+        said.append(f"several servers together: {', '.join(servers)}; a folder of its own tells each apart")
+    strategies = all_decided(one for recorded in recordings for one in recorded.strategies)
+    if strategies and strategies != [STOCK]:
         said.append(f"recorded under {', '.join(strategies)}")
     cut_off = sum(recorded.cut_off for recorded in recordings)
     if cut_off:

@@ -36,6 +36,11 @@ class Recorded:
     unread: int = 0
 
     @property
+    def server(self) -> str:
+        """Which engine it is of, and its model; ranks of one server have the same."""
+        return " ".join(self.head[key] for key in ("engine", "engine_version", "model"))
+
+    @property
     def cut_off(self) -> int:
         """Requests that came and whose end is not recorded."""
         if self.arrivals.empty:
@@ -139,11 +144,15 @@ class Rows:
 
 
 class Steps(Rows):
-    """Whole numbers in four bytes each."""
+    """Whole numbers in four bytes each, where they fit."""
 
     def _packed(self, rows: list[Any]) -> pd.DataFrame:
         part = pd.DataFrame(rows, columns=list(STEP)).assign(
             cause=lambda part: pd.Categorical(part["cause"], QUEUE)
         )
-        whole = {name: "int32" for name in STEP[2:-1] if pd.api.types.is_integer_dtype(part[name])}
-        return part.astype(whole)
+        return part.astype({name: "int32" for name in STEP[2:-1] if _fits(part[name])})
+
+
+def _fits(numbers: pd.Series) -> bool:
+    """Whole, and none that four bytes cannot hold: it would become another one."""
+    return pd.api.types.is_integer_dtype(numbers) and bool(numbers.abs().max() < 2**31)

@@ -50,6 +50,12 @@ def read_configuration() -> tuple[AdapterSettings, ControlFile | None]:
         settings = control.update(None)
         if settings is None:
             raise BidValidationError(f"{CONTROL_VARIABLE}: no control file at {path}")
+        named = os.environ.get(STRATEGY_VARIABLE)
+        if named and named != settings.strategy:
+            raise BidValidationError(
+                f"{STRATEGY_VARIABLE}={named} has no effect beside {CONTROL_VARIABLE}={path}, which names "
+                f"{settings.strategy!r}; unset one of them"
+            )
     elif trusted:
         raise BidValidationError(
             f"{TRUST_VARIABLE}=1: there is no {CONTROL_VARIABLE}; set that, too, or neither"
@@ -73,14 +79,20 @@ def recording_place() -> RecordingPlace | None:
     return place
 
 
-def refuse_record_alone() -> None:
-    """Raises `SystemExit` in one line: nothing is recorded by a scheduler that is not hooked."""
+def refuse_alone() -> None:
+    """Raises `SystemExit` in one line: nothing is recorded or read by a scheduler that is not hooked."""
     folder = os.environ.get(RECORD_VARIABLE)
     if folder:
         raise SystemExit(
             f"bidkv: {RECORD_VARIABLE}={folder} has no effect without {STRATEGY_VARIABLE}: set "
             f"{STRATEGY_VARIABLE}=sglang_default to record SGLang as it is"
         )
+    for variable in (FACTS_VARIABLE, TRUST_VARIABLE):
+        value = os.environ.get(variable)
+        if value not in (None, "", "0"):
+            raise SystemExit(
+                f"bidkv: {variable}={value} has no effect without {STRATEGY_VARIABLE} or {CONTROL_VARIABLE}; unset it"
+            )
 
 
 def _is_on(variable: str) -> bool:

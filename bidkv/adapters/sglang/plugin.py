@@ -9,7 +9,7 @@ from bidkv.adapters.sglang.configure import (
     is_asked_for,
     read_configuration,
     recording_place,
-    refuse_record_alone,
+    refuse_alone,
 )
 from bidkv.adapters.shared.control import ControlFile
 from bidkv.adapters.shared.recording.place import RecordingPlace
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 
 def register() -> None:
-    """Called by SGLang in each of its processes. Inert without a strategy or a control file; then `BIDKV_RECORD` would have
-    no effect, and ends the process.
+    """Called by SGLang in each of its processes. Inert without a strategy or a control file; then another variable of
+    bidkv's would have no effect, and ends the process.
 
     SGLang only logs what a plugin raises and goes on in its own order, which would pass for the
     strategy's. So an adapter that cannot work ends the process instead.
     """
     if not is_asked_for():
-        refuse_record_alone()
+        refuse_alone()
         return
     try:
         settings, control = read_configuration()

@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+from sglang.srt.constants import HEALTH_CHECK_RID_PREFIX
+
 from bidkv.adapters.sglang.contents import block_contents, hash_block_size
 from bidkv.adapters.sglang.looks import NOBODY, QueueLook
 from bidkv.adapters.sglang.pool import KVPool
@@ -40,7 +42,9 @@ class Recorder:
 
     def arrived(self, req: Any, account: SGLangAccount) -> None:
         """It enters the queue. It came when SGLang's scheduler took it; where its grammar had to be compiled, it waited
-        for that."""
+        for that. SGLang's probes of its own health are in the steps, and no requests."""
+        if req.rid.startswith(HEALTH_CHECK_RID_PREFIX):
+            return
         t, state = self._now(), account.state
         came = min(t, self._clock() - (time.perf_counter() - req.time_stats.scheduler_recv_time))
         session = state.session or req.session_id

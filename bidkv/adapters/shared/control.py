@@ -18,7 +18,7 @@ from bidkv.policy_file import is_reference
 
 FIXED = ("run_id", "events_path", "steps_path", "log_schedule", "client_facts")
 """Settings that an engine keeps from its start, unless whoever made it trusts the file with them."""
-NAMES = ("strategy", "admission", "victim")
+NAMES = ("strategy", "admission", "victim", "retention")
 SWITCH = {"kill_switch", "until"}
 """Keys that leave the strategy and its run as they are."""
 AS_STARTED = {"as_started": True}

@@ -23,6 +23,8 @@ def check_place(path: str | Path) -> None:
 def check_folder(path: str | Path) -> None:
     """Raises `BidValidationError` unless the file's folder is there and nobody else may write it, or put another
     folder in its place (see `check_own_folder`)."""
+    if not str(path).strip():
+        raise _refused(path, "must be a file's path")
     check_own_folder(Path(os.path.abspath(path)).parent, partial(_refused, path), "its folder")
 
 

@@ -73,12 +73,21 @@ CONTROL_ERRORS = LiveMetric("bidkv_control_errors_total", "counter", "New settin
 KILL_SWITCH = LiveMetric("bidkv_kill_switch", "gauge", "1 while the engine decides for itself")
 STRATEGY_INFO = LiveMetric(
     "bidkv_strategy_info", "gauge", "1 for the strategy in use",
-    ("strategy", "admission", "victim", "params", "admission_params"),
+    ("strategy", "admission", "victim", "retention", "params", "admission_params", "retention_params"),
 )  # fmt: skip
 LIVE_METRICS = (
     PREEMPTIONS, DISCARDED, RECOMPUTED, REQUEST_PREEMPTIONS, SELECT_SECONDS, HOOK_SECONDS, STRATEGY_ERRORS,
     CONTROL_ERRORS, UNEXECUTED, KILL_SWITCH, STRATEGY_INFO,
 )  # fmt: skip
+
+
+def strategy_labels(settings: AdapterSettings, strategy: Strategy) -> dict[str, str]:
+    """Those of `STRATEGY_INFO`: all that tells one strategy from another but its seed."""
+    values = (
+        settings.strategy, strategy.admission.name, strategy.victim.name, strategy.retention.name,
+        *(json.dumps(own, sort_keys=True) for own in (settings.params, settings.admission_params, settings.retention_params)),
+    )  # fmt: skip
+    return dict(zip(STRATEGY_INFO.labels, values, strict=True))
 
 
 class Meter:
@@ -114,12 +123,7 @@ class Meter:
         """Another strategy decides, or the first."""
         if self._info is not None:
             self._set("gauge", self._info, 0)
-        texts = [
-            json.dumps(values, sort_keys=True) for values in (settings.params, settings.admission_params)
-        ]
-        self._info = self._series(
-            STRATEGY_INFO, settings.strategy, strategy.admission.name, strategy.victim.name, *texts
-        )
+        self._info = self._series(STRATEGY_INFO, *strategy_labels(settings, strategy).values())
         self._set("gauge", self._info, 1)
         self.switched(settings.kill_switch)
 

@@ -32,6 +32,9 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "until": (float, int, type(None)),
 }
 
+NAMED = ("strategy", "admission", "victim", "retention", "events_path", "steps_path")
+"""Names and paths, which are something or left out."""
+
 
 @dataclass(frozen=True)
 class AdapterSettings:
@@ -66,6 +69,9 @@ class AdapterSettings:
             if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
                 names = " or ".join("null" if t is type(None) else t.__name__ for t in allowed)
                 raise BidValidationError(f"bidkv settings: {key} must be {names}, got {value!r}")
+        for key in NAMED:
+            if getattr(self, key) == "":  # as of a shell's variable that is not set
+                raise BidValidationError(f"bidkv settings: {key} must not be empty; leave it out")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> AdapterSettings:

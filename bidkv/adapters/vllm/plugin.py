@@ -16,6 +16,7 @@ from bidkv.adapters.vllm.server.configure import (
     STRATEGY_VARIABLE,
     environment_settings,
     recording_place,
+    refuse_not_read,
 )
 from bidkv.errors import BidKVError
 
@@ -25,15 +26,17 @@ def register() -> None:
     if not os.environ.get(STRATEGY_VARIABLE):
         _refuse_record_alone()
         return
-    variable = STRATEGY_VARIABLE
+    before = ""
     try:
+        refuse_not_read()
+        before = f"{STRATEGY_VARIABLE}: "
         environment_settings().build()
-        variable = RECORD_VARIABLE
+        before = f"{RECORD_VARIABLE}: "
         place = recording_place(None)
         if place is not None:
             place.prepare()
     except BidKVError as error:
-        print(f"error: {variable}: {error}", file=sys.stderr)
+        print(f"error: {before}{error}", file=sys.stderr)
         sys.exit(2)
 
     show_meters()

@@ -17,7 +17,7 @@ from bidkv.adapters.shared.recording.place import MIB, RecordingPlace
 from bidkv.adapters.shared.settings import AdapterSettings
 from bidkv.adapters.vllm import SCHEDULER
 from bidkv.adapters.vllm.records.metrics import show_meters
-from bidkv.adapters.vllm.server.configure import RECORD_VARIABLE, STRATEGY_VARIABLE
+from bidkv.adapters.vllm.server.configure import RECORD_VARIABLE, STRATEGY_VARIABLE, refuse_not_read
 from bidkv.describe import server_strategies
 from bidkv.errors import BidKVError, BidValidationError
 from bidkv.policy_file import absolute, is_reference
@@ -27,6 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Checks the strategy, then hands over to vLLM. Exits with code 2 on settings that are not valid."""
     try:
         flags, passed_on = _parser().parse_known_args(arguments)
+        refuse_not_read()
         own = _settings(flags)
         own.build()
         server_flags = _server_flags(own, flags, passed_on)
@@ -145,8 +146,10 @@ def _server_flags(own: AdapterSettings, flags: argparse.Namespace, passed_on: li
             f"--additional-config: 'bidkv' is {flags.additional_config['bidkv']!r}, but bidkv's own flags say that; "
             "give those"
         )
+    if flags.model == "":
+        raise BidValidationError("--model: must be a model, got ''")
     section = own.to_dict()
-    if flags.bidkv_control:
+    if flags.bidkv_control is not None:
         check_place(flags.bidkv_control)
         section["control_file"] = flags.bidkv_control
     section |= _recording(flags)

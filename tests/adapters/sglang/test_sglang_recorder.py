@@ -68,6 +68,19 @@ def test_seconds_by_cause_add_up_under_pressure(
         assert one["t"] >= other["t"] - 1e-6 and one["dur"] > 0, "it looks at the clock a little later"
 
 
+def test_a_probe_of_the_servers_health_is_no_request(
+    real: Any, hooked: Callable[..., Any], folder: Path
+) -> None:
+    scheduler = real(512, 6, **SMALL)
+    adapter = hooked(scheduler, folder, strategy="sglang_default")
+    probe, request = (
+        scheduler.request(name, prompt, 1) for name, prompt in (("HEALTH_CHECK_1", [5]), ("r", [6, 7]))
+    )
+    play(scheduler, adapter, {1: [probe], 9: [request]})
+    assert list(check_sums(folder)) == [one["id"] for one in of_type(folder, "arrival")] == ["r"]
+    assert sum(one["prefill_reqs"] for one in steps(folder)) == 2
+
+
 def ticking() -> Callable[[], float]:
     """Each look at it moves it by a millisecond: what takes more rounds is longer, however busy the machine is."""
     now = itertools.count(1_000_000)

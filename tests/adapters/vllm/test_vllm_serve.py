@@ -145,6 +145,9 @@ def test_help_lists_the_strategies_and_loads_no_engine() -> None:
         ),
         ("bidkv", "--bidkv-record /tmp/rec", ["record /tmp/rec", "/tmp", "mode 1777", "use a folder of"]),
         ("bidkv", "--bidkv-record=", ["record: must be a folder, got ''"]),
+        ("bidkv", "--bidkv-control=", ["control file : must be a file's path"]),
+        ("bidkv", "--bidkv-victim=", ["victim must not be empty"]),
+        ("bidkv", "--model=", ["--model: must be a model, got ''"]),
         ("bidkv", "--bidkv-record-mib 64", ["--bidkv-record-mib 64", "--bidkv-record FOLDER"]),
         ("bidkv", "--strategy", ["--strategy", "expected one argument"]),
         ("bidkv", "--bidkv-params {", ["--bidkv-params", "must be a JSON object", "'{'"]),
@@ -169,13 +172,36 @@ def test_a_bad_setting_is_one_line_and_exit_code_2(
     assert line.startswith("error: ") and all(word in line for word in words)
 
 
-def test_the_plugin_refuses_an_unknown_strategy() -> None:
-    script = "from bidkv.adapters.vllm.plugin import register; register()"
+def test_what_is_refused_leaves_no_folder(tmp_path: Path) -> None:
+    flags = ["--model=", "--bidkv-record", str(tmp_path / "record")]
     done = subprocess.run(
-        [sys.executable, "-c", script], env=environment("nope"), capture_output=True, text=True, timeout=600
+        [*COMMAND, *flags], env=environment("lcf"), capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 2 and not (tmp_path / "record").exists(), done.stderr
+
+
+PLUGIN = "from bidkv.adapters.vllm.plugin import register; register()"
+SERVE = "from bidkv.adapters.vllm.serve import main; main(['--model', 'm'])"
+
+
+@pytest.mark.parametrize(
+    ("script", "strategy", "variables", "words"),
+    [
+        (PLUGIN, "nope", {}, "error: BIDKV_STRATEGY: strategy: unknown 'nope'; allowed:"),
+        (PLUGIN, "lcf", {"BIDKV_CONTROL_FILE": "c"}, "error: BIDKV_CONTROL_FILE=c has no effect on vLLM"),
+        (SERVE, "lcf", {"BIDKV_CLIENT_FACTS": "1"}, "error: BIDKV_CLIENT_FACTS=1 has no effect on vLLM"),
+    ],
+)
+def test_a_bad_variable_is_refused(script: str, strategy: str, variables: dict[str, str], words: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=environment(strategy) | variables,
+        capture_output=True,
+        text=True,
+        timeout=600,
     )
     assert done.returncode == 2
-    assert done.stderr.startswith("error: BIDKV_STRATEGY: strategy: unknown 'nope'; allowed:")
+    assert done.stderr.startswith(words) and len(done.stderr.strip().splitlines()) == 1
 
 
 @pytest.mark.parametrize("scheduler", ["vllm.v1.core.sched.scheduler.Scheduler", "no.such.Scheduler"])

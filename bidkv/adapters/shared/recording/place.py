@@ -36,7 +36,7 @@ class RecordingPlace:
         if not os.path.lexists(folder):
             check_own_folder(folder.parent, self._refused, "the folder above it")
             try:
-                folder.mkdir(mode=0o700)
+                folder.mkdir(mode=0o700, exist_ok=True)  # another server may have made it by now
             except OSError as error:
                 raise self._refused(str(error.strerror)) from None
         check_own_folder(folder, self._refused, "it")

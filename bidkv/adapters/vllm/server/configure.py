@@ -16,6 +16,12 @@ STRATEGY_VARIABLE = "BIDKV_STRATEGY"
 RECORD_VARIABLE = "BIDKV_RECORD"
 """A folder in which the server records what it did, with the default limit."""
 RECORD_KEYS = {"record": "folder", "record_mib": "mib"}
+NOT_READ = {
+    "BIDKV_CONTROL_FILE": "--bidkv-control FILE",
+    "BIDKV_CLIENT_FACTS": "--bidkv-client-facts",
+    "BIDKV_TRUSTED_CONTROL": "trusted_control in additional_config['bidkv']",
+}
+"""Variables of SGLang's adapter, and what says the same here."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +91,16 @@ def recording_place(
             f"bidkv settings: record_mib {values['record_mib']!r} needs a record; leave it out"
         )
     return RecordingPlace(**{RECORD_KEYS[key]: value for key, value in values.items()}) if values else None
+
+
+def refuse_not_read(environment: Mapping[str, str] = os.environ) -> None:
+    """Raises `BidValidationError`, in one line, on a variable that only SGLang's adapter reads."""
+    for variable, instead in NOT_READ.items():
+        value = environment.get(variable)
+        if value not in (None, "", "0"):
+            raise BidValidationError(
+                f"{variable}={value} has no effect on vLLM: give {instead} to its server instead, or unset it"
+            )
 
 
 def _section(additional_config: Any) -> dict[str, Any] | None:
