@@ -15,6 +15,7 @@ from ray_jobs.drive.pilot import Run, Say, engine_facts, find
 from ray_jobs.drive.plan import digest, leave_out_path
 from ray_jobs.workload.config import ArrivalConfig
 from ray_jobs.workload.freeze import freeze_trace
+from ray_jobs.workload.source_config import SourceConfig
 from ray_jobs.workload.sources import has_file
 from ray_jobs.workload.trace import Trace
 from tracking.errors import require
@@ -116,7 +117,12 @@ def probe_trace(job: BenchConfig) -> Trace:
     if workload.source.has_windows:  # one is not like the next, and a capacity is that of them all
         requests = replace(requests, source=replace(workload.source, pick="spread"), arrivals=ArrivalConfig())
     trace = freeze_trace(requests, settings.seed, job.engine.vocab_size, job.engine.max_model_len)
-    return trace if has_file(workload.source.kind) else evenly_mixed(trace)
+    return trace if has_order(workload.source) else evenly_mixed(trace)
+
+
+def has_order(source: SourceConfig) -> bool:
+    """Whether the requests come in an order of their file, which neighbours and what they share are part of."""
+    return has_file(source.kind) and source.pick != "random"
 
 
 def key_of(job: BenchConfig) -> str:
@@ -129,6 +135,8 @@ def key_of(job: BenchConfig) -> str:
         mix["num_requests"] = job.workload.num_requests
     if job.workload.source.has_windows:
         mix["source"] = {**mix["source"], "pick": "spread"}
+    if has_file(job.workload.source.kind) and not has_order(job.workload.source):
+        mix["order"] = "mixed"  # those found before it was have another key
     search = {key: value for key, value in asdict(limits_of(job)).items() if key != "folder"}
     engine, version, machine = engine_facts(job)
     leave_out_path(engine)

@@ -144,6 +144,22 @@ def test_the_capacity_of_a_file_is_that_of_all_its_windows(tmp_path):
     assert found.key_of(whole) != found.key_of(job)
 
 
+def test_a_random_sample_of_a_file_is_mixed_and_has_a_key_of_its_own(tmp_path):
+    """Else its second half can be less work than the first, and a rate read as stable that is not."""
+    path = tmp_path / "log.csv"
+    rows = [f"2026-11-28 10:00:{n // 100:02d}.{n % 100:02d}0000,{n + 1},5" for n in range(1000)]
+    path.write_text("\n".join(["TIMESTAMP,ContextTokens,GeneratedTokens", *rows]))
+    job = compose_job(
+        "workload=azure_conv", f"workload.source.path={path}", "workload.num_requests=100", "workload.warmup_requests=0",
+        "workload.load=95%", "engine.max_model_len=2048", "workload.source.pick=random", "workload.arrivals.kind=poisson",
+    )  # fmt: skip
+    prompts = np.array([len(r.prompt_token_ids) for r in found.probe_trace(job).requests])
+    means = [quarter.mean() / prompts.mean() for quarter in np.split(prompts, 4)]
+    assert means == pytest.approx([1.0] * 4, abs=0.1)
+    ordered = replace(job, workload=replace(job.workload, source=replace(job.workload.source, pick="head")))
+    assert found.key_of(ordered) != found.key_of(job)
+
+
 def test_a_real_engine_is_asked_in_few_and_short_runs():
     real = compose_job(*WORKLOAD, "workload.load=95%", "engine=vllm_cpu")
     simulated = compose_job(*WORKLOAD, "workload.load=95%")
