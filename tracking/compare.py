@@ -19,10 +19,12 @@ from tracking.config import CompareConfig, ComparisonConfig
 from tracking.evidence.baseline import default_baseline
 from tracking.evidence.classes import who_pays
 from tracking.evidence.paired import Table, compare
+from tracking.evidence.two_way import TwoWay, two_way
 from tracking.no_effect import idle_compare_keys
 from tracking.reporting.machine import as_csv, as_json
 from tracking.reporting.render import rich_tables
 from tracking.reporting.rows import first_screen, opening
+from tracking.reporting.two_way import two_way_screen
 from tracking.store.reader import RunReader, StoredSweep
 from tracking.typed import refuse_idle, refuse_unknown, typed
 
@@ -50,8 +52,18 @@ def compare_sweep(sweep: StoredSweep, config: ComparisonConfig) -> list[Table]:
     return compare(sweep, baseline, config.metrics, config.guardrails.rules, config.strategies, config)
 
 
-def print_text(sweep: StoredSweep, tables: Sequence[Table], config: CompareConfig) -> None:
-    """For people: a screen for each workload and load."""
+def across_of(sweep: StoredSweep, tables: Sequence[Table], config: CompareConfig) -> list[TwoWay]:
+    """The tables of `config.across`, if it names a setting. Raises ValueError where nothing differs in it."""
+    if config.across is None:
+        return []
+    others = list(dict.fromkeys(name for table in tables for name in table.strategies))
+    return two_way(sweep, config.across, tables[0].baseline, others, config)
+
+
+def print_text(
+    sweep: StoredSweep, tables: Sequence[Table], both: Sequence[TwoWay], config: CompareConfig
+) -> None:
+    """For people: a screen for each workload and load, then one for each setting's levels."""
     width = DETAIL_WIDTH if config.detail else WIDTH
     console = Console(width=None if sys.stdout.isatty() else width, highlight=False)
     console.print(opening(tables), end="")
@@ -63,6 +75,8 @@ def print_text(sweep: StoredSweep, tables: Sequence[Table], config: CompareConfi
         console.print(first_screen(table, who_pays(table) if config.classes else ()))
         if config.detail:
             console.print(rich_tables(table))
+    for one in both:
+        console.print(two_way_screen(one))
 
 
 def words_of(tables: Sequence[Table]) -> set[str]:
@@ -84,12 +98,13 @@ def main(config: DictConfig) -> None:
         settings: CompareConfig = OmegaConf.to_object(config)
         refuse_idle(keys, idle_compare_keys(settings))
         sweep, tables = compare_from_store(settings)
+        both = across_of(sweep, tables, settings)
     if settings.format == "json":
-        print(as_json(sweep, tables, settings.classes))
+        print(as_json(sweep, tables, both, settings.classes))
     elif settings.format == "csv":
         print(as_csv(tables), end="")
     else:
-        print_text(sweep, tables, settings)
+        print_text(sweep, tables, both, settings)
     failures: Collection[str] = words_of(tables) & set(settings.fail_if)
     if failures:
         print(f"fail_if: {', '.join(sorted(failures))}", file=sys.stderr)

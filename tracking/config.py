@@ -57,6 +57,9 @@ class CompareConfig(ComparisonConfig):
     format: str = "text"  # or json, csv
     detail: bool = False  # text only: every metric, and how each guardrail was checked
     classes: bool = True  # who pays, class by class: reads the request table of every run
+    across: str | None = (
+        None  # a setting, such as engine.router.name: its levels and the policies in one table
+    )
     fail_if: Any = field(
         default_factory=list
     )  # of FAILURES, in the primary metric or a guardrail: exit code 1
@@ -64,6 +67,7 @@ class CompareConfig(ComparisonConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_one_of("format", self.format, FORMATS)
+        require(self.across != "", "across", self.across, "a setting, such as engine.router.name, or null")
         self.fail_if = [self.fail_if] if isinstance(self.fail_if, str) else list(self.fail_if or ())
         for word in self.fail_if:
             require_one_of("fail_if", word, FAILURES)

@@ -23,3 +23,4 @@ def idle_compare_keys(config: CompareConfig) -> Iterator[Idle]:
         yield Idle("detail", f"format={config.format} has every metric anyway; format=text has two lengths")
     if config.format == "csv":
         yield Idle("classes", "format=csv has no classes; format=json has")
+        yield Idle("across", "format=csv has no table of two ways; format=json has")

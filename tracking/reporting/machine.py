@@ -14,7 +14,9 @@ from tracking.evidence.classes import ClassResult, who_pays
 from tracking.evidence.guardrails import GuardrailCheck
 from tracking.evidence.paired import Comparison, Table
 from tracking.evidence.statistics import Interval
+from tracking.evidence.two_way import TwoWay
 from tracking.reporting.headline import headline
+from tracking.reporting.two_way import two_way_tree
 from tracking.store.reader import StoredSweep
 
 COLUMNS = (
@@ -25,13 +27,16 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def as_json(sweep: StoredSweep, tables: Sequence[Table], classes: bool = True) -> str:
+def as_json(
+    sweep: StoredSweep, tables: Sequence[Table], both: Sequence[TwoWay] = (), classes: bool = True
+) -> str:
     """The sweep as a tree, with who pays if `classes`. Numbers that do not exist are null, infinite ones the strings "inf" and "-inf"."""
     tree = {
         "sweep": sweep.sweep_id,
         "name": sweep.name,
         "unfinished": sweep.unfinished,
         "tables": [_table(table, classes) for table in tables],
+        "across": two_way_tree(both),
     }
     return json.dumps(_plain(tree), indent=2, allow_nan=False)
 
