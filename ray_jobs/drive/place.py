@@ -34,8 +34,9 @@ class Place:
 
 
 def needs(engine: EngineConfig) -> dict[str, float]:
-    """What an engine takes of one node, by Ray's names."""
-    wanted = {"GPU": engine.num_gpus, "CPU": engine.num_cpus}
+    """What an engine takes of one node, by Ray's names; several real ones, all together."""
+    several = engine.replicas if engine.runs_for_real else 1
+    wanted = {"GPU": engine.num_gpus * several, "CPU": engine.num_cpus * several}
     return {name: amount for name, amount in wanted.items() if amount}
 
 
