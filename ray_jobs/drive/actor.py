@@ -7,7 +7,6 @@ import re
 import tempfile
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -94,4 +93,3 @@ def _who() -> dict[str, str]:
     context = ray.get_runtime_context()
     gpus = ",".join(map(str, context.get_accelerator_ids().get("GPU", [])))
     return {"engine_id": context.get_actor_id()[:8]} | ({"gpus": gpus} if gpus else {})
-

@@ -38,16 +38,22 @@ class Backend(RealTime):
     def __init__(self, config: EngineConfig, folder: Path):
         super().__init__(config, folder)
         self._name = folder.name  # of the application and its deployment
+        self._tree: PrefixTree | None = None
         self._served_by: dict[str, int] = {}  # the replica of each request of the run
 
     async def start(self) -> dict[str, Any]:
         self._handle = await asyncio.to_thread(self._deploy)
         self._stream = self._handle.options(stream=True)
         variables = {name: os.environ[name] for name in self.config.pass_env if name in os.environ}
-        said = await self._all("start", variables, self._devices())
-        self._tree = PrefixTree(self._name) if self.config.router.name == "prefix-affinity" else None
-        self._tenants = [each.tenant for each in said]
-        await self._warm_up()
+        try:
+            said = await self._all("start", variables, self._devices())
+            if self.config.router.name == "prefix-affinity":
+                self._tree = PrefixTree(self._name)
+            self._tenants = [each.tenant for each in said]
+            await self._warm_up()
+        except BaseException:
+            await self.stop()
+            raise
         return said[0].value | {"ray_serve": ray.__version__}
 
     async def begin(self, settings: AdapterSettings) -> None:
@@ -64,12 +70,11 @@ class Backend(RealTime):
         await self._all("end")
 
     async def stop(self) -> None:
-        try:
-            await self._all("stop")
-        finally:
-            if self._tree is not None:
-                await self._tree.end()
-            await asyncio.to_thread(serve.delete, self._name)
+        # One that is gone must not keep the others.
+        await self._handle.broadcast("stop").results_async(return_exceptions=True)
+        if self._tree is not None:
+            self._tree.end()
+        await asyncio.to_thread(serve.delete, self._name)
 
     async def generate(self, request: TraceRequest) -> AsyncIterator[Sequence[int]]:
         response = self._stream.generate.remote(Asked(request))
@@ -119,6 +124,7 @@ class Backend(RealTime):
                 request_router_class=router.path,
                 request_router_kwargs=router.arguments(config.router.params),
             ),
+            graceful_shutdown_wait_loop_s=0.1,
             health_check_timeout_s=config.start_timeout_s,  # an engine that starts answers nothing
             logging_config={"log_level": "ERROR", "enable_access_log": False},
         )

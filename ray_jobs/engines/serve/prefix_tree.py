@@ -20,5 +20,5 @@ class PrefixTree:
         await self._actor.remove_tenants.remote(list(tenants))
         await self._actor.add_tenants.remote(list(tenants), time.time())
 
-    async def end(self) -> None:
+    def end(self) -> None:
         ray.kill(self._actor)

@@ -101,7 +101,9 @@ class Replica:
 
     def _running(self) -> LiveEngine:
         if self.engine is None:
-            raise RuntimeError(f"replica {self.number} died, and Ray Serve has made another, without an engine")
+            raise RuntimeError(
+                f"replica {self.number} died, and Ray Serve has made another, without an engine"
+            )
         return self.engine
 
     def _said(self, value: Any = None) -> Said:

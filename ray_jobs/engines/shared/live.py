@@ -83,9 +83,7 @@ class RealTime(EngineBackend):
 
     async def _send(self, trace: Trace, job: JobConfig) -> Sent:
         live_answers = job.workload.sessions.answers == "live"
-        load = LoadGenerator(
-            trace, self.generate, job.run.request_timeout_s, job.run.timeout_s, live_answers
-        )
+        load = LoadGenerator(trace, self.generate, job.run.request_timeout_s, job.run.timeout_s, live_answers)
         started_t = time.time()
         status = await load.run()
         await self.settle()
