@@ -8,13 +8,11 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import ray
 from ray import serve
 from ray.serve.config import RequestRouterConfig
 from ray.serve.handle import DeploymentHandle
 
-from bidkv.adapters.shared.events import read_events
 from bidkv.adapters.shared.settings import AdapterSettings
 from ray_jobs.engines.config import EngineConfig
 from ray_jobs.engines.routers.served import SERVED
@@ -22,9 +20,7 @@ from ray_jobs.engines.serve.prefix_tree import PrefixTree
 from ray_jobs.engines.serve.replica import Asked, Replica, Said, one_of
 from ray_jobs.engines.shared.live import RealTime, Sent, unrecorded_result
 from ray_jobs.engines.shared.output import LOG_NAME
-from ray_jobs.engines.shared.records import check_records
-from ray_jobs.engines.shared.replicas import merge_events, merge_steps
-from ray_jobs.engines.shared.requests_table import requests_table
+from ray_jobs.engines.shared.replicas import read_results
 from ray_jobs.workload.trace import TraceRequest
 from tracking.result import RunResult
 from tracking.store.lease import Lease
@@ -146,18 +142,4 @@ class Backend(RealTime):
     def _result(self, settings: AdapterSettings, sent: Sent) -> RunResult:
         if not self.config.adapter:
             return unrecorded_result(sent)
-        recorded = [read_events(own.events_path) for own in self._own]
-        steps = [read_events(own.steps_path) for own in self._own]
-        for number, own in enumerate(self._own):
-            mine = [log for log in sent.logs if self._served_by.get(log.request.request_id) == number]
-            check_records(own, recorded[number], mine, len(steps[number]))
-        events = merge_events(recorded)
-        return RunResult(
-            status=sent.status,
-            requests=requests_table(sent.logs, events),
-            events=events,
-            steps=merge_steps([pd.DataFrame(each) for each in steps]),
-            started_t=sent.started_t,
-            finished_t=sent.finished_t,
-            client_cpu_s=sent.cpu_s,
-        )
+        return read_results(self._own, sent, self._served_by)
