@@ -145,6 +145,7 @@ BAD = [
     ("config", [*TWO, AFFINITY, "engine.router.params.match=most"], "must be numbers"),
     ("config", ["engine=sglang_shape", "engine.replicas=2"], "1 but for engine.kind=vllm and vllm_sim"),
     ("config", ["engine=vllm_cpu", AFFINITY], "engine.replicas=4 has four"),
+    ("recommend", ["engine.replicas=4"], "engine.replicas=4: must be 1: the search simulates one engine"),
     # An experiment and what was typed beside it.
     ("config", ["experiment=sim_quick", "engine=sglang"], "engine=sglang: experiment=sim_quick chooses calibration@"),
     ("config", ["experiment=sim_quick", "hardware=l4"], "write hardware@engine.sim.hardware="),
