@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from contextlib import suppress
 from typing import Any
 
 import ray
@@ -83,6 +84,10 @@ class EngineHandle:
                 await status
         except TimeoutError:
             raise TimeoutError(f"no answer from the engine after {key}={limit:g} s") from None
+        except ray.exceptions.RayError:
+            with suppress(ray.exceptions.RayError):
+                await result  # the same error; Ray prints one that nobody took
+            raise
         return result
 
     async def stop(self, ask: bool = True) -> None:
