@@ -177,6 +177,10 @@ class RecommendConfig(JobConfig):
             "vllm or vllm_sim: the search runs on a simulation of vLLM's scheduler",
         )  # fmt: skip
         require(
+            engine.replicas == 1, "engine.replicas", engine.replicas,
+            "1: the search simulates one engine; bidkv-bench compares strategies on several",
+        )  # fmt: skip
+        require(
             engine.sim is not None, "engine.sim", None,
             "given, for the search simulates the engine: +model_shape@engine.sim.model_shape=... "
             "+hardware@engine.sim.hardware=..., or start from engine=vllm_shape or engine=vllm_sim",

@@ -7,16 +7,16 @@ import re
 import tempfile
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import ray
 
-from ray_jobs.drive.scratch import LOG_NAME, SCRATCH_VARIABLE, claimed_folder, end_abandoned
+from ray_jobs.drive.scratch import SCRATCH_VARIABLE, claimed_folder, end_abandoned
 from ray_jobs.engines import make_backend
 from ray_jobs.engines.config import EngineConfig
 from ray_jobs.engines.job import JobConfig
 from ray_jobs.engines.shared.base import EngineBackend
+from ray_jobs.engines.shared.output import LOG_NAME, send_output_to
 from ray_jobs.workload.trace import Trace
 from tracking.result import RunResult
 
@@ -36,7 +36,7 @@ class EngineActor:
         end_abandoned()
         self.folder = claimed_folder()
         self.log = self.folder / LOG_NAME
-        _redirect_output(self.log)
+        send_output_to(self.log)
         # Sockets and temporary files of the engine go where they are removed with it.
         os.environ["TMPDIR"] = os.environ[SCRATCH_VARIABLE] = tempfile.tempdir = str(self.folder)
         self.backend: EngineBackend | None = None
@@ -93,11 +93,3 @@ def _who() -> dict[str, str]:
     context = ray.get_runtime_context()
     gpus = ",".join(map(str, context.get_accelerator_ids().get("GPU", [])))
     return {"engine_id": context.get_actor_id()[:8]} | ({"gpus": gpus} if gpus else {})
-
-
-def _redirect_output(path: Path) -> None:
-    """Sends what this process and its children print to a file."""
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    for stream in (1, 2):
-        os.dup2(file, stream)
-    os.close(file)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+from contextlib import suppress
 from typing import Any
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
 from ray_jobs.drive.actor import EngineActor, EngineStartError, failure_reason
-from ray_jobs.drive.place import Place, device_kind
+from ray_jobs.drive.place import Place, device_kind, needs
 from ray_jobs.drive.scratch import reap
 from ray_jobs.engines.config import EngineConfig
 from ray_jobs.engines.job import JobConfig
@@ -39,7 +40,7 @@ class EngineHandle:
 
     async def start(self) -> None:
         """Raises StartFailed when the engine is not up within `engine.start_timeout_s`, or cannot be."""
-        config = self.config
+        config, taken = self.config, needs(self.config)
         # Not a part of `runtime_env`, which Ray writes into its logs and shows in its dashboard.
         passed = {name: os.environ[name] for name in config.pass_env if name in os.environ}
         runtime_env: dict[str, Any] = {"env_vars": dict(config.env)}
@@ -48,8 +49,8 @@ class EngineHandle:
         self._actor = (
             ray.remote(EngineActor)
             .options(
-                num_cpus=config.num_cpus,
-                num_gpus=config.num_gpus,
+                num_cpus=taken.get("CPU", 0),
+                num_gpus=taken.get("GPU", 0),
                 max_restarts=0,  # a silent retry would corrupt a trial
                 max_task_retries=0,
                 max_concurrency=4,
@@ -83,6 +84,10 @@ class EngineHandle:
                 await status
         except TimeoutError:
             raise TimeoutError(f"no answer from the engine after {key}={limit:g} s") from None
+        except ray.exceptions.RayError:
+            with suppress(ray.exceptions.RayError):
+                await result  # the same error; Ray prints one that nobody took
+            raise
         return result
 
     async def stop(self, ask: bool = True) -> None:

@@ -34,8 +34,9 @@ class Place:
 
 
 def needs(engine: EngineConfig) -> dict[str, float]:
-    """What an engine takes of one node, by Ray's names."""
-    wanted = {"GPU": engine.num_gpus, "CPU": engine.num_cpus}
+    """What an engine takes of one node, by Ray's names; several real ones, all together."""
+    several = engine.replicas if engine.runs_for_real else 1
+    wanted = {"GPU": engine.num_gpus * several, "CPU": engine.num_cpus * several}
     return {name: amount for name, amount in wanted.items() if amount}
 
 
@@ -117,7 +118,8 @@ def _node(group: PlacementGroup) -> str:
 
 
 def check_fits(engine: EngineConfig, places: int, cluster: str) -> None:
-    """Raises ValueError if no node can hold the engine."""
+    """Raises ValueError if no node can hold the engine; several real ones are all on one."""
+    together = f", for engine.replicas={engine.replicas} together" if engine.replicas > 1 else ""
     if engine.num_gpus and not places:
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         if not any(have.get("GPU") for have in nodes):
@@ -125,6 +127,6 @@ def check_fits(engine: EngineConfig, places: int, cluster: str) -> None:
             raise ValueError(f"engine.num_gpus={engine.num_gpus:g}: {who} 0 GPUs; try engine=vllm_sim")
         require(
             False, "engine.num_gpus", engine.num_gpus,
-            f"what one node has (with engine.num_cpus={engine.num_cpus:g}): {cluster}",
+            f"what one node has (with engine.num_cpus={engine.num_cpus:g}){together}: {cluster}",
         )  # fmt: skip
-    require(places > 0, "engine.num_cpus", engine.num_cpus, f"what one node has: {cluster}")
+    require(places > 0, "engine.num_cpus", engine.num_cpus, f"what one node has{together}: {cluster}")

@@ -14,7 +14,8 @@ if TYPE_CHECKING:  # configurations are in this package too, and need neither pa
 
 
 def make_backend(config: EngineConfig, folder: Path) -> EngineBackend:
-    """The backend `ray_jobs/engines/<kind>.py` defines as `Backend`."""
+    """The backend `ray_jobs/engines/<kind>.py` defines as `Backend`; of several real engines that of `serve/fleet.py`."""
+    served = config.replicas > 1 and config.runs_for_real
     with large_imports():
-        module = import_module(f"ray_jobs.engines.{config.kind}")
+        module = import_module(f"ray_jobs.engines.{'serve.fleet' if served else config.kind}")
     return module.Backend(config, folder)

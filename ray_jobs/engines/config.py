@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from omegaconf import MISSING
 
 from ray_jobs.engines.routers.config import RouterConfig
+from ray_jobs.engines.routers.served import SERVED
 from ray_jobs.engines.sim.config import SimConfig
 from tracking.errors import require, require_one_of
 from tracking.secrets import check_names
@@ -23,6 +24,7 @@ LIMITS = (
 )  # fmt: skip
 """Keys of `engine` that a simulation of a real one has from it."""
 PASS_ENV = "engine.pass_env=[{}]"  # how an engine is given a secret
+SEVERAL = ("vllm", "vllm_sim")  # kinds of which there may be several behind a router
 NOT_AN_ENGINE = {"config", "job", "no_effect"}  # the other modules of this package
 
 
@@ -73,7 +75,7 @@ class EngineConfig:
     num_gpus: float = 0.0
     num_cpus: float = 1.0
     start_timeout_s: float = 600.0
-    replicas: int = 1  # equal engines behind a router; more than one: kind=vllm_sim only
+    replicas: int = 1  # equal engines behind a router, real ones all on one node; vLLM only
     router: RouterConfig = field(default_factory=RouterConfig)  # who gets a request
     sim: SimConfig | None = None  # kind=vllm_sim only
     url: str | None = None  # kind=endpoint only: the server that is driven, as http://host:8000
@@ -125,10 +127,8 @@ class EngineConfig:
             "true but for engine.kind=vllm",
         )
         require(1 <= self.replicas <= 1024, "engine.replicas", self.replicas, "from 1 to 1024")
-        require(
-            self.replicas == 1 or self.kind == "vllm_sim",
-            "engine.replicas", self.replicas, "1 but for engine.kind=vllm_sim: several real engines are not driven yet",
-        )  # fmt: skip
+        if self.replicas > 1:
+            check_replicas(self)
         require_one_of("engine.api", self.api, APIS)
         if self.kind == "vllm_sim":
             check_simulated(self)
@@ -136,6 +136,11 @@ class EngineConfig:
             check_endpoint(self)
         else:
             check_gpus(self)
+
+    @property
+    def runs_for_real(self) -> bool:
+        """Whether it is started here, and not simulated."""
+        return self.kind not in ("vllm_sim", "endpoint")
 
 
 def blocks_that_fit(engine: EngineConfig) -> int:
@@ -178,6 +183,25 @@ def check_url(key: str, url: str) -> None:
         f"without a password, which would be stored: {PASS_ENV.format('NAME')} names the variable that has the API key",
     )  # fmt: skip
     require(parts.path in ("", "/"), key, url, f"without the path {parts.path}: it is added")
+
+
+def check_replicas(engine: EngineConfig) -> None:
+    """Raises ValueError if `engine` cannot be several, or its router cannot be in front of them."""
+    require(
+        engine.kind in SEVERAL,
+        "engine.replicas", engine.replicas, f"1 but for engine.kind={' and '.join(SEVERAL)}",
+    )  # fmt: skip
+    if not engine.runs_for_real:
+        return
+    require(
+        engine.router.name in SERVED,
+        "engine.router.name", engine.router.name,
+        f"{' or '.join(SERVED)} in front of real engines, which are Ray Serve's own; engine=vllm_sim has the others",
+    )  # fmt: skip
+    require(
+        engine.num_gpus == int(engine.num_gpus),
+        "engine.num_gpus", engine.num_gpus, "a whole number with engine.replicas: each has GPUs of its own",
+    )  # fmt: skip
 
 
 def check_gpus(engine: EngineConfig) -> None:

@@ -71,7 +71,7 @@ class Backend(LiveEngine):
         settings = super().adapter_settings(job, run_id)
         return replace(settings, until=time.time() + job.run.timeout_s + LEASE_S)
 
-    async def _begin(self, settings: AdapterSettings) -> None:
+    async def begin(self, settings: AdapterSettings) -> None:
         """The server's prefix cache is not ours to empty. So the ids of each run are turned by an amount of its own: what
         its requests share they share still, and nothing is left of them from an earlier run."""
         span = self.config.vocab_size - FIRST_ID
@@ -83,7 +83,7 @@ class Backend(LiveEngine):
             await self._taken(settings, self._found)
         self._before = await self._scrape()
 
-    async def _end(self) -> None:
+    async def end(self) -> None:
         self._after = await self._scrape()
         try:
             await self._one_token()
@@ -116,7 +116,7 @@ class Backend(LiveEngine):
     async def _reset_cache(self) -> bool:
         raise NotImplementedError("a server's cache is not ours to empty")
 
-    async def _generate(self, request: TraceRequest) -> AsyncIterator[Sequence[int]]:
+    async def generate(self, request: TraceRequest) -> AsyncIterator[Sequence[int]]:
         ids = (request.prompt_token_ids - FIRST_ID + self._shift) % (
             self.config.vocab_size - FIRST_ID
         ) + FIRST_ID

@@ -90,6 +90,10 @@ def idle_engine_keys(engine: EngineConfig) -> Iterator[Idle]:
     simulated = engine.kind == "vllm_sim"
     if engine.replicas == 1:
         yield Idle("engine.router", "one engine has no router; engine.replicas=4 has four")
+    elif not simulated:
+        yield Idle(
+            "engine.router.stale_s", "Ray Serve's router asks its replicas itself; engine=vllm_sim has it"
+        )
     if engine.model != TINY or simulated:
         yield Idle(
             "engine.tiny",

@@ -38,12 +38,12 @@ class Backend(LiveEngine):
         self.runs = 0
         return self._environment("sglang", sglang.__version__, started["scheduler"])
 
-    async def _begin(self, settings: AdapterSettings) -> None:
+    async def begin(self, settings: AdapterSettings) -> None:
         await self._flush_cache()
         write_control(self.control, settings)
         await self._installed(settings)
 
-    async def _end(self) -> None:
+    async def end(self) -> None:
         self.runs += 1
         await self._flush_cache()
         await self._idle(f"idle-{self.runs}")
@@ -72,7 +72,7 @@ class Backend(LiveEngine):
         } | dict(config.extra)
         return {key: value for key, value in args.items() if value is not None}
 
-    async def _generate(self, request: TraceRequest) -> AsyncIterator[Sequence[int]]:
+    async def generate(self, request: TraceRequest) -> AsyncIterator[Sequence[int]]:
         facts = request_facts(request, time.time())
         facts |= {"true_output_tokens": request.output_tokens, "priority": request.priority}
         stream = await self.engine.async_generate(

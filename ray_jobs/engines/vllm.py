@@ -10,11 +10,10 @@ from bidkv.adapters.shared.control import write_control
 from bidkv.adapters.shared.settings import AdapterSettings
 from bidkv.adapters.vllm import SCHEDULER
 from bidkv.adapters.vllm.server.configure import AdapterConfig
-from ray_jobs.engines.job import JobConfig
 from ray_jobs.engines.shared.base import request_facts
-from ray_jobs.engines.shared.live import LiveEngine, Sent
+from ray_jobs.engines.shared.live import LiveEngine
 from ray_jobs.engines.shared.models import model_folder
-from ray_jobs.workload.trace import Trace, TraceRequest
+from ray_jobs.workload.trace import TraceRequest
 from tracking.imports import large_imports
 
 IDLE = AdapterSettings(strategy="preempt-evict", run_id="idle", client_facts=True)
@@ -39,17 +38,13 @@ class Backend(LiveEngine):
         mode = "async" if scheduler.async_scheduling else "sync"
         return self._environment("vllm", vllm.__version__, mode)
 
-    async def _begin(self, settings: AdapterSettings) -> None:
+    async def begin(self, settings: AdapterSettings) -> None:
         self._tell(settings)
         await self._flush_cache()  # the scheduler reads the control file when it is told to
 
-    async def _send(self, trace: Trace, job: JobConfig) -> Sent:
-        sent = await super()._send(trace, job)
+    async def end(self) -> None:
         if self.engine.errored:
             raise RuntimeError(f"the engine died: {self.engine.dead_error}")
-        return sent
-
-    async def _end(self) -> None:
         # What was aborted last is still on its way to the scheduler, and belongs to this run.
         await self._flush_cache()
         self._tell(IDLE)
@@ -87,7 +82,7 @@ class Backend(LiveEngine):
             args |= {"scheduler_cls": SCHEDULER, "additional_config": AdapterConfig(section)}
         return args | dict(config.extra)
 
-    async def _generate(self, request: TraceRequest) -> AsyncIterator[Sequence[int]]:
+    async def generate(self, request: TraceRequest) -> AsyncIterator[Sequence[int]]:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 

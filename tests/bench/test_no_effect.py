@@ -65,6 +65,8 @@ def line_of(command: str, words: list[str]) -> str | None:
     return None
 
 
+TWO = ["engine=vllm_cpu", "engine.replicas=2"]
+AFFINITY = "router@engine.router=prefix-affinity"
 AZURE = ["workload=azure_conv", "workload.source.path=azure.csv"]
 SIM = ["engine=vllm_sim"]
 L4 = ["hardware@engine.sim.hardware=l4"]
@@ -135,6 +137,15 @@ BAD = [
     ("config", ["~engine.num_blocks"], "engine.num_blocks=null asks for nothing"),
     ("config", ["--cfg", "jobs"], "must be one of job, hydra, all"),
     ("config", ["--cfg=jobs"], "must be one of job, hydra, all"),
+    # Several engines, and who is in front of them.
+    ("config", [*TWO, "router@engine.router=sticky"], "must be power-of-two or prefix-affinity in front of real engines"),
+    ("config", [*TWO, "engine.router.stale_s=1"], "engine.router.stale_s=1: would change nothing"),
+    ("config", [*TWO, "engine.num_gpus=0.5"], "engine.num_gpus=0.5: must be a whole number"),
+    ("config", [*TWO, AFFINITY, "engine.router.params.match=7"], "engine.router.params.match=7: must be from 0 to 1"),
+    ("config", [*TWO, AFFINITY, "engine.router.params.match=most"], "must be numbers"),
+    ("config", ["engine=sglang_shape", "engine.replicas=2"], "1 but for engine.kind=vllm and vllm_sim"),
+    ("config", ["engine=vllm_cpu", AFFINITY], "engine.replicas=4 has four"),
+    ("recommend", ["engine.replicas=4"], "engine.replicas=4: must be 1: the search simulates one engine"),
     # An experiment and what was typed beside it.
     ("config", ["experiment=sim_quick", "engine=sglang"], "engine=sglang: experiment=sim_quick chooses calibration@"),
     ("config", ["experiment=sim_quick", "hardware=l4"], "write hardware@engine.sim.hardware="),

@@ -45,6 +45,10 @@ def test_an_engine_fits_on_a_node_not_on_a_sum_of_nodes(two_nodes):
         engines_that_fit([BenchConfig(STRATEGY, WORKLOAD, replace(ENGINE, num_cpus=2))])
     with pytest.raises(ValueError, match="^engine.num_gpus=1: the 2 nodes have 0 GPUs; try engine=vllm_sim$"):
         engines_that_fit([BenchConfig(STRATEGY, WORKLOAD, replace(ENGINE, num_gpus=1))])
+    with pytest.raises(
+        ValueError, match="what one node has, for engine.replicas=2 together: the 2 nodes have"
+    ):
+        engines_that_fit([BenchConfig(STRATEGY, WORKLOAD, replace(ENGINE, replicas=2))])
 
 
 def test_a_wait_for_a_place_is_said_and_ends_when_there_is_one(two_nodes):

@@ -35,13 +35,22 @@ ENGINE_ENVIRONMENT = {
 
 def record_engines(folder: Path, engines: list[dict[str, Any]]) -> dict[str, RunResult]:
     """Runs of real engines by id, a start for each engine; see record_engine.py."""
+    ids = [run["id"] for engine in engines for run in engine["runs"]]
+    return recorded(folder, "record_engine.py", engines, ids)
+
+
+def record_fleet(folder: Path, what: dict[str, Any]) -> dict[str, RunResult]:
+    """Runs of two real engines behind a router by id; see record_fleet.py."""
+    return recorded(folder, "record_fleet.py", what, [run["id"] for run in what["runs"]])
+
+
+def recorded(folder: Path, script: str, what: Any, ids: list[str]) -> dict[str, RunResult]:
     from tracking.result import RunResult
 
     jobs = folder / "jobs.json"
-    jobs.write_text(json.dumps(engines))
-    script = Path(__file__).with_name("record_engine.py")
+    jobs.write_text(json.dumps(what))
     process = subprocess.Popen(
-        [sys.executable, str(script), str(folder), str(jobs)],
+        [sys.executable, str(Path(__file__).with_name(script)), str(folder), str(jobs)],
         env=os.environ | ENGINE_ENVIRONMENT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -54,5 +63,4 @@ def record_engines(folder: Path, engines: list[dict[str, Any]]) -> dict[str, Run
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == 0, output[-3000:]
-    ids = [run["id"] for engine in engines for run in engine["runs"]]
     return {run_id: RunResult.load(folder / run_id) for run_id in ids}

@@ -153,3 +153,11 @@ def run(
 
 def preemptions(outcome: Outcome) -> list[dict[str, Any]]:
     return [event for event in outcome.events if event["type"] == "preempt"]
+
+
+def recorded_steps(result: Any) -> list[dict[str, Any]]:
+    """Step records; a Parquet file turns each step's {id: tokens} into a struct of all ids."""
+    steps = result.steps.to_dict("records")
+    for step in steps:
+        step["scheduled"] = {i: int(n) for i, n in step["scheduled"].items() if n is not None and n == n}
+    return steps

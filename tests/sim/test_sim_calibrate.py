@@ -93,6 +93,14 @@ def test_time_between_steps_counts_while_there_is_work():
     assert (periods["seconds"] - periods["dur"]).to_numpy() == pytest.approx(np.full(400, 1e-3))
 
 
+def test_the_steps_of_each_replica_are_timed_by_themselves():
+    one = step_log(5, 60, 0.0, gap=1e-3).assign(replica=0)
+    other = one.assign(replica=1, t=one["t"] + 0.0003)
+    alone, both = step_periods(one), step_periods(pd.concat([one, other]))
+    assert both["seconds"].to_numpy() == pytest.approx([*alone["seconds"], *alone["seconds"]])
+    assert both["window"].is_unique
+
+
 def test_overlapping_steps_have_no_gap():
     log = step_log(4, 300, 0.0)
     log["t"] = np.concatenate([[0.0, 0.0], np.cumsum(log["dur"])[:-2]])  # scheduled one step ahead

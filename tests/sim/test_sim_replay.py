@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from conftest import record_engines
-from sim_bench import compose_job, random_trace
+from sim_bench import compose_job, random_trace, recorded_steps
 
 from bidkv.adapters.shared.settings import AdapterSettings
 from ray_jobs.workload.freeze import freeze_trace
@@ -113,11 +113,3 @@ def test_another_strategy_is_found_out(recorded, parts, tmp_path):
     settings = AdapterSettings("lcf", events_path=str(tmp_path / "events.jsonl"), steps_path="memory")
     replayed = replay(parts, trace, result.events, recorded_steps(result), settings)
     assert replayed.difference is not None and replayed.difference.startswith("step ")
-
-
-def recorded_steps(result):
-    """Step records; a Parquet file turns each step's {id: tokens} into a struct of all ids."""
-    steps = result.steps.to_dict("records")
-    for step in steps:
-        step["scheduled"] = {i: int(n) for i, n in step["scheduled"].items() if n is not None and n == n}
-    return steps

@@ -30,6 +30,10 @@ class RouterConfig:
         own = router_params(known[self.name])
         for key in self.params:
             require_one_of(f"engine.router.params of {self.name}", key, own)
+        try:
+            self.make(1, 1, 0)
+        except TypeError:  # text where a number belongs
+            require(False, "engine.router.params", self.params, "numbers")
 
     def make(self, replicas: int, pool_tokens: int, seed: int) -> Router:
         return router_classes()[self.name](replicas, pool_tokens, seed, **self.params)

@@ -37,64 +37,41 @@ class Sent:
     cpu_s: float  # of the process that sent
 
 
-class LiveEngine(EngineBackend):
-    """A real engine as `self.engine`, which the adapter's control file steers."""
-
-    engine: Any
-
-    @property
-    def control(self) -> Path:
-        return self.folder / "control.json"
+class RealTime(EngineBackend):
+    """What is driven in real time: a run begins, its trace is sent, and it ends when nobody is left of it."""
 
     async def run(self, trace: Trace, job: JobConfig, run_id: str) -> RunResult:
         """Raises RuntimeError if the engine did not take the settings, did not end a request or lost records."""
         settings = self.adapter_settings(job, run_id)
-        await self._begin(settings)
+        await self.begin(settings)
         sent = await self._send(trace, job)
-        await self._end()
+        await self.end()
         return self._result(settings, sent)
 
-    async def stop(self) -> None:
-        await asyncio.to_thread(self.engine.shutdown)
-
     @abstractmethod
-    async def _begin(self, settings: AdapterSettings) -> None:
+    async def begin(self, settings: AdapterSettings) -> None:
         """Starts a run of these settings on an empty prefix cache."""
 
     @abstractmethod
-    async def _end(self) -> None:
+    async def end(self) -> None:
         """Ends the run, so that `run_end` is its last record."""
 
     @abstractmethod
-    async def _reset_cache(self) -> bool:
-        """Empties the prefix cache; False as long as a request holds memory."""
+    async def settle(self) -> None:
+        """Waits until what a deadline left behind is aborted. Raises RuntimeError if requests are left after `SETTLE_S`."""
 
     @abstractmethod
-    def _generate(self, request: TraceRequest) -> AsyncIterator[Sequence[int]]:
+    def generate(self, request: TraceRequest) -> AsyncIterator[Sequence[int]]:
         """See `ray_jobs.engines.shared.load.Generate`."""
-
-    @abstractmethod
-    def _unfinished(self) -> int:
-        """Requests the engine's front has not ended; what it aborts is told to the scheduler at once."""
 
     def _result(self, settings: AdapterSettings, sent: Sent) -> RunResult:
         return read_result(settings, sent) if self.config.adapter else unrecorded_result(sent)
-
-    def _environment(self, engine: str, version: str, scheduler: str) -> dict[str, Any]:
-        import torch
-
-        return host_environment() | {
-            "engine": engine,
-            "engine_version": version,
-            "scheduler": scheduler,
-            "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-        }
 
     async def _warm_up(self) -> None:
         """A few requests of growing length, so that the first run does not pay for first calls."""
 
         async def drain(request: TraceRequest) -> None:
-            async for _ in self._generate(request):
+            async for _ in self.generate(request):
                 pass
 
         longest = min(self.config.max_model_len // 2, 1024)
@@ -105,19 +82,35 @@ class LiveEngine(EngineBackend):
             await asyncio.gather(*(drain(request) for request in requests))
 
     async def _send(self, trace: Trace, job: JobConfig) -> Sent:
-        """Sends the trace, and waits until the engine has aborted what a deadline left behind."""
         live_answers = job.workload.sessions.answers == "live"
-        load = LoadGenerator(
-            trace, self._generate, job.run.request_timeout_s, job.run.timeout_s, live_answers
-        )
+        load = LoadGenerator(trace, self.generate, job.run.request_timeout_s, job.run.timeout_s, live_answers)
         started_t = time.time()
         status = await load.run()
-        await self._settle()
+        await self.settle()
         return Sent(load.logs, status, started_t, time.time(), load.cpu_s)
 
-    async def _settle(self) -> None:
-        """Raises RuntimeError if requests are left after `SETTLE_S`."""
 
+class LiveEngine(RealTime):
+    """A real engine as `self.engine`, which the adapter's control file steers."""
+
+    engine: Any
+
+    @property
+    def control(self) -> Path:
+        return self.folder / "control.json"
+
+    async def stop(self) -> None:
+        await asyncio.to_thread(self.engine.shutdown)
+
+    @abstractmethod
+    async def _reset_cache(self) -> bool:
+        """Empties the prefix cache; False as long as a request holds memory."""
+
+    @abstractmethod
+    def _unfinished(self) -> int:
+        """Requests the engine's front has not ended; what it aborts is told to the scheduler at once."""
+
+    async def settle(self) -> None:
         async def drained() -> bool:
             return not self._unfinished()
 
@@ -128,6 +121,16 @@ class LiveEngine(EngineBackend):
         await _until(
             self._reset_cache, "the engine did not empty its prefix cache: requests still hold memory"
         )
+
+    def _environment(self, engine: str, version: str, scheduler: str) -> dict[str, Any]:
+        import torch
+
+        return host_environment() | {
+            "engine": engine,
+            "engine_version": version,
+            "scheduler": scheduler,
+            "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        }
 
 
 async def _until(done: Callable[[], Awaitable[bool]], otherwise: str) -> None:

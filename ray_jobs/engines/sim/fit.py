@@ -54,11 +54,23 @@ def step_periods(log: pd.DataFrame) -> pd.DataFrame:
     time; it is added where the next step still decodes, since then the engine was never idle, and
     its median elsewhere. Where steps overlap (async scheduling) there is no such gap, but a step's `dur` has part
     of its neighbours' time: launching a prefill delays the output of the step before it. `window` numbers the
-    steps to be timed together: each alone, or OVERLAP_WINDOW where they overlap. Raises ValueError on missing columns.
+    steps to be timed together: each alone, or OVERLAP_WINDOW where they overlap. Of several replicas each is timed by
+    itself. Raises ValueError on missing columns.
     """
     missing = [name for name in NEEDED if name not in log]
     if missing:
         raise ValueError(f"not a step log: no column {', '.join(missing)}")
+    if "replica" not in log:
+        return _periods_of_one(log)
+    frames, windows = [], 0
+    for _, its in log.groupby("replica"):
+        periods = _periods_of_one(its)
+        frames.append(periods.assign(window=periods["window"] + windows))
+        windows += len(periods)
+    return pd.concat(frames, ignore_index=True)
+
+
+def _periods_of_one(log: pd.DataFrame) -> pd.DataFrame:
     log = log.sort_values("step").reset_index(drop=True)
     starts, gap, end = log["t"].to_numpy(float), np.full(len(log), np.nan), -np.inf
     overlaps = 0

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from numbers import Number
-from typing import Any
-
-import pandas as pd
 
 from bidkv.adapters.shared.events import read_events
 from bidkv.adapters.shared.settings import AdapterSettings
 from ray_jobs.engines.routers.config import RouterConfig
 from ray_jobs.engines.shared.records import check_records
+from ray_jobs.engines.shared.replicas import merge_events, merge_steps
 from ray_jobs.engines.sim.build import SchedulerParts
 from ray_jobs.engines.sim.clients import VirtualClients
 from ray_jobs.engines.sim.config import SimConfig
@@ -58,22 +54,5 @@ def simulate_fleet(
         check_records(each, events, mine)
         if sim.check:
             check_lengths(events)
-    frames = [c.frame().assign(replica=number) for number, c in enumerate(columns)]
-    steps = pd.concat(frames, ignore_index=True).sort_values("t", kind="stable", ignore_index=True)
-    return Outcome(status, clients.logs, merge(recorded), steps, fleet.clock.now, dict(measured))
-
-
-def merge(recorded: Sequence[list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """The events of all replicas as those of one run."""
-    start = recorded[0][0] | {"replicas": len(recorded)}
-    totals: Counter[str] = Counter()
-    for events in recorded:
-        totals.update({key: v for key, v in events[-1].items() if isinstance(v, Number) and key != "t"})
-    end = recorded[0][-1] | dict(totals)
-    end |= {"degraded": any(events[-1]["degraded"] for events in recorded)}
-    end["t"] = max(events[-1]["t"] for events in recorded)
-    between = [
-        event | {"replica": number} for number, events in enumerate(recorded) for event in events[1:-1]
-    ]
-    between.sort(key=lambda event: event["t"] if "t" in event else event["finish_t"])
-    return [start, *between, end]
+    steps = merge_steps([c.frame() for c in columns])
+    return Outcome(status, clients.logs, merge_events(recorded), steps, fleet.clock.now, dict(measured))

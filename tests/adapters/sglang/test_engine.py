@@ -117,7 +117,7 @@ def run(
         write_control(backend.control, chosen)
         await backend._installed(chosen)
         tokens = await outputs(backend, requests, hurry=hurry)
-        await backend._settle()
+        await backend.settle()
         await backend._idle(f"after-{name}")
         return tokens
 
@@ -217,7 +217,7 @@ def test_a_request_the_client_gives_up_leaves_nothing_behind(lab: SimpleNamespac
     workload = SimpleNamespace(sessions=SimpleNamespace(answers="recorded"))
     limits = RunConfig(request_timeout_s=30, timeout_s=60)
     job = SimpleNamespace(strategy=strategy, workload=workload, seed=0, run=limits)
-    original = lab.backend._generate
+    original = lab.backend.generate
 
     async def generate(request: Any) -> Any:
         async for tokens in original(request):
@@ -225,11 +225,11 @@ def test_a_request_the_client_gives_up_leaves_nothing_behind(lab: SimpleNamespac
             if request.request_id == "endless" and tokens > 5:
                 raise ValueError("the client went away")
 
-    lab.backend._generate = generate
+    lab.backend.generate = generate
     try:
         result = lab.runner.run(lab.backend.run(trace, job, "run-1"))
     finally:
-        del lab.backend._generate
+        del lab.backend.generate
     table = result.requests.set_index("request_id")
     assert result.status == "finished" and not result.degraded
     assert list(table.loc[[r.request_id for r in requests], "status"].unique()) == ["ok"]

@@ -1,0 +1,27 @@
+"""Which of the rules Ray Serve has itself, for real engines; the names are its own classes'."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Served:
+    """Where its class is, and what it calls the rule's parameters."""
+
+    path: str
+    names: dict[str, str]
+
+    def arguments(self, params: dict[str, Any]) -> dict[str, Any]:
+        return {self.names[key]: value for key, value in params.items()}
+
+
+SERVED = {
+    "power-of-two": Served("ray.serve._private.request_router:PowerOfTwoChoicesRequestRouter", {}),
+    "prefix-affinity": Served(
+        "ray.llm._internal.serve.routing_policies.prefix_aware.prefix_aware_router:PrefixCacheAffinityRouter",
+        {"match": "match_rate_threshold", "imbalance": "imbalanced_threshold"},
+    ),
+}
+"""By `engine.router.name`."""

@@ -1,0 +1,1 @@
+"""Several real engines behind Ray Serve's routers: `engine.replicas=2` on a real engine."""
