@@ -514,6 +514,7 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path, overrides, words):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.long
 def test_the_command_answers_and_the_same_seed_answers_the_same(tmp_path):
     command = [sys.executable, "-m", "ray_jobs.recommend", "budget=10min", "format=json", *TINY, *SMALL]
     answers = []

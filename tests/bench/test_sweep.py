@@ -132,6 +132,7 @@ def test_the_printed_compare_command_works(swept):
     assert "against lcf-guard" in done.stdout and max(map(len, done.stdout.splitlines())) <= 80
 
 
+@pytest.mark.long
 def test_the_same_command_again_is_a_new_sweep(swept, monkeypatch):
     folder, *_ = swept
     monkeypatch.setenv("HF_TOKEN", SECRET)
@@ -167,6 +168,7 @@ def listening(process: psutil.Process) -> set[str]:
     return {socket.laddr.ip for socket in sockets if socket.status == psutil.CONN_LISTEN}
 
 
+@pytest.mark.long
 def test_an_interrupted_sweep_goes_on_where_it_stopped(tmp_path):
     overrides = (*SIM, "strategy=preempt-evict,lcf,bidkv", "seed=0,1")
     process = bench_started(tmp_path, *overrides)

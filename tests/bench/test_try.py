@@ -122,6 +122,7 @@ def test_a_mistake_is_a_value_error(
     assert all(word in str(caught.value) for word in words), caught.value
 
 
+@pytest.mark.long
 def test_the_command_runs_compares_and_says_it_in_a_sentence(file: Path) -> None:
     small = ["workload.num_requests=40", "workload.warmup_requests=0", "seeds=2", "cluster.max_actors=1"]
     done = subprocess.run(

@@ -42,6 +42,7 @@ def files(folder: Path) -> set[Path]:
     return {path.relative_to(folder) for path in folder.rglob("*.*") if path.suffix != ".pyc"}
 
 
+@pytest.mark.long
 def test_a_policy_of_ones_own_is_run_and_compared(installed: Environment, tmp_path: Path) -> None:
     """The package in `examples/`, on the simulator, as its README says."""
     example = tmp_path / "most_blocks"
