@@ -63,7 +63,6 @@ def tab(server, page):
         yield tab
 
 
-@pytest.mark.long
 def test_the_table_of_runs_names_the_sweep_and_its_numbers(tab, server, two_loads):
     tracking, sweep_id = two_loads
     tab.goto(table_of(server, "1"))
