@@ -14,6 +14,8 @@ from bidkv.adapters.sglang.configure import (
 from bidkv.adapters.shared.control import ControlFile
 from bidkv.adapters.shared.recording.place import RecordingPlace
 from bidkv.adapters.shared.settings import AdapterSettings
+from bidkv.adapters.shared.variables import refuse_unknown
+from bidkv.errors import BidKVError
 
 if TYPE_CHECKING:
     from bidkv.adapters.sglang.adapter import SGLangAdapter
@@ -26,6 +28,10 @@ def register() -> None:
     SGLang only logs what a plugin raises and goes on in its own order, which would pass for the
     strategy's. So an adapter that cannot work ends the process instead.
     """
+    try:
+        refuse_unknown()
+    except BidKVError as error:
+        raise SystemExit(f"bidkv: {error}") from error
     if not is_asked_for():
         refuse_alone()
         return

@@ -22,6 +22,7 @@ from bidkv.adapters.sglang.configure import (
     recording_place,
 )
 from bidkv.adapters.sglang.eviction import as_flags, server_arguments
+from bidkv.adapters.shared.variables import refuse_unknown
 from bidkv.errors import BidKVError
 
 FACTS_FLAG = "--bidkv-client-facts"
@@ -29,6 +30,11 @@ RULE_FLAG = "--radix-eviction-policy"
 
 
 def main() -> None:
+    try:
+        refuse_unknown()
+    except BidKVError as error:
+        print(f"bidkv: {error}", file=sys.stderr)
+        raise SystemExit(2) from error
     if not is_asked_for():
         print(
             f"bidkv: set {STRATEGY_VARIABLE} to a strategy, or {CONTROL_VARIABLE} to a control file",

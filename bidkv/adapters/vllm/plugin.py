@@ -10,6 +10,7 @@ import os
 import sys
 from typing import Any
 
+from bidkv.adapters.shared.variables import refuse_unknown
 from bidkv.adapters.vllm.records.metrics import show_meters
 from bidkv.adapters.vllm.server.configure import (
     RECORD_VARIABLE,
@@ -22,7 +23,12 @@ from bidkv.errors import BidKVError
 
 
 def register() -> None:
-    """The entry point. Exits with code 2 if `BIDKV_STRATEGY` names no strategy, or `BIDKV_RECORD` no place."""
+    """The entry point. Exits with code 2 if `BIDKV_STRATEGY` names no strategy, `BIDKV_RECORD` no place, or a variable is not known."""
+    try:
+        refuse_unknown()
+    except BidKVError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
     if not os.environ.get(STRATEGY_VARIABLE):
         _refuse_record_alone()
         return

@@ -15,6 +15,7 @@ from typing import Any
 from bidkv.adapters.shared.control_place import check_place
 from bidkv.adapters.shared.recording.place import MIB, RecordingPlace
 from bidkv.adapters.shared.settings import AdapterSettings
+from bidkv.adapters.shared.variables import refuse_unknown
 from bidkv.adapters.vllm import SCHEDULER
 from bidkv.adapters.vllm.records.metrics import show_meters
 from bidkv.adapters.vllm.server.configure import RECORD_VARIABLE, STRATEGY_VARIABLE, refuse_not_read
@@ -27,6 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Checks the strategy, then hands over to vLLM. Exits with code 2 on settings that are not valid."""
     try:
         flags, passed_on = _parser().parse_known_args(arguments)
+        refuse_unknown()
         refuse_not_read()
         own = _settings(flags)
         own.build()

@@ -189,6 +189,13 @@ SERVE = "from bidkv.adapters.vllm.serve import main; main(['--model', 'm'])"
     [
         (PLUGIN, "nope", {}, "error: BIDKV_STRATEGY: strategy: unknown 'nope'; allowed:"),
         (PLUGIN, "lcf", {"BIDKV_CONTROL_FILE": "c"}, "error: BIDKV_CONTROL_FILE=c has no effect on vLLM"),
+        (
+            PLUGIN,
+            "",
+            {"BIDKV_STRATEGIE": "backfill"},
+            "error: environment variable: unknown 'BIDKV_STRATEGIE'",
+        ),
+        (SERVE, "lcf", {"BIDKV_RECORDS": "f"}, "error: environment variable: unknown 'BIDKV_RECORDS'"),
         (SERVE, "lcf", {"BIDKV_CLIENT_FACTS": "1"}, "error: BIDKV_CLIENT_FACTS=1 has no effect on vLLM"),
     ],
 )
