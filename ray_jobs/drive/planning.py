@@ -47,10 +47,15 @@ def refuse_odd_sweeps(overrides: Sequence[str], options: Callable[[str], list[st
             )
 
 
+LONG = 100  # runs: composing them takes most of a minute, and more on a busy machine
+
+
 class PlanningBar:
-    """On a terminal only; it leaves nothing behind."""
+    """On a terminal, and it leaves nothing behind there; elsewhere a line, if there is much to plan."""
 
     def __init__(self, console: Console, total: int):
+        if total >= LONG and not console.is_terminal:
+            console.print(f"planning {total} runs: each is composed and checked before the first one starts")
         self._bar = Progress(
             TextColumn("planning"), BarColumn(), MofNCompleteColumn(), TextColumn("left"), TimeRemainingColumn(),
             console=console, disable=not console.is_terminal, transient=True,

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from rich.console import Console
 
 import ray_jobs.run  # noqa: F401  registers the schema
 from ray_jobs.drive.plan import plan_blocks, window_lines
+from ray_jobs.drive.planning import LONG, PlanningBar
 
 CONF = str(Path(__file__).parents[2] / "conf")
 
@@ -179,3 +182,10 @@ def test_cells_of_one_workload_and_load_are_told_apart_in_what_a_sweep_prints():
     assert sticky.endswith(", engine.router.name=sticky")
     (alone, again), _ = groups([sim, "seed=0"], [sim, "seed=1"])
     assert alone == again and alone.endswith("vllm_sim")
+
+
+@pytest.mark.parametrize(("runs", "words"), [(LONG, [f"planning {LONG} runs"]), (LONG - 1, [])])
+def test_a_long_sweep_without_a_terminal_says_that_it_is_being_planned(runs: int, words: list[str]) -> None:
+    console = Console(file=io.StringIO())
+    PlanningBar(console, runs).end()
+    assert [line.partition(":")[0] for line in console.file.getvalue().splitlines()] == words
