@@ -61,6 +61,7 @@ class PoolState:
     step: int = 0  # counts the engine's steps: what a policy reckoned in one need not be reckoned again in it
     shortfall_tokens: int = 0  # what the allocation that failed still needs; 0 outside a choice of victims
     prefix_caching: bool = False
+    host_memory: bool = False  # what leaves the device may be loaded back from elsewhere
     compute_s_per_token: float = (
         5e-5  # of computing a prompt again; smoothed over steps that were mostly prompts
     )

@@ -51,6 +51,14 @@ def test_who_is_mostly_cached_goes_first_and_all_others_in_order_of_arrival() ->
         assert " ".join(request.request_id for request in order) == expected
 
 
+def test_with_host_memory_all_go_in_order_of_arrival_and_nobody_is_held_back() -> None:
+    made = policy(Owner(0, used=10.0, tokens=1000))
+    made.pool.host_memory = True
+    requests = [waiting("new", 1000, 0, 1.0), waiting("kept", 1000, 600, 3.0)]
+    assert sorted(requests, key=lambda request: made.key(request, 3.0)) == requests
+    assert admits(made, waiting("new", 500, 0, 12.0), runs(100, 0), now=12.0, free=500, needed=500)
+
+
 def test_a_request_waits_for_memory_that_resting_sessions_are_about_to_use() -> None:
     """Resting: 1,000 tokens, worth 1 s; kept for 4 s after their turn. The request computes 500 tokens: held for 4 s."""
     rests, request = Owner(0, used=10.0, tokens=1000), waiting("new", 500, 0, 12.0)

@@ -435,6 +435,7 @@ class SGLangAdapter:
             "num_blocks": self._pool.num_blocks,
             "max_num_seqs": self._scheduler.max_running_requests,
             "prefix_caching": self._pool.prefix_caching,
+            "host_memory": bool(getattr(self._scheduler.server_args, "enable_hierarchical_cache", False)),
             "rank": rank_name(self._scheduler),
         }
 

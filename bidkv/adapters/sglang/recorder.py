@@ -166,5 +166,4 @@ def recorded_facts(scheduler: Any, pool: KVPool) -> dict[str, Any]:
         "max_num_batched_tokens": scheduler.chunked_prefill_size or scheduler.max_prefill_tokens,
         "hash_block_size": hash_block_size(pool.page_size),
         "tensor_parallel": args.tp_size,
-        "host_memory": bool(getattr(args, "enable_hierarchical_cache", False)),
     }

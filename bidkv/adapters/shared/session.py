@@ -118,6 +118,7 @@ class Session:
             self.pool.capacity_tokens = facts["num_blocks"] * facts["block_size"]
             self.pool.max_running = facts["max_num_seqs"]
             self.pool.prefix_caching = facts["prefix_caching"]
+            self.pool.host_memory = facts.get("host_memory", False)
             strategy.bind(self.pool)
             self.log, self.steps, self.strategy, self.running = log, steps, strategy, True
             self.admission_failed, self._key_length = False, None
