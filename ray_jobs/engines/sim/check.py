@@ -69,7 +69,7 @@ def check_blocks(scheduler: Any) -> None:
                 _require(request.num_computed_tokens <= room, request_id, "has more tokens than room", room)
         holders.update(ids)
     # With a connector, blocks of a request that a running step still writes are freed after it.
-    holders.update({block.block_id for _, blocks in scheduler.deferred_frees for block in blocks})
+    holders.update(block.block_id for _, blocks in scheduler.deferred_frees for block in blocks)
     free = [block.block_id for block in pool.free_block_queue.get_all_free_blocks()]
     _require(len(free) == len(set(free)), "free list", "has a block twice", free)
     _require(len(free) == pool.get_num_free_blocks(), "free list", "has a wrong length", len(free))

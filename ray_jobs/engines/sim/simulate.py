@@ -82,8 +82,8 @@ def make_simulation(
     """One engine with a clock of its own; `clients` are those that it serves, `adapter` its settings, `transfers` what its
     connector's workers do, by default those of host memory."""
     clock, host = VirtualClock(), transfers or host_memory(parts, sim)
-    # The connector reads what a step tells the workers, which the shortcuts leave out.
-    scheduler = make_scheduler(parts, adapter, clock, sim.shortcuts and host is None)
+    # The connector of host memory reads what a step tells the workers, which the shortcuts leave out; NIXL's does not.
+    scheduler = make_scheduler(parts, adapter, clock, sim.shortcuts and (host is None or host is transfers))
     model = StepTimeModel(sim.model_shape, sim.hardware, sim.calibration, parts.work)
     return cls(
         parts, scheduler, clients, model, clock, run_timeout_s, sim.wall_timeout_s,
