@@ -181,6 +181,11 @@ class RecommendConfig(JobConfig):
             "1: the search simulates one engine; bidkv-bench compares strategies on several",
         )  # fmt: skip
         require(
+            engine.disaggregation.engines == 0,
+            "engine.disaggregation.prefill", engine.disaggregation.prefill,
+            "0: the search simulates one engine; bidkv-bench compares strategies on several",
+        )  # fmt: skip
+        require(
             engine.sim is not None, "engine.sim", None,
             "given, for the search simulates the engine: +model_shape@engine.sim.model_shape=... "
             "+hardware@engine.sim.hardware=..., or start from engine=vllm_shape or engine=vllm_sim",

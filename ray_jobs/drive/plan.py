@@ -159,7 +159,11 @@ def plan_blocks(jobs: Sequence[BenchConfig]) -> list[list[PlannedRun]]:
             del settings["workload"]["source"]["columns"]
         leave_out_path(settings["engine"])
         if job.engine.replicas == 1:
-            del settings["engine"]["replicas"], settings["engine"]["router"]
+            del settings["engine"]["replicas"]
+            if not job.engine.disaggregation.engines:
+                del settings["engine"]["router"]
+        if not job.engine.disaggregation.engines:
+            del settings["engine"]["disaggregation"]
         if job.engine.adapter:
             del settings["engine"]["adapter"]
         alike = {k: v for k, v in settings.items() if k != "strategy"}

@@ -13,6 +13,7 @@ from omegaconf import MISSING
 from ray_jobs.engines.routers.config import RouterConfig
 from ray_jobs.engines.routers.served import SERVED
 from ray_jobs.engines.sim.config import SimConfig
+from ray_jobs.engines.sim.disaggregated.config import DisaggregationConfig
 from tracking.errors import require, require_one_of
 from tracking.secrets import check_names
 
@@ -77,6 +78,7 @@ class EngineConfig:
     start_timeout_s: float = 600.0
     replicas: int = 1  # equal engines behind a router, real ones all on one node; vLLM only
     router: RouterConfig = field(default_factory=RouterConfig)  # who gets a request
+    disaggregation: DisaggregationConfig = field(default_factory=DisaggregationConfig)  # kind=vllm_sim only
     sim: SimConfig | None = None  # kind=vllm_sim only
     url: str | None = None  # kind=endpoint only: the server that is driven, as http://host:8000
     api: str = "completions"  # or chat; endpoint only
@@ -129,6 +131,8 @@ class EngineConfig:
         require(1 <= self.replicas <= 1024, "engine.replicas", self.replicas, "from 1 to 1024")
         if self.replicas > 1:
             check_replicas(self)
+        if self.disaggregation.engines:
+            check_disaggregated(self)
         require_one_of("engine.api", self.api, APIS)
         if self.kind == "vllm_sim":
             check_simulated(self)
@@ -202,6 +206,32 @@ def check_replicas(engine: EngineConfig) -> None:
         engine.num_gpus == int(engine.num_gpus),
         "engine.num_gpus", engine.num_gpus, "a whole number with engine.replicas: each has GPUs of its own",
     )  # fmt: skip
+
+
+def check_disaggregated(engine: EngineConfig) -> None:
+    """Raises ValueError if `engine` cannot be some that prefill and some that decode."""
+    counts = f"engine.disaggregation.prefill={engine.disaggregation.prefill}"
+    require(
+        engine.kind == "vllm_sim",
+        "engine.disaggregation.prefill", engine.disaggregation.prefill,
+        "0 but for engine.kind=vllm_sim: it is simulated only",
+    )  # fmt: skip
+    require(
+        engine.replicas == 1,
+        "engine.replicas", engine.replicas, f"1 beside {counts}: prefill and decode say how many there are",
+    )  # fmt: skip
+    require(
+        engine.kv_offload_gib == 0,
+        "engine.kv_offload_gib", engine.kv_offload_gib,
+        f"0 beside {counts}: an engine has one KV connector here, and that one is NIXL's",
+    )  # fmt: skip
+    own = engine.extra.get("kv_transfer_config")
+    require(
+        own is None,
+        "engine.extra.kv_transfer_config",
+        own,
+        f"left out beside {counts}, which sets NIXL's connector",
+    )
 
 
 def check_gpus(engine: EngineConfig) -> None:

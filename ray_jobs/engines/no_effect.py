@@ -88,7 +88,15 @@ def idle_engine_keys(engine: EngineConfig) -> Iterator[Idle]:
             f"engine.{key}", f"engine.kind={engine.kind} is started here; engine=endpoint drives a server"
         )
     simulated = engine.kind == "vllm_sim"
-    if engine.replicas == 1:
+    disaggregated = engine.disaggregation.engines > 0
+    if disaggregated:
+        yield Idle("engine.replicas", "engine.disaggregation says how many there are")
+    else:
+        yield Idle(
+            "engine.disaggregation",
+            "no engine decodes only; engine.disaggregation.prefill=1 engine.disaggregation.decode=1 has one that does",
+        )
+    if engine.replicas == 1 and not disaggregated:
         yield Idle("engine.router", "one engine has no router; engine.replicas=4 has four")
     elif not simulated:
         yield Idle(

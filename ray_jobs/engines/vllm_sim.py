@@ -11,6 +11,7 @@ from ray_jobs.engines.job import JobConfig
 from ray_jobs.engines.shared.base import EngineBackend, host_environment
 from ray_jobs.engines.shared.requests_table import requests_table
 from ray_jobs.engines.sim.build import build_parts
+from ray_jobs.engines.sim.disaggregated.simulate import Sides, simulate_disaggregated
 from ray_jobs.engines.sim.simulate import simulate
 from ray_jobs.engines.sim.simulate_fleet import simulate_fleet
 from ray_jobs.workload.trace import Trace
@@ -35,16 +36,17 @@ class Backend(EngineBackend):
         }
 
     async def run(self, trace: Trace, job: JobConfig, run_id: str) -> RunResult:
-        settings, several = self.adapter_settings(job, run_id), self.config.replicas > 1
-        what = (self.parts, self.config.sim, trace, settings)
-        fleet = (self.config.replicas, self.config.router) if several else ()
-        outcome = await asyncio.to_thread(
-            simulate_fleet if several else simulate,
-            *what,
-            *fleet,
-            job.run.request_timeout_s,
-            job.run.timeout_s,
-        )
+        what = (self.config.sim, trace, self.adapter_settings(job, run_id))
+        limits = (job.run.request_timeout_s, job.run.timeout_s)
+        sides, router = self.config.disaggregation, self.config.router
+        if sides.engines:
+            parts = Sides(self.parts, self.parts)
+            outcome = await asyncio.to_thread(simulate_disaggregated, parts, *what, sides, router, *limits)
+        elif self.config.replicas > 1:
+            count = self.config.replicas
+            outcome = await asyncio.to_thread(simulate_fleet, self.parts, *what, count, router, *limits)
+        else:
+            outcome = await asyncio.to_thread(simulate, self.parts, *what, *limits)
         return RunResult(
             status=outcome.status,
             requests=requests_table(outcome.logs, outcome.events),

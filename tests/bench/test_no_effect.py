@@ -67,6 +67,7 @@ def line_of(command: str, words: list[str]) -> str | None:
 
 TWO = ["engine=vllm_cpu", "engine.replicas=2"]
 AFFINITY = "router@engine.router=prefix-affinity"
+SPLIT = ["engine.disaggregation.prefill=1", "engine.disaggregation.decode=1"]
 AZURE = ["workload=azure_conv", "workload.source.path=azure.csv"]
 SIM = ["engine=vllm_sim"]
 L4 = ["hardware@engine.sim.hardware=l4"]
@@ -146,6 +147,10 @@ BAD = [
     ("config", ["engine=sglang_shape", "engine.replicas=2"], "1 but for engine.kind=vllm and vllm_sim"),
     ("config", ["engine=vllm_cpu", AFFINITY], "engine.replicas=4 has four"),
     ("recommend", ["engine.replicas=4"], "engine.replicas=4: must be 1: the search simulates one engine"),
+    ("config", ["engine=vllm_cpu", *SPLIT], "engine.disaggregation.prefill=1: must be 0 but for engine.kind=vllm_sim"),
+    ("config", [*SIM, "engine.disaggregation.gb_s=3"], "engine.disaggregation.gb_s=3: would change nothing"),
+    ("config", [*SIM, *SPLIT, "engine.replicas=1"], "engine.disaggregation says how many there are"),
+    ("recommend", SPLIT, "engine.disaggregation.prefill=1: must be 0: the search simulates one engine"),
     # An experiment and what was typed beside it.
     ("config", ["experiment=sim_quick", "engine=sglang"], "engine=sglang: experiment=sim_quick chooses calibration@"),
     ("config", ["experiment=sim_quick", "hardware=l4"], "write hardware@engine.sim.hardware="),

@@ -91,15 +91,21 @@ class Fleet:
             heapq.heappush(self._agenda, (t, number))
 
     def _route(self, log: RequestLog) -> None:
+        """A request came: the router chooses."""
+        number = self._choose(self.router, log, log.sent_t, 0)
+        self.chosen[log.request.request_id] = number
+        self.replicas[number].clients.put(log, log.sent_t)
+        self._enter(number)
+
+    def _choose(self, router: Router, log: RequestLog, now: float, first: int) -> int:
+        """The number of one of those that `router` is in front of, of which `first` is the first."""
         if not self.stale_s:
             self._report()
-        number = self.router.choose(log.request, self._known, log.sent_t)
-        self.chosen[log.request.request_id] = number
+        number = first + router.choose(log.request, self._known[first : first + router.replicas], now)
         known = self._known[number]
         known.sent += 1
         known.sent_tokens += len(log.request.prompt_token_ids)
-        self.replicas[number].clients.put(log)
-        self._enter(number)
+        return number
 
     def _report(self) -> None:
         self._known = [Known(len(replica.clients.live), replica.kv_share) for replica in self.replicas]

@@ -6,7 +6,7 @@ import gc
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from vllm.v1.outputs import ModelRunnerOutput
 from vllm.v1.request import RequestStatus
@@ -16,7 +16,6 @@ from ray_jobs.engines.shared.load import RequestLog
 from ray_jobs.engines.sim.build import SchedulerParts, make_request
 from ray_jobs.engines.sim.clients import VirtualClients
 from ray_jobs.engines.sim.clock import VirtualClock
-from ray_jobs.engines.sim.offload import HostMemory
 from ray_jobs.engines.sim.roofline import StepTimeModel
 from ray_jobs.engines.sim.sampling import Sampler
 from ray_jobs.engines.sim.scheduler import VirtualSchedulerMixin
@@ -41,6 +40,23 @@ def drive(turn: Callable[[], bool], clock: VirtualClock, wall_timeout_s: float) 
         gc.enable()
 
 
+class Transfers(Protocol):
+    """What the workers of a KV connector do, such as `HostMemory`."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is under way."""
+
+    def next_end(self) -> float | None:
+        """When the next transfer ends; None if there is none."""
+
+    def begin_step(self, metadata: Any, t: float) -> float:
+        """Starts what a step asks for that could begin at `t`; returns when it may."""
+
+    def end_step(self, t: float) -> Any:
+        """What has ended by `t` and was not reported yet, as vLLM's `KVConnectorOutput`, or None."""
+
+
 class Simulation:
     """One run. Calls the scheduler in the order that vLLM's EngineCore does.
 
@@ -59,7 +75,7 @@ class Simulation:
         run_timeout_s: float,
         wall_timeout_s: float,
         check: Check | None = None,
-        host: HostMemory | None = None,
+        host: Transfers | None = None,
         scheduling: SchedulingCost | None = None,
     ):
         self.parts, self.scheduler, self.clients, self.model, self.clock = (
@@ -117,7 +133,7 @@ class Simulation:
         self.clients.receive_one_each(scheduler.plain_outputs, clock.now)
         for batch in outputs.values():
             for item in batch.outputs:
-                self._deliver(item.request_id, len(item.new_token_ids), item.finish_reason is not None)
+                self._deliver(item)
         if self.check is not None:
             self.check(scheduler)
         idle = not any(  # a load that ended and blocks that were freed make room, too
@@ -168,10 +184,11 @@ class Simulation:
             declared=request_facts(request, log.sent_t, self.clients.pauses.get(request.request_id)),
         )
 
-    def _deliver(self, request_id: str, tokens: int, finished: bool) -> None:
-        self.clients.receive(request_id, tokens, finished, self.clock.now)
+    def _deliver(self, item: Any) -> None:
+        finished = item.finish_reason is not None
+        self.clients.receive(item.request_id, len(item.new_token_ids), finished, self.clock.now)
         if finished:
-            self._sampler.remove(request_id)
+            self._sampler.remove(item.request_id)
 
     def _abort_late(self) -> None:
         for request_id in self.clients.give_up(self.clock.now):

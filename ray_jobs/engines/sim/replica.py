@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections import deque
 from collections.abc import Iterator
@@ -17,33 +18,42 @@ class Desk:
 
     def __init__(self, clients: VirtualClients):
         self._clients = clients
-        self._sent: deque[RequestLog] = deque()  # to it, and not taken in yet
-        self._deadlines: deque[tuple[float, str]] = deque()
+        self._sent: deque[tuple[float, RequestLog]] = deque()  # to it and when, and not taken in yet
+        # A heap of those taken in: when each times out, and its place, for equal times.
+        self._deadlines: list[tuple[float, int, str]] = []
+        self._taken = 0
         self.live: set[str] = set()
         self.pauses = clients.pauses
 
-    def put(self, log: RequestLog) -> None:
+    def put(self, log: RequestLog, now: float) -> None:
         """The router chose this replica."""
-        name = log.request.request_id
-        self._sent.append(log)
-        self.live.add(name)
-        self._deadlines.append((self._clients.deadline_of(log), name))
+        self._sent.append((now, log))
+        self.live.add(log.request.request_id)
+
+    def let_go(self, request_id: str) -> RequestLog:
+        """It is done here, and its client still waits: another engine answers."""
+        self.live.discard(request_id)
+        return self._clients.live[request_id].log
 
     @property
     def taken(self) -> set[str]:
         """Who is live and has reached the engine."""
-        return self.live - {log.request.request_id for log in self._sent}
+        return self.live - {log.request.request_id for _, log in self._sent}
 
     def next_send(self) -> float | None:
-        return self._sent[0].sent_t if self._sent else None
+        return self._sent[0][0] if self._sent else None
 
     def send(self, now: float) -> Iterator[RequestLog]:
-        while self._sent and self._sent[0].sent_t <= now:
-            yield self._sent.popleft()
+        while self._sent and self._sent[0][0] <= now:
+            _, log = self._sent.popleft()
+            self._taken += 1
+            entry = (self._clients.deadline_of(log), self._taken, log.request.request_id)
+            heapq.heappush(self._deadlines, entry)
+            yield log
 
     def next_deadline(self) -> float | None:
-        while self._deadlines and self._deadlines[0][1] not in self.live:
-            self._deadlines.popleft()
+        while self._deadlines and self._deadlines[0][2] not in self.live:
+            heapq.heappop(self._deadlines)
         return self._deadlines[0][0] if self._deadlines else None
 
     def receive(self, request_id: str, tokens: int, finished: bool, now: float) -> None:
@@ -56,7 +66,7 @@ class Desk:
 
     def give_up(self, now: float) -> Iterator[str]:
         while (deadline := self.next_deadline()) is not None and deadline <= now:
-            _, request_id = self._deadlines.popleft()
+            request_id = heapq.heappop(self._deadlines)[2]
             self._clients.close(request_id, deadline)
             self.live.discard(request_id)
             yield request_id

@@ -17,7 +17,7 @@ from ray_jobs.engines.sim.check import check_conservation, check_finished
 from ray_jobs.engines.sim.clients import VirtualClients
 from ray_jobs.engines.sim.clock import VirtualClock
 from ray_jobs.engines.sim.config import SimConfig
-from ray_jobs.engines.sim.loop import Simulation
+from ray_jobs.engines.sim.loop import Simulation, Transfers
 from ray_jobs.engines.sim.offload import host_memory
 from ray_jobs.engines.sim.roofline import StepTimeModel
 from ray_jobs.engines.sim.scheduler import make_scheduler
@@ -77,11 +77,13 @@ def make_simulation(
     clients: Any,
     adapter: dict[str, Any],
     run_timeout_s: float,
+    transfers: Transfers | None = None,
 ) -> Sim:
-    """One engine with a clock of its own; `clients` are those that it serves, `adapter` its settings."""
-    clock, host = VirtualClock(), host_memory(parts, sim)
-    # The connector reads what a step tells the workers, which the shortcuts leave out.
-    scheduler = make_scheduler(parts, adapter, clock, sim.shortcuts and host is None)
+    """One engine with a clock of its own; `clients` are those that it serves, `adapter` its settings, `transfers` what its
+    connector's workers do, by default those of host memory."""
+    clock, host = VirtualClock(), transfers or host_memory(parts, sim)
+    # The connector of host memory reads what a step tells the workers, which the shortcuts leave out; NIXL's does not.
+    scheduler = make_scheduler(parts, adapter, clock, sim.shortcuts and (host is None or host is transfers))
     model = StepTimeModel(sim.model_shape, sim.hardware, sim.calibration, parts.work)
     return cls(
         parts, scheduler, clients, model, clock, run_timeout_s, sim.wall_timeout_s,
