@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from ray_jobs.advise.allot import confirm_within, pace_of, rates_within, search_within
 from ray_jobs.advise.config import RecommendConfig
-from ray_jobs.advise.confirm import Confirmation, by_trace, confirm, mean_values
+from ray_jobs.advise.confirm import Confirmation, by_trace, confirm, effects_of, mean_values
 from ray_jobs.advise.from_recording import FittedEngine
 from ray_jobs.advise.lab import Lab, Progress, simulated, sized
 from ray_jobs.advise.memory import GIB, MemoryWorth, memory_worth, without_host_memory
@@ -102,7 +102,9 @@ def advise_in(lab: Lab, begun: float) -> Advice:
     lab.config = replace(config, search=plan)
     found = search(lab, stock, base + SEARCH, stocked + SEARCH_SHARE * left)
     search_cpu, searched = lab.cpu_s, time.monotonic()
-    finalists = finalists_of(found, stock, config.space.always)
+    # Of sessions the best that was seen is tried first: one that is better without host memory would end it there.
+    always = None if has_sessions(config.workload.source.kind) else config.space.always
+    finalists = finalists_of(found, stock, always)
     plan = confirm_within(
         plan, pace_of(lab.done.values(), lab.processes), CONFIRM_SHARE * left, deadline - searched
     )
@@ -125,7 +127,7 @@ def advise_in(lab: Lab, begun: float) -> Advice:
     rate_seeds = [base + RATES + i for i in range(config.search.rate_seeds)]
     rates = highest_rates(lab, candidates, rate_seeds, deadline)
     return Advice(
-        lab.space, stock, found, mean_values(blocks, STOCK), confirmations, finalists, chosen, rates, pressure,
+        lab.space, stock, found, mean_values(blocks, STOCK, effects_of(config)), confirmations, finalists, chosen, rates, pressure,
         stocked - begun, searched - stocked, confirmed_at - searched, time.monotonic() - begun, len(lab.done),
         lab.cpu_s, search_cpu, memory=memory,
     )  # fmt: skip

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ray_jobs.advise.advise import Advice
-from ray_jobs.advise.config import OBJECTIVES, RecommendConfig
+from ray_jobs.advise.config import RecommendConfig, metric_of
 from ray_jobs.advise.confirm import Confirmation
 from ray_jobs.advise.file_sizes import cut_line
 from ray_jobs.advise.from_recording import fit_facts
@@ -71,7 +71,7 @@ def answer(
         },
         "step_times": sim.calibration_label,
         "device_measured": sim.measured,
-        "objective": {"name": config.objective, "metric": OBJECTIVES[config.objective]},
+        "objective": {"name": config.objective, "metric": metric_of(config)},
         "stock": advice.stock_values,
         "confirmed": confirmed(confirmation) if confirmation else None,
         "real": confirmed(real) if real else None,
@@ -112,7 +112,7 @@ def asked_alone(pressure: Pressure | None) -> str:
 
 def why(config: RecommendConfig, advice: Advice, more: MoreTime | None = None) -> str:
     """One sentence."""
-    metric = short_name(OBJECTIVES[config.objective])
+    metric = short_name(metric_of(config))
     if advice.pressure is not None and not advice.pressure.any:
         return "nobody waits for memory or for a seat, so that no policy has anything to decide"
     confirmation = advice.confirmation

@@ -15,14 +15,16 @@ from bidkv.retention.lru import Lru
 from ray_jobs.drive.config import CapacityConfig, ClusterConfig
 from ray_jobs.engines.job import JobConfig, StrategyConfig
 from ray_jobs.workload.config import MOST_REQUESTS
+from ray_jobs.workload.sources import has_sessions
 from tracking.errors import require, require_one_of
-from tracking.evidence.config import GuardrailsConfig
+from tracking.evidence.config import OF_SESSIONS, GuardrailsConfig
 from tracking.metrics.config import SloConfig
 from tracking.places import require_file
 from tracking.store.config import TrackingConfig
 
 OBJECTIVES = {"mean": "e2e_rmst_s", "p99": "e2e_p99_s", "goodput": "goodput_req_s"}
-"""The metric of each objective: mean E2E up to the request timeout, p99 E2E, requests within the SLO a second."""
+"""The metric of each objective: mean E2E up to the request timeout, p99 E2E, requests within the SLO a second. Of a workload
+of sessions the mean is that of a whole one, as in verdicts: clients wait for that."""
 CONFIRMATIONS = ("sim", "real")
 FORMATS = ("text", "json")
 UNTIL = ("answer", "pressure")
@@ -44,7 +46,7 @@ class SpaceConfig:
     """
 
     strategies: dict[str, StrategyConfig] = field(default_factory=dict)
-    always: str | None = None  # a strategy that has its turn on fresh traces whatever the search found
+    always: str | None = None  # has its turn on fresh traces whatever the search found; not with sessions
     sessions_only: list[str] = field(default_factory=list)  # of the strategies
     retention: list[str] = field(default_factory=lambda: [Lru.name])  # rules beside each strategy's own
     kv_offload_gib: list[float] = field(default_factory=lambda: [0.0])  # host memory, if the engine has less
@@ -194,6 +196,13 @@ class RecommendConfig(JobConfig):
             self.confirm == "sim" or engine.kind != "vllm_sim", "confirm", self.confirm,
             "sim with engine=vllm_sim; a real engine is, for example, engine=vllm_shape",
         )  # fmt: skip
+
+
+def metric_of(config: RecommendConfig) -> str:
+    """What the objective is measured by."""
+    if config.objective == "mean" and has_sessions(config.workload.source.kind):
+        return OF_SESSIONS
+    return OBJECTIVES[config.objective]
 
 
 def seconds_of(budget: Any) -> float:

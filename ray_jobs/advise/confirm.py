@@ -9,8 +9,9 @@ from statistics import fmean
 
 import numpy as np
 
-from ray_jobs.advise.config import OBJECTIVES, RecommendConfig
+from ray_jobs.advise.config import RecommendConfig, metric_of
 from ray_jobs.advise.judge import value
+from ray_jobs.workload.sources import has_sessions
 from tracking.evidence.blocks import have_sessions
 from tracking.evidence.config import GuardrailRule
 from tracking.evidence.guardrails import GuardrailCheck, check_guardrail
@@ -24,6 +25,8 @@ EFFECTS = (
     "gpu_h_per_mtok", "prompt_gpus", "recomputed_gpu_s",
 )  # fmt: skip
 """What is reported of every recommendation; the last three are of `ray_jobs.advise.worker.cost`."""
+SESSION_EFFECTS = ("session_mean_s", "session_p90_s", "cached_share")
+"""And first, where the workload has sessions."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ def confirm(
     `blocks` are runs by trace and strategy; each is compared on the traces that it and stock have. Those named
     after one that has none are left out.
     """
-    metric = OBJECTIVES[config.objective]
+    metric = metric_of(config)
     wholes = [
         {key: block for key, block in blocks.items() if block.get(stock) and block.get(name)}
         for name in names
@@ -90,7 +93,7 @@ def confirm(
         found.append(
             Confirmation(
                 name, len(whole), test, verdict(test, p, METRICS[metric].better),
-                [effect_of(whole, stock, name, key) for key in EFFECTS], checks,
+                [effect_of(whole, stock, name, key) for key in effects_of(config)], checks,
                 [rule.metric for rule, check in zip(rules, checks, strict=True) if is_beyond(rule, check)],
             )
         )  # fmt: skip
@@ -112,10 +115,15 @@ def effect_of(blocks: Mapping[str, Block], stock: str, name: str, metric: str) -
     return Effect(metric, test.baseline_mean, test.mean, test.ratio, test.difference)
 
 
-def mean_values(blocks: Mapping[str, Block], name: str) -> dict[str, float]:
-    """A strategy's own means over the traces."""
+def effects_of(config: RecommendConfig) -> tuple[str, ...]:
+    """The metrics that are reported."""
+    return (*SESSION_EFFECTS, *EFFECTS) if has_sessions(config.workload.source.kind) else EFFECTS
+
+
+def mean_values(blocks: Mapping[str, Block], name: str, metrics: Sequence[str]) -> dict[str, float]:
+    """A strategy's own means of `metrics` over the traces."""
     runs = [run for block in blocks.values() for run in block.get(name, ())]
-    values = {metric: [_value(run, metric) for run in runs] for metric in EFFECTS if runs}
+    values = {metric: [_value(run, metric) for run in runs] for metric in metrics if runs}
     return {metric: fmean(some) for metric, some in values.items()}
 
 

@@ -8,7 +8,6 @@ from statistics import fmean, stdev
 
 import numpy as np
 
-from ray_jobs.advise.config import OBJECTIVES
 from tracking.evidence.config import GuardrailRule
 from tracking.evidence.outcomes import outcome
 from tracking.evidence.pooled import COLUMNS, p99
@@ -74,13 +73,13 @@ def worsening(pairs: Pairs, rule: GuardrailRule) -> float:
 
 
 def scores(
-    pairs: Pairs, objective: str, rules: Sequence[GuardrailRule], allowed: Sequence[float]
+    pairs: Pairs, metric: str, rules: Sequence[GuardrailRule], allowed: Sequence[float]
 ) -> list[float]:
-    """The lower the better, 0 for stock: the objective's log-ratio, and all that is beyond a guardrail.
+    """The lower the better, 0 for stock: the log-ratio of the objective's metric, and all that is beyond a guardrail.
 
     One score for each share that a guardrail allows of what it does.
     """
-    gain = log_ratio(pairs, OBJECTIVES[objective])
+    gain = log_ratio(pairs, metric)
     worse = [(worsening(pairs, rule), abs(np.log(rule.limit))) for rule in rules]
     return [
         gain + sum(0.0 if np.isnan(by) else max(0.0, by - share * limit) for by, limit in worse)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
 from pathlib import Path
 from types import TracebackType
+from typing import NoReturn
 
 import pandas as pd
 
@@ -127,6 +128,21 @@ def stored(task: Task, measured: Measured) -> StoredRun:
         task.key, f"{job.strategy.label} seed={job.seed}", tags, params, measured.metrics, no_result, requests,
         failed=measured.error is not None,
     )  # fmt: skip
+
+
+def raise_for(run: StoredRun | None, config: RecommendConfig) -> NoReturn:
+    """Stock itself does not run: what it was given is wrong, or takes longer than there is time."""
+    if run is not None and "wall_timeout_s" not in run.tags["error"]:
+        raise ValueError(f"the simulation of stock failed: {run.tags['error']}")
+    own = config.engine.sim.wall_timeout_s
+    if run is not None and own < config.budget_s:
+        raise ValueError(
+            f"engine.sim.wall_timeout_s={own:g}: must be longer: one run of stock takes more here"
+        )
+    raise ValueError(
+        f"budget={config.budget}: must be longer: one run of stock takes more than that here; or make runs shorter "
+        "(workload.sessions.count, search.requests)"
+    )
 
 
 def simulated(engine: EngineConfig, wall_timeout_s: float) -> EngineConfig:

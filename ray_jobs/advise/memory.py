@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from ray_jobs.advise.config import OBJECTIVES, RecommendConfig
+from ray_jobs.advise.config import RecommendConfig, metric_of
 from ray_jobs.advise.confirm import Effect, effect_of
 from ray_jobs.advise.space import Candidate
 from tracking.evidence.outcomes import Block
@@ -59,6 +59,6 @@ def memory_worth(
     spared = effect_of(both, without, chosen, "prompt_gpus")
     shown = spared.difference.high < 0
     return MemoryWorth(
-        gib, effect_of(both, without, chosen, OBJECTIVES[config.objective]), spared,
+        gib, effect_of(both, without, chosen, metric_of(config)), spared,
         gib / -spared.difference.value if shown else None,
     )  # fmt: skip

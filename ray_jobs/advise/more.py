@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from ray_jobs.advise.advise import Advice
-from ray_jobs.advise.config import OBJECTIVES, RecommendConfig
+from ray_jobs.advise.config import RecommendConfig, metric_of
 from ray_jobs.advise.confirm import Confirmation
 from ray_jobs.advise.file_sizes import recorded_requests
 from ray_jobs.advise.lab import sized
@@ -35,7 +35,7 @@ def more_time(config: RecommendConfig, advice: Advice) -> MoreTime | None:
     """None if there is an answer, be it "keep stock"."""
     if advice.chosen is not None or advice.pressure is not None and not advice.pressure.any:
         return None
-    sign = 1.0 if METRICS[OBJECTIVES[config.objective]].better == "lower" else -1.0
+    sign = 1.0 if METRICS[metric_of(config)].better == "lower" else -1.0
     undecided = [done for done in advice.confirmations if is_open(done, sign)]
     if undecided:
         best = min(undecided, key=lambda done: sign * done.test.effect.value)

@@ -49,6 +49,7 @@ def _searched(config: RecommendConfig) -> Iterator[Idle]:
     if sessions:
         for key in lengths:
             yield Idle(f"search.{key}", "sessions are run as they are: set workload.sessions.count")
+        yield Idle("space.always", "with sessions those that the search liked best have their turn first")
     elif all(getattr(search, key) is not None for key in lengths):
         for key in ("num_requests", "warmup_requests"):
             yield Idle(

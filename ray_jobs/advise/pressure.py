@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from math import log
 from statistics import fmean
 
-from ray_jobs.advise.lab import Lab, sized
+from ray_jobs.advise.lab import Lab, raise_for, sized
 from ray_jobs.advise.rates import FARTHEST, faster
 from ray_jobs.advise.space import Candidate
 from tracking.evidence.scale import FITS, SESSIONS_FIT, mean_of
@@ -83,10 +83,15 @@ class Pressure:
 
 
 def pressure_of(lab: Lab, stock: Candidate, seeds: Sequence[int], deadline: float) -> Pressure | None:
-    """From stock on the search's first traces; None if it did not run within the deadline or has no such records."""
+    """From stock on the search's first traces; None if it did not run within the deadline or has no such records.
+
+    Raises ValueError if no run of it came to its end.
+    """
     config = lab.config
     workload = sized(config.workload, config.search.requests)
     runs = lab.run("stock", [(stock, workload, seed) for seed in seeds], deadline)
+    if runs and all(run.failed for run in runs.values()):
+        raise_for(next(iter(runs.values())), config)
     shown = [run for run in runs.values() if "waited_share" in run.metrics]
     if not shown:
         return None

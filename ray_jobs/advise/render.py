@@ -17,6 +17,7 @@ from tracking.reporting.words import change, short_name
 
 WIDTH = 100  # columns, when the output is not a terminal
 TITLES = {
+    "session_mean_s": "mean session time, s", "session_p90_s": "p90 session time, s", "cached_share": "found in cache",
     "ttft_rmst_s": "mean TTFT, s", "ttft_p99_s": "p99 TTFT, s", "e2e_rmst_s": "mean E2E, s",
     "e2e_p99_s": "p99 E2E, s", "throughput_tok_s": "throughput, tok/s", "goodput_req_s": "within SLO, req/s",
     "gpu_h_per_mtok": "GPU-hours / M tokens", "prompt_gpus": "computing prompts, GPUs", "recomputed_gpu_s": "recomputed, GPU-s",

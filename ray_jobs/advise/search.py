@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, zip_longest
 
-from ray_jobs.advise.config import OBJECTIVES, RecommendConfig, RungConfig
+from ray_jobs.advise.config import RecommendConfig, RungConfig, metric_of
 from ray_jobs.advise.judge import pairs_of, scores, standard_error
-from ray_jobs.advise.lab import Lab, sized
+from ray_jobs.advise.lab import Lab, raise_for, sized
 from ray_jobs.advise.space import Candidate
 from tracking.store.reader import StoredRun
 
@@ -59,7 +59,7 @@ def search(lab: Lab, stock: Candidate, first_seed: int, deadline: float) -> Sear
         found.runs = len(lab.done)
         found.tried |= {candidate for candidate, _ in runs}
         if all(runs[stock, seed].failed for seed in seeds if (stock, seed) in runs):
-            raise_for(runs.get((stock, first_seed)))
+            raise_for(runs.get((stock, first_seed)), config)
         found.scored = scored(runs, stock, entered, list(seeds), lab) or found.scored
         inside = found.best(rung.keep)
         if len(runs) < len(wanted) or time.monotonic() >= deadline:
@@ -99,7 +99,7 @@ def scored(
     for candidate in candidates:
         pairs = pairs_of(runs, stock, candidate, shared)
         if pairs:
-            measured = scores(pairs, config.objective, config.guardrails.rules, ALLOWED)
+            measured = scores(pairs, metric_of(config), config.guardrails.rules, ALLOWED)
             found.append((candidate, [score + doubt(runs, candidate, shared, config) for score in measured]))
     return found
 
@@ -112,11 +112,4 @@ def doubt(
         return 0.0
     least = config.search.per_setting * len(candidate.settings)
     pairs = pairs_of(runs, candidate.plain, candidate, seeds)
-    return max(least, standard_error(pairs, OBJECTIVES[config.objective])) if pairs else least
-
-
-def raise_for(run) -> None:
-    """Stock itself does not run: what it was given is wrong."""
-    if run is not None:
-        raise ValueError(f"the simulation of stock failed: {run.tags['error']}")
-    raise ValueError("budget: too short for a single run; give more")
+    return max(least, standard_error(pairs, metric_of(config))) if pairs else least

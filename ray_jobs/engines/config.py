@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any
@@ -26,6 +26,7 @@ LIMITS = (
 """Keys of `engine` that a simulation of a real one has from it."""
 PASS_ENV = "engine.pass_env=[{}]"  # how an engine is given a secret
 SEVERAL = ("vllm", "vllm_sim")  # kinds of which there may be several behind a router
+GIB = 2**30
 NOT_AN_ENGINE = {"config", "job", "no_effect"}  # the other modules of this package
 
 
@@ -106,6 +107,7 @@ class EngineConfig:
         require(self.num_gpus >= 0, "engine.num_gpus", self.num_gpus, ">= 0")
         require(self.num_cpus >= 0, "engine.num_cpus", self.num_cpus, ">= 0")
         require(self.num_cpus > 0 or self.num_gpus > 0, "engine.num_cpus", self.num_cpus, "> 0 without a GPU")
+        self._host_memory_in_gib()
         require(self.kv_offload_gib >= 0, "engine.kv_offload_gib", self.kv_offload_gib, ">= 0")
         if self.kv_offload_gib:
             require(
@@ -145,6 +147,31 @@ class EngineConfig:
     def runs_for_real(self) -> bool:
         """Whether it is started here, and not simulated."""
         return self.kind not in ("vllm_sim", "endpoint")
+
+    def _host_memory_in_gib(self) -> None:
+        """From here on `sim.kv_offload_pools` is `kv_offload_gib`, which results and comparisons name.
+
+        Raises ValueError if both are said, or where only vLLM knows how large a block is.
+        """
+        key, pools = "engine.sim.kv_offload_pools", self.sim.kv_offload_pools if self.sim else None
+        if pools is None:
+            return
+        require(
+            not self.kv_offload_gib, key, pools, f"null beside engine.kv_offload_gib={self.kv_offload_gib}"
+        )
+        require(
+            self.kind == "vllm_sim", key, pools,
+            f"null with engine.kind={self.kind}; engine.kv_offload_gib says how much host memory a real engine has",
+        )  # fmt: skip
+        shape = self.sim.model_shape
+        require(
+            not shape.config, key, pools,
+            "null for a model of a config.json, whose blocks vLLM lays out; engine.kv_offload_gib has the GiB",
+        )  # fmt: skip
+        blocks = blocks_that_fit(self) if self.num_blocks is None else self.num_blocks
+        of_all = blocks * self.block_size * shape.kv_bytes_per_token * shape.tensor_parallel
+        self.kv_offload_gib = pools * of_all / GIB
+        self.sim = replace(self.sim, kv_offload_pools=None)
 
 
 def blocks_that_fit(engine: EngineConfig) -> int:

@@ -118,6 +118,7 @@ def idle_engine_keys(engine: EngineConfig) -> Iterator[Idle]:
     for key in (
         "calibration",
         "scheduling",
+        "kv_offload_pools",
         "async_scheduling",
         "reserved_bytes",
         "shortcuts",

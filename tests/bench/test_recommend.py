@@ -120,6 +120,7 @@ class MadeUpLab:
         )  # fmt: skip
         metrics = {
             "requests": float(len(e2e)), "e2e_largest_s": e2e.mean(), "ttft_largest_s": e2e.mean(), "e2e_rmst_s": e2e.mean(), "ttft_rmst_s": e2e.mean() / 2,
+            "session_mean_s": 8 * e2e.mean(), "session_p90_s": 20 * e2e.mean(), "cached_share": 0.5,
             "throughput_tok_s": 100.0, "goodput_req_s": 1.0, "completion_rate": 1.0, "gpu_h_per_mtok": 0.2,
             "prompt_gpus": 0.5 * (self.factors.get(label, 1.0) if self.spared else 1.0), "recomputed_gpu_s": 0.1, "slo_attainment": float(workload.rate * self.factors.get(label, 1.0) < 14),
         } | self.queue  # fmt: skip
@@ -237,11 +238,13 @@ def test_a_candidate_that_fails_loses_and_stock_that_fails_is_an_error():
     config = configured(*QUICK)
 
     class Failing(MadeUpLab):
+        error = "RuntimeError: no"
+
         def _made_up(self, candidate, workload, seed):
             run = super()._made_up(candidate, workload, seed)
             if candidate.strategy in self.failing:
                 run.failed, run.metrics = True, {}
-                run.tags["error"] = "RuntimeError: no"
+                run.tags["error"] = self.error
             return run
 
     lab = Failing(config, {"backfill": 0.5, "boost": 0.8})
@@ -251,6 +254,16 @@ def test_a_candidate_that_fails_loses_and_stock_that_fails_is_an_error():
     lab.failing = {"stock"}
     with pytest.raises(ValueError, match="simulation of stock failed: RuntimeError: no"):
         advised(lab)
+    assert len(lab.done) <= 2, "nobody else ran after stock had failed"
+    Failing.error = "TimeoutError: the simulation took longer than engine.sim.wall_timeout_s=120.0"
+    for own, words in (
+        (1800, r"^budget=\S+: must be longer: one run of stock"),
+        (5, "^engine.sim.wall_timeout_s=5: must"),
+    ):
+        lab = Failing(configured(*QUICK, f"engine.sim.wall_timeout_s={own}"), {})
+        lab.failing = {"stock"}
+        with pytest.raises(ValueError, match=words):
+            advised(lab)
 
 
 def test_time_that_runs_out_is_said():
@@ -427,13 +440,21 @@ def test_sessions_are_offered_what_stays_cached_and_host_memory():
 
 
 def test_host_memory_has_its_price_beside_the_same_without_it():
-    config = configured(*SESSIONS, "workload.num_requests=300", "space.always=null")
+    config = configured(
+        *SESSIONS, "workload.num_requests=300"
+    )  # whoever is `always` first is not, with sessions
     label = "backfill[kv_offload_gib=64]"
     lab = MadeUpLab(config, {"backfill": 0.9, label: 0.5})
     lab.space = Space(config.space, config.engine, sessions=True)
     found = answer(config, advised(lab))
     assert found["recommendation"] == label
     memory = found["memory"]
+    assert found["objective"]["metric"] == memory["objective"]["metric"] == "session_mean_s"
+    assert "mean session time" in found["why"] and "mean session time" in memory["text"]
+    assert [effect["metric"] for effect in found["confirmed"]["effects"]][:2] == [
+        "session_mean_s",
+        "session_p90_s",
+    ]
     assert memory["gib"] == 64 and memory["objective"]["ratio"]["value"] == pytest.approx(0.5 / 0.9, abs=0.02)
     # The made-up devices compute prompts in half of their time times the factor.
     assert memory["gib_a_gpu"] == pytest.approx(64 / (0.5 * 0.4))

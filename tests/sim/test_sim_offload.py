@@ -92,6 +92,19 @@ def test_the_same_run_twice_is_the_same(pressed):
         (["engine.kv_offload_gib=4", "engine.prefix_caching=false"], "engine.kv_offload_gib.*prefix_caching"),
         (["engine.kv_offload_gib=-1"], "engine.kv_offload_gib"),
         (["engine.kv_offload_gib=4", "engine.sim.hardware.host_bandwidth=null"], "host_bandwidth"),
+        (["engine.sim.kv_offload_pools=-1"], "engine.sim.kv_offload_pools=-1.0: must be >= 0"),
+        (
+            ["engine.sim.kv_offload_pools=0", "engine.kv_offload_gib=4"],
+            "kv_offload_pools=0.0: must be null beside",
+        ),
+        (
+            ["engine=vllm_shape", "engine.sim.kv_offload_pools=2"],
+            "kv_offload_pools=2.0: must be null with engine.kind=vllm",
+        ),
+        (
+            ["engine.sim.kv_offload_pools=2", "engine.prefix_caching=false"],
+            "engine.kv_offload_gib.*prefix_caching",
+        ),
     ],
 )
 def test_what_cannot_be_is_said(overrides, words):
@@ -106,3 +119,15 @@ def test_tensor_parallel_devices_share_the_host_memory():
     wide = compose_job("engine.kv_offload_gib=64", "model_shape@engine.sim.model_shape=llama-3.1-70b-tp8")
     assert host_gib(wide.engine) == 8
     assert host_gib(compose_job().engine) is None
+
+
+def test_host_memory_may_be_said_in_pools() -> None:
+    """A block of 16 tokens of the 8B is 2 MiB; results name the GiB."""
+    engine = compose_job("engine.num_blocks=7800", "engine.sim.kv_offload_pools=2").engine
+    assert (engine.kv_offload_gib, engine.sim.kv_offload_pools) == (2 * 7800 / 512, None)
+    wide = compose_job(
+        "model_shape@engine.sim.model_shape=llama-3.1-70b-tp8",
+        "engine.num_blocks=7800",
+        "engine.sim.kv_offload_pools=1",
+    ).engine
+    assert wide.kv_offload_gib == 8 * 7800 * 16 * wide.sim.model_shape.kv_bytes_per_token / 2**30

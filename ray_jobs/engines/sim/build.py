@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -212,10 +213,13 @@ def run_config(parts: SchedulerParts, bidkv: dict[str, Any]) -> Any:
     return config
 
 
-def make_request(parts: SchedulerParts, request_id: str, prompt: list[int], **facts: Any) -> Any:
+def make_request(
+    parts: SchedulerParts, request_id: str, prompt: list[int], known: Sequence[bytes] = (), **facts: Any
+) -> Any:
     """A vLLM `Request` that generates exactly `max_tokens` tokens.
 
-    `facts`: `max_tokens`, `arrival_time` (s), `priority`, and `declared`, what the client tells the adapter.
+    `known` are the hashes of its first blocks that need not be computed. `facts`: `max_tokens`, `arrival_time` (s),
+    `priority`, and `declared`, what the client tells the adapter.
     """
     from vllm import SamplingParams
     from vllm.v1.request import Request
@@ -234,5 +238,16 @@ def make_request(parts: SchedulerParts, request_id: str, prompt: list[int], **fa
         pooling_params=None,
         arrival_time=facts["arrival_time"],
         priority=facts["priority"],
-        block_hasher=parts.block_hasher,
+        block_hasher=_going_on(parts.block_hasher, known) if known else parts.block_hasher,
     )
+
+
+def _going_on(hasher: Callable[[Any], list[bytes]], known: Sequence[bytes]) -> Callable[[Any], list[bytes]]:
+    """`hasher`, which vLLM asks for the hashes that a request lacks, behind those that are known."""
+
+    def hashes_of(request: Any) -> list[bytes]:
+        if not request.block_hashes:
+            request.block_hashes.extend(known)
+        return hasher(request)
+
+    return hashes_of

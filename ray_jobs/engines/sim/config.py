@@ -21,6 +21,9 @@ class SimConfig:
     hardware: Hardware = MISSING
     calibration: Calibration = field(default_factory=Calibration)
     scheduling: SchedulingCost | None = None  # CPU time of strategies; null = they take none
+    kv_offload_pools: float | None = (
+        None  # engine.kv_offload_gib, said in device KV caches: 2 = twice as much
+    )
     async_scheduling: bool = True  # vLLM's default on GPUs: a step is scheduled while another one runs
     reserved_bytes: float = 3e9  # of device memory, for activations and CUDA graphs
     shortcuts: bool = True  # leave out scheduler work whose result nobody reads here; decisions are the same
@@ -29,6 +32,8 @@ class SimConfig:
 
     def __post_init__(self) -> None:
         require(self.reserved_bytes >= 0, "engine.sim.reserved_bytes", self.reserved_bytes, ">= 0")
+        pools = self.kv_offload_pools
+        require(pools is None or pools >= 0, "engine.sim.kv_offload_pools", pools, ">= 0, or null")
         require(self.wall_timeout_s > 0, "engine.sim.wall_timeout_s", self.wall_timeout_s, "> 0")
 
     @property

@@ -16,6 +16,7 @@ from ray_jobs.engines.shared.load import RequestLog
 from ray_jobs.engines.sim.build import SchedulerParts, make_request
 from ray_jobs.engines.sim.clients import VirtualClients
 from ray_jobs.engines.sim.clock import VirtualClock
+from ray_jobs.engines.sim.prefix_hashes import PrefixHashes
 from ray_jobs.engines.sim.roofline import StepTimeModel
 from ray_jobs.engines.sim.sampling import Sampler
 from ray_jobs.engines.sim.scheduler import VirtualSchedulerMixin
@@ -77,6 +78,7 @@ class Simulation:
         check: Check | None = None,
         host: Transfers | None = None,
         scheduling: SchedulingCost | None = None,
+        hashes: PrefixHashes | None = None,
     ):
         self.parts, self.scheduler, self.clients, self.model, self.clock = (
             parts,
@@ -91,6 +93,7 @@ class Simulation:
         self._device_free_t = 0.0
         self._sampler = Sampler(scheduler, parts)
         self._host = host
+        self._hashes = hashes
         self._thread = EngineThread(scheduling) if scheduling is not None else None
 
     def run(self) -> str:
@@ -174,15 +177,19 @@ class Simulation:
     def _request(self, log: RequestLog) -> Any:
         request = log.request
         self._sampler.add(request.request_id)
-        return make_request(
+        made = make_request(
             self.parts,
             request.request_id,
             request.prompt_token_ids.tolist(),
+            known=self._hashes.known(request) if self._hashes is not None else (),
             max_tokens=request.output_tokens,
             arrival_time=log.sent_t,
             priority=request.priority,
             declared=request_facts(request, log.sent_t, self.clients.pauses.get(request.request_id)),
         )
+        if self._hashes is not None:
+            self._hashes.remember(request, made.block_hashes[:])
+        return made
 
     def _deliver(self, item: Any) -> None:
         finished = item.finish_reason is not None

@@ -19,6 +19,8 @@ from ray_jobs.engines.sim.clock import VirtualClock
 from ray_jobs.engines.sim.config import SimConfig
 from ray_jobs.engines.sim.loop import Simulation, Transfers
 from ray_jobs.engines.sim.offload import host_memory
+from ray_jobs.engines.sim.pool_shortcuts import shorten
+from ray_jobs.engines.sim.prefix_hashes import PrefixHashes
 from ray_jobs.engines.sim.roofline import StepTimeModel
 from ray_jobs.engines.sim.scheduler import make_scheduler
 from ray_jobs.workload.trace import Trace
@@ -84,10 +86,13 @@ def make_simulation(
     clock, host = VirtualClock(), transfers or host_memory(parts, sim)
     # The connector of host memory reads what a step tells the workers, which the shortcuts leave out; NIXL's does not.
     scheduler = make_scheduler(parts, adapter, clock, sim.shortcuts and (host is None or host is transfers))
+    if sim.shortcuts:
+        shorten(scheduler.kv_cache_manager.block_pool)
+    hashes = PrefixHashes(parts.hash_block_size) if sim.shortcuts and parts.block_hasher is not None else None
     model = StepTimeModel(sim.model_shape, sim.hardware, sim.calibration, parts.work)
     return cls(
         parts, scheduler, clients, model, clock, run_timeout_s, sim.wall_timeout_s,
-        check_conservation if sim.check else None, host, sim.scheduling,
+        check_conservation if sim.check else None, host, sim.scheduling, hashes,
     )  # fmt: skip
 
 
