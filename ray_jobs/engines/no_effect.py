@@ -8,6 +8,7 @@ from dataclasses import fields
 from bidkv import create_default_registry
 from ray_jobs.engines.config import EngineConfig
 from ray_jobs.engines.job import PARAMS_OF, JobConfig, StrategyConfig, defaults
+from ray_jobs.engines.routers.config import router_classes
 from ray_jobs.engines.shared.models import FROM_SHAPE, TINY
 from ray_jobs.engines.sim.model_config import config_file, read_config
 from ray_jobs.engines.sim.shape import ModelShape
@@ -96,8 +97,13 @@ def idle_engine_keys(engine: EngineConfig) -> Iterator[Idle]:
             "engine.disaggregation",
             "no engine decodes only; engine.disaggregation.prefill=1 engine.disaggregation.decode=1 has one that does",
         )
-    if engine.replicas == 1 and not disaggregated:
+    split = engine.disaggregation
+    if disaggregated and max(split.prefill, split.decode) == 1:
+        yield Idle("engine.router", "one engine on each side has nobody to choose from; a side may have more")
+    elif engine.replicas == 1 and not disaggregated:
         yield Idle("engine.router", "one engine has no router; engine.replicas=4 has four")
+    elif not router_classes()[engine.router.name].looks:
+        yield Idle("engine.router.stale_s", f"{engine.router.name} looks at no replica")
     elif not simulated:
         yield Idle(
             "engine.router.stale_s", "Ray Serve's router asks its replicas itself; engine=vllm_sim has it"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -9,11 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 from synthetic import make_run
 from synthetic_store import log_sweep
 
 from tracking.evidence.config import EvidencePlan
 from tracking.evidence.two_way import two_way
+from tracking.reporting.two_way import two_way_screen
 from tracking.store.reader import StoredRun, StoredSweep
 
 ROOT = Path(__file__).parents[2]
@@ -91,6 +94,52 @@ def test_cells_that_differ_in_more_are_not_put_together():
     mixed = planted(sticky={"engine.num_blocks": "600"}, **{"round-robin": {"engine.num_blocks": "1200"}})
     with pytest.raises(ValueError, match="across='engine.router.name': no two"):
         asked(mixed)
+
+
+def fleet(*settings: dict[str, str], broken: tuple[str, ...] = ()) -> StoredSweep:
+    """Two policies on four seeds behind each of the routers; of `broken` ones the policy's first two runs failed."""
+    runs = []
+    for seed in range(4):
+        for number, params in enumerate(settings):
+            for strategy in ("stock", "backfill"):
+                name = params["engine.router.name"]
+                run = run_of(name, strategy, seed, 1.0 + 0.1 * number + 0.01 * seed, **params)
+                if strategy == "backfill" and name in broken and seed < 2:
+                    run.metrics["completion_rate"] = 0.0
+                runs.append(run)
+    return StoredSweep("sweep-id", "test", runs, [])
+
+
+def router(name: str, **more: str) -> dict[str, str]:
+    return {"engine.router.name": name} | {
+        f"engine.router.{key}".replace("__", "."): text for key, text in more.items()
+    }
+
+
+def test_a_choice_with_other_parameters_is_another_level() -> None:
+    """Never a repeat of the first."""
+    one, other = router("affinity", params__imbalance="inf"), router("affinity", params__imbalance="10")
+    (table,) = asked(fleet(router("turns"), one, other))
+    assert [row.level for row in table.rows] == [
+        "turns", "affinity, params.imbalance=inf", "affinity, params.imbalance=10",
+    ]  # fmt: skip
+    assert [row.policies["backfill"].pairs for row in table.rows] == [4, 4, 4]
+
+
+def test_what_varies_beside_a_choice_makes_another_table() -> None:
+    kinds = [router(name, stale_s=stale) for name in ("turns", "least") for stale in ("0", "30")]
+    tables = asked(fleet(*kinds))
+    assert len(tables) == 2 and all(len(table.rows) == 2 for table in tables)
+
+
+def test_a_policy_that_failed_at_both_levels_says_nothing_of_their_difference() -> None:
+    (table,) = asked(fleet(router("a"), router("b"), broken=("a", "b")))
+    second = table.rows[1]
+    assert second.policies["backfill"].pairs == 4 and second.policies["backfill"].failed == 2
+    assert second.interactions["backfill"].pairs == 2 < table.seeds
+    shown = io.StringIO()
+    Console(file=shown, width=80).print(two_way_screen(table))
+    assert "2 of 4 pairs" in shown.getvalue()
 
 
 def test_levels_that_met_other_traces_are_refused():

@@ -29,11 +29,13 @@ def two_way_screen(table: TwoWay) -> Group:
     for column in (table.baseline, *strategies):
         grid.add_column(column, justify="right", overflow="fold")
     for row in table.rows:
-        grid.add_row(
-            Text(row.level), _cell(row.baseline, "1"), *(_cell(row.policies.get(s)) for s in strategies)
-        )
+        policies = [_cell(row.policies.get(s), table.seeds) for s in strategies]
+        grid.add_row(Text(row.level), _cell(row.baseline, table.seeds, "1"), *policies)
         if row.interactions:
-            grid.add_row("", "", *(_cell(row.interactions.get(s)) for s in strategies), style="dim")
+            differs = [_cell(row.interactions.get(s), table.seeds) for s in strategies]
+            grid.add_row("", "", *differs, style="dim")
+    if table.late:
+        about += f"; {table.late} seeds left out, in which a client was late"
     return Group(Text(f"{table.title}, by {table.setting}", style="bold"), Text(about, style="dim"), grid, "")
 
 
@@ -45,13 +47,14 @@ def two_way_tree(tables: Sequence[TwoWay]) -> list[dict]:
             "setting": table.setting,
             "metric": table.metric,
             "baseline": table.baseline,
+            "seeds": table.seeds,
+            "late_seeds": table.late,
             "levels": [
                 {
                     "level": row.level,
-                    "pairs": max((test.pairs for test in row.policies.values()), default=0),
-                    "baseline": row.baseline and row.baseline.ratio,
-                    "policies": {name: test.ratio for name, test in row.policies.items()},
-                    "interactions": {name: test.ratio for name, test in row.interactions.items()},
+                    "baseline": row.baseline and _facts(row.baseline),
+                    "policies": {name: _facts(test) for name, test in row.policies.items()},
+                    "interactions": {name: _facts(test) for name, test in row.interactions.items()},
                 }
                 for row in table.rows
             ],
@@ -60,8 +63,14 @@ def two_way_tree(tables: Sequence[TwoWay]) -> list[dict]:
     ]
 
 
-def _cell(test: PairedTest | None, otherwise: str = "-") -> str:
+def _cell(test: PairedTest | None, seeds: int, otherwise: str = "-") -> str:
+    """The ratio and its interval; how many pairs, where some are missing."""
     if test is None or test.ratio is None:
         return otherwise
     value, low, high = test.ratio.value, test.ratio.low, test.ratio.high
-    return f"{value:.3f}" if np.isnan(low) else f"{value:.3f} [{low:.3f}, {high:.3f}]"
+    text = f"{value:.3f}" if np.isnan(low) else f"{value:.3f} [{low:.3f}, {high:.3f}]"
+    return text + (f"\n{test.pairs} of {seeds} pairs" if test.pairs < seeds else "")
+
+
+def _facts(test: PairedTest) -> dict:
+    return {"ratio": test.ratio, "pairs": test.pairs, "failed": test.failed}

@@ -31,6 +31,7 @@ class Router(ABC):
 
     name: ClassVar[str]
     source: ClassVar[str]
+    looks: ClassVar[bool] = True  # at what it knows of the replicas
 
     def __init__(self, replicas: int, pool_tokens: int, seed: int):
         self.replicas, self.pool_tokens = replicas, pool_tokens

@@ -29,6 +29,7 @@ class RouterConfig:
         require(0 <= self.stale_s <= 3600, "engine.router.stale_s", self.stale_s, "from 0 to 3600")
         own = router_params(known[self.name])
         for key in self.params:
+            require(bool(own), "engine.router.params", self.params, f"empty: {self.name} has none")
             require_one_of(f"engine.router.params of {self.name}", key, own)
         try:
             self.make(1, 1, 0)

@@ -14,6 +14,7 @@ class RoundRobin(Router):
 
     name = "round-robin"
     source = "any load balancer"
+    looks = False
     _next = 0
 
     def choose(self, request: TraceRequest, known: Sequence[Known], now: float) -> int:
