@@ -51,6 +51,8 @@ def recommend(config: RecommendConfig, console: Console, words: Sequence[str] = 
     from ray_jobs.advise.from_recording import fitted_engine, is_recorded
     from ray_jobs.advise.progress import AdviceProgress
     from ray_jobs.advise.render import print_answer
+    from ray_jobs.advise.traces import SEARCH, SEEDS_OF_A_RUN, trace_of
+    from ray_jobs.workload.left_out import left_out_line
 
     real = config.confirm == "real"
     if real:
@@ -73,6 +75,15 @@ def recommend(config: RecommendConfig, console: Console, words: Sequence[str] = 
     with AdviceProgress(console, config.budget_s) as progress:
         advice = advise(config, progress, begun, recording)
     found = answer(config, advice, confirm_real(config, advice, console) if real else None, words)
+    first = trace_of(
+        config.workload,
+        config.seed * SEEDS_OF_A_RUN + SEARCH,
+        config.engine.vocab_size,
+        config.engine.max_model_len,
+    )
+    lost = first.meta.get("dropped") or first.meta.get("truncated")
+    if lost and (line := left_out_line(first)):
+        console.print(f"note: {line}", markup=False)
     if config.out:
         write_json(found, config.out)
     print_answer(found, config.format)

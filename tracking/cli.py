@@ -12,7 +12,7 @@ from pathlib import Path
 from hydra.errors import CompactHydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from tracking.bad_values import about_value
+from tracking.bad_values import about_null, about_value
 from tracking.nearest import plain, refuse_words
 
 BAD_INPUT = 2
@@ -40,6 +40,12 @@ def exit_on_bad_input() -> Iterator[None]:
         yield
     except BAD_INPUT_ERRORS as error:
         text = about_value(error) or plain(error, CONF, sys.argv[1:]) or one_line(error)
+        print(f"error: {text}", file=sys.stderr)
+        sys.exit(BAD_INPUT)
+    except AssertionError as error:
+        text = about_null(error, sys.argv[1:])
+        if text is None:
+            raise
         print(f"error: {text}", file=sys.stderr)
         sys.exit(BAD_INPUT)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from math import inf
 from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any
@@ -108,7 +109,9 @@ class EngineConfig:
         require(self.num_cpus >= 0, "engine.num_cpus", self.num_cpus, ">= 0")
         require(self.num_cpus > 0 or self.num_gpus > 0, "engine.num_cpus", self.num_cpus, "> 0 without a GPU")
         self._host_memory_in_gib()
-        require(self.kv_offload_gib >= 0, "engine.kv_offload_gib", self.kv_offload_gib, ">= 0")
+        require(
+            0 <= self.kv_offload_gib < inf, "engine.kv_offload_gib", self.kv_offload_gib, ">= 0, and a number"
+        )
         if self.kv_offload_gib:
             require(
                 self.kind.startswith("vllm") and self.prefix_caching,

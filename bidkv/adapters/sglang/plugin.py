@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import traceback
 from typing import TYPE_CHECKING
 
@@ -30,8 +31,11 @@ def register() -> None:
     """
     try:
         refuse_unknown()
+        if is_asked_for():
+            read_configuration()
     except BidKVError as error:
-        raise SystemExit(f"bidkv: {error}") from error
+        print(f"bidkv: {error}", file=sys.stderr)
+        raise SystemExit(2) from error
     if not is_asked_for():
         refuse_alone()
         return

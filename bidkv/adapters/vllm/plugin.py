@@ -26,6 +26,7 @@ def register() -> None:
     """The entry point. Exits with code 2 if `BIDKV_STRATEGY` names no strategy, `BIDKV_RECORD` no place, or a variable is not known."""
     try:
         refuse_unknown()
+        refuse_not_read()
     except BidKVError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
@@ -34,7 +35,6 @@ def register() -> None:
         return
     before = ""
     try:
-        refuse_not_read()
         before = f"{STRATEGY_VARIABLE}: "
         environment_settings().build()
         before = f"{RECORD_VARIABLE}: "

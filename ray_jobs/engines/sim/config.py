@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import inf
 
 from omegaconf import MISSING
 
@@ -33,7 +34,7 @@ class SimConfig:
     def __post_init__(self) -> None:
         require(self.reserved_bytes >= 0, "engine.sim.reserved_bytes", self.reserved_bytes, ">= 0")
         pools = self.kv_offload_pools
-        require(pools is None or pools >= 0, "engine.sim.kv_offload_pools", pools, ">= 0, or null")
+        require(pools is None or 0 <= pools < inf, "engine.sim.kv_offload_pools", pools, ">= 0, or null")
         require(self.wall_timeout_s > 0, "engine.sim.wall_timeout_s", self.wall_timeout_s, "> 0")
 
     @property
