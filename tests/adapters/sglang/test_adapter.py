@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -262,15 +263,21 @@ def test_the_plugin_is_inert_unless_asked_for(monkeypatch: pytest.MonkeyPatch) -
     assert not HookRegistry._hooks
 
 
-def test_a_plugin_that_cannot_work_ends_the_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv(CONTROL_VARIABLE, str(tmp_path / "absent.json"))
-    with pytest.raises(SystemExit, match="no control file at .*absent.json"):
-        plugin.register()
+def test_a_plugin_that_cannot_work_ends_the_process(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     control = tmp_path / "control.json"
-    control.write_text(json.dumps({"strategy": "nonsense"}))
     monkeypatch.setenv(CONTROL_VARIABLE, str(control))
-    with pytest.raises(SystemExit, match="unknown 'nonsense'; allowed: .*bidkv_radix"):
-        plugin.register()
+    for written, words in (
+        (None, "no control file at .*control.json"),
+        ("nonsense", "unknown 'nonsense'; allowed: .*bidkv_radix"),
+    ):
+        if written:
+            control.write_text(json.dumps({"strategy": written}))
+        with pytest.raises(SystemExit) as ended:
+            plugin.register()
+        (line,) = capsys.readouterr().err.splitlines()
+        assert ended.value.code == 2 and re.search(words, line)
     control.write_text(json.dumps({"strategy": "lcf"}))
     monkeypatch.setattr(layout, "HOOKED", {f"{layout.BATCH}.gone": ("self",)})
     with pytest.raises(SystemExit, match="layout of sglang .*gone is missing"):
