@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 from hydra.errors import CompactHydraException
 from omegaconf.errors import OmegaConfBaseException
@@ -39,15 +40,17 @@ def exit_on_bad_input() -> Iterator[None]:
     try:
         yield
     except BAD_INPUT_ERRORS as error:
-        text = about_value(error) or plain(error, CONF, sys.argv[1:]) or one_line(error)
-        print(f"error: {text}", file=sys.stderr)
-        sys.exit(BAD_INPUT)
+        _refuse(about_value(error) or plain(error, CONF, sys.argv[1:]) or one_line(error))
     except AssertionError as error:
         text = about_null(error, sys.argv[1:])
         if text is None:
             raise
-        print(f"error: {text}", file=sys.stderr)
-        sys.exit(BAD_INPUT)
+        _refuse(text)
+
+
+def _refuse(text: str) -> NoReturn:
+    print(f"error: {text}", file=sys.stderr)
+    sys.exit(BAD_INPUT)
 
 
 def one_line(error: BaseException) -> str:

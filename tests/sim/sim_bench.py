@@ -17,6 +17,7 @@ from ray_jobs.drive.config import BenchConfig
 from ray_jobs.engines.sim.build import SchedulerParts, kv_cache_config
 from ray_jobs.engines.sim.config import SimConfig
 from ray_jobs.engines.sim.simulate import Outcome, simulate
+from ray_jobs.workload.freeze import freeze_trace
 from ray_jobs.workload.trace import Trace, TraceRequest
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -120,6 +121,15 @@ def random_trace(
             )
         )
     return Trace("random", seed, tuple(requests), closed_loop_users=users)
+
+
+def talk(count: int) -> Trace:
+    """`count` sessions with sub-agents and next to no think time, so that many turns run at once."""
+    job = compose_job(
+        "workload=sessions_small", "workload.num_requests=null", f"workload.sessions.count={count}", "workload.rate=40",
+        "workload.sessions.max_think_s=0.05",
+    )  # fmt: skip
+    return freeze_trace(job.workload, 0, 2048, MAX_LEN)
 
 
 def run(

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from sim_bench import compose_job, random_trace, tiny_job, variant
+from sim_bench import compose_job, random_trace, talk, tiny_job, variant
 
 from bidkv import create_default_registry
 from bidkv.adapters.shared.settings import AdapterSettings
@@ -17,7 +17,6 @@ from ray_jobs.engines.sim.disaggregated.config import DisaggregationConfig
 from ray_jobs.engines.sim.disaggregated.fleet import DisaggregatedFleet
 from ray_jobs.engines.sim.disaggregated.simulate import Sides, simulate_disaggregated
 from ray_jobs.engines.sim.simulate import simulate
-from ray_jobs.workload.freeze import freeze_trace
 
 SIM = replace(tiny_job().engine.sim, check=True)
 LOAD = random_trace(3, 48, rate=400, shared=64)
@@ -69,14 +68,6 @@ def watched(monkeypatch):
     return turns, fleets
 
 
-def sessions():
-    job = compose_job(
-        "workload=sessions_small", "workload.num_requests=null", "workload.sessions.count=6", "workload.rate=40",
-        "workload.sessions.max_think_s=0.05",
-    )  # fmt: skip
-    return freeze_trace(job.workload, 0, 2048, 512)
-
-
 @pytest.mark.parametrize("blocks", [64, 36], ids=["room", "tight"])
 @pytest.mark.parametrize("gb_s", [50.0, 0.003], ids=["fast", "slow"])
 def test_each_request_is_answered_once_and_nothing_is_lost(tiny_parts, tmp_path, watched, blocks, gb_s):
@@ -108,7 +99,7 @@ def test_each_request_is_answered_once_and_nothing_is_lost(tiny_parts, tmp_path,
 
 @pytest.mark.parametrize("router", ["least-kv", "sticky"])
 def test_sessions_go_on_and_runs_repeat(tiny_parts, tmp_path, router):
-    trace, parts = sessions(), variant(tiny_parts, blocks=40)
+    trace, parts = talk(6), variant(tiny_parts, blocks=40)
     first, again = (
         disaggregated(parts, tmp_path, trace, router=router, name=f"{router}{n}", gb_s=0.01) for n in range(2)
     )

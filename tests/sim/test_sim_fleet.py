@@ -12,7 +12,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 import ray
-from sim_bench import compose_job, random_trace
+from sim_bench import compose_job, random_trace, talk
 
 from bidkv.adapters.shared.settings import AdapterSettings
 from ray_jobs.engines.routers.base import Known
@@ -21,7 +21,6 @@ from ray_jobs.engines.routers.prefix_affinity import PrefixTree
 from ray_jobs.engines.sim.build import build_parts
 from ray_jobs.engines.sim.simulate import simulate
 from ray_jobs.engines.sim.simulate_fleet import simulate_fleet
-from ray_jobs.workload.freeze import freeze_trace
 
 POWER = RouterConfig("power-of-two")
 LIMITS = [
@@ -45,14 +44,6 @@ def load(seed: int = 0, count: int = 120, rate: float = 400):
     return random_trace(seed, count, rate=rate, prompt=(10, 90), output=(20, 120), shared=64)
 
 
-def talk():
-    job = compose_job(
-        "workload=sessions_small", "workload.num_requests=null", "workload.sessions.count=14", "workload.rate=40",
-        "workload.sessions.max_think_s=0.05",
-    )  # fmt: skip
-    return freeze_trace(job.workload, 0, 2048, 512)
-
-
 def fleet(engine, tmp_path, trace, replicas, name="run", strategy="backfill", router=POWER, **more):
     settings = AdapterSettings(
         strategy, run_id=name, events_path=str(tmp_path / f"{name}.jsonl"), steps_path="memory"
@@ -60,7 +51,7 @@ def fleet(engine, tmp_path, trace, replicas, name="run", strategy="backfill", ro
     return simulate_fleet(*engine, trace, settings, replicas, router, **more)
 
 
-@pytest.mark.parametrize("trace", [load(), talk()], ids=["open", "sessions"])
+@pytest.mark.parametrize("trace", [load(), talk(14)], ids=["open", "sessions"])
 @pytest.mark.parametrize("strategy", ["preempt-evict", "backfill"])
 @pytest.mark.parametrize("timeout", [1e9, 0.3])
 def test_one_replica_is_the_engine_alone(engine, tmp_path, trace, strategy, timeout):
@@ -81,7 +72,7 @@ def test_one_replica_is_the_engine_alone(engine, tmp_path, trace, strategy, time
 
 @pytest.mark.parametrize("name", sorted(router_classes()))
 def test_each_request_is_served_once_and_runs_repeat(engine, tmp_path, name):
-    trace = talk()
+    trace = talk(14)
     first, again = (
         fleet(engine, tmp_path, trace, 3, name=f"{name}-{run}", router=RouterConfig(name, 0.05))
         for run in range(2)
@@ -101,7 +92,7 @@ def test_each_request_is_served_once_and_runs_repeat(engine, tmp_path, name):
 def test_a_session_stays_where_it_began_and_finds_its_prefix(engine, tmp_path):
     cached = {}
     for router in ("round-robin", "sticky"):
-        run = fleet(engine, tmp_path, talk(), 3, name=router, router=RouterConfig(router))
+        run = fleet(engine, tmp_path, talk(14), 3, name=router, router=RouterConfig(router))
         cached[router] = sum(e["cached"] for e in run.events if e["type"] == "request")
         if router == "sticky":
             where = {e["id"]: e["replica"] for e in run.events if e["type"] == "request"}

@@ -7,12 +7,11 @@ from dataclasses import replace
 
 import pytest
 from conftest import record_fleet
-from sim_bench import compose_job, random_trace, recorded_steps
+from sim_bench import compose_job, random_trace, recorded_steps, talk
 
 from bidkv.adapters.shared.settings import AdapterSettings
 from ray_jobs.engines.routers.base import Known
 from ray_jobs.engines.routers.config import RouterConfig
-from ray_jobs.workload.freeze import freeze_trace
 
 pytestmark = [pytest.mark.engine, pytest.mark.long]
 MAX_LEN = 512
@@ -23,14 +22,6 @@ LIMITS = [
 RUNS = {"least-requests": "bidkv", "prefix-affinity": "lcf", "sticky": "backfill"}
 
 
-def talk():
-    job = compose_job(
-        "workload=sessions_small", "workload.num_requests=null", "workload.sessions.count=16", "workload.rate=40",
-        "workload.sessions.max_think_s=0.05",
-    )  # fmt: skip
-    return freeze_trace(job.workload, 0, 2048, MAX_LEN)
-
-
 @pytest.fixture(scope="module")
 def recordings(tmp_path_factory):
     """By router: (result, trace, choices)."""
@@ -38,7 +29,7 @@ def recordings(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("recorded")
     open_loop = random_trace(1, 70, rate=120, prompt=(10, 90), output=(40, 120), shared=70)
-    traces = {router: talk() if router == "sticky" else open_loop for router in RUNS}
+    traces = {router: talk(16) if router == "sticky" else open_loop for router in RUNS}
     for router, trace in traces.items():
         trace.save(folder / f"{router}.parquet")
     runs = [

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 from conftest import record_engines
-from sim_bench import compose_job, random_trace, recorded_steps
+from sim_bench import compose_job, random_trace, recorded_steps, talk
 
 from bidkv.adapters.shared.settings import AdapterSettings
-from ray_jobs.workload.freeze import freeze_trace
 
 pytestmark = pytest.mark.engine
 STRATEGIES = ("preempt-evict", "bidkv", "lcf", "static-random")
@@ -22,20 +21,11 @@ def trace_of(seed: int):
     return random_trace(seed, 34, rate=60, prompt=(10, 90), output=(40, 120), shared=70)
 
 
-def talk(count: int = 12):
-    """Sessions with sub-agents and next to no think time, so that many turns run at once."""
-    job = compose_job(
-        "workload=sessions_small", "workload.num_requests=null", f"workload.sessions.count={count}", "workload.rate=40",
-        "workload.sessions.max_think_s=0.05",
-    )  # fmt: skip
-    return freeze_trace(job.workload, 0, 2048, MAX_LEN)
-
-
 @pytest.fixture(scope="module")
 def recordings(tmp_path_factory):
     """Runs of the real engine with every step's schedule, by prefix caching and name: (result, trace)."""
     folder = tmp_path_factory.mktemp("recorded")
-    traces = {name: trace_of(i) for i, name in enumerate(STRATEGIES)} | {"sessions": talk()}
+    traces = {name: trace_of(i) for i, name in enumerate(STRATEGIES)} | {"sessions": talk(12)}
     for name, trace in traces.items():
         trace.save(folder / f"{name}.parquet")
     engines = []

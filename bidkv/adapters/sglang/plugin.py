@@ -31,16 +31,14 @@ def register() -> None:
     """
     try:
         refuse_unknown()
-        if is_asked_for():
-            read_configuration()
+        if not is_asked_for():
+            refuse_alone()
+            return
+        settings, control = read_configuration()
     except BidKVError as error:
         print(f"bidkv: {error}", file=sys.stderr)
         raise SystemExit(2) from error
-    if not is_asked_for():
-        refuse_alone()
-        return
     try:
-        settings, control = read_configuration()
         hook(settings, control, recording_place())
     except Exception as error:
         traceback.print_exc()

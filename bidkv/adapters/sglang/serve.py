@@ -23,7 +23,7 @@ from bidkv.adapters.sglang.configure import (
 )
 from bidkv.adapters.sglang.eviction import as_flags, server_arguments
 from bidkv.adapters.shared.variables import refuse_unknown
-from bidkv.errors import BidKVError
+from bidkv.errors import BidKVError, BidValidationError
 
 FACTS_FLAG = "--bidkv-client-facts"
 RULE_FLAG = "--radix-eviction-policy"
@@ -32,19 +32,13 @@ RULE_FLAG = "--radix-eviction-policy"
 def main() -> None:
     try:
         refuse_unknown()
-    except BidKVError as error:
-        print(f"bidkv: {error}", file=sys.stderr)
-        raise SystemExit(2) from error
-    if not is_asked_for():
-        print(
-            f"bidkv: set {STRATEGY_VARIABLE} to a strategy, or {CONTROL_VARIABLE} to a control file",
-            file=sys.stderr,
-        )
-        raise SystemExit(2)
-    if FACTS_FLAG in sys.argv[1:]:
-        sys.argv = [sys.argv[0], *(flag for flag in sys.argv[1:] if flag != FACTS_FLAG)]
-        os.environ[FACTS_VARIABLE] = "1"
-    try:
+        if not is_asked_for():
+            raise BidValidationError(
+                f"set {STRATEGY_VARIABLE} to a strategy, or {CONTROL_VARIABLE} to a control file"
+            )
+        if FACTS_FLAG in sys.argv[1:]:
+            sys.argv = [sys.argv[0], *(flag for flag in sys.argv[1:] if flag != FACTS_FLAG)]
+            os.environ[FACTS_VARIABLE] = "1"
         check_installed()
         settings, _ = read_configuration()
         rule = {} if settings.kill_switch else server_arguments(settings.build().retention)

@@ -275,11 +275,7 @@ class Owners:
         has nothing more: what others have too is theirs."""
         shared, place, taken = self._shared(owner), owner.length, []
         hashes, blocks, look = owner.hashes, owner.blocks, self._look
-        floor = max(shared, kept)
-        first = max(floor, place - count)
-        if [*map(look, blocks[first:place], hashes[first:place])].count(True) == place - first:  # most often
-            taken, place = blocks[first:place][::-1], min(place, first)
-        while place > floor and len(taken) < count:
+        while place > max(shared, kept) and len(taken) < count:
             idle = look(blocks[place - 1], hashes[place - 1])
             if idle is False:
                 break

@@ -24,17 +24,13 @@ from bidkv.errors import BidKVError
 
 def register() -> None:
     """The entry point. Exits with code 2 if `BIDKV_STRATEGY` names no strategy, `BIDKV_RECORD` no place, or a variable is not known."""
+    before = ""
     try:
         refuse_unknown()
         refuse_not_read()
-    except BidKVError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    if not os.environ.get(STRATEGY_VARIABLE):
-        _refuse_record_alone()
-        return
-    before = ""
-    try:
+        if not os.environ.get(STRATEGY_VARIABLE):
+            _refuse_record_alone()
+            return
         before = f"{STRATEGY_VARIABLE}: "
         environment_settings().build()
         before = f"{RECORD_VARIABLE}: "

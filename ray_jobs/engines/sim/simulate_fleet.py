@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from bidkv.adapters.shared.events import read_events
 from bidkv.adapters.shared.settings import AdapterSettings
@@ -38,21 +40,32 @@ def simulate_fleet(
     engines = [
         make_simulation(Replica, parts, sim, Desk(clients), each.to_dict(), run_timeout_s) for each in own
     ]
-    columns = [engine.scheduler.step_columns for engine in engines]
     rule = router.make(replicas, engines[0].scheduler.pool_tokens, settings.seed)
     fleet = Fleet(engines, clients, rule, router.stale_s, run_timeout_s, sim.wall_timeout_s)
+    return run_fleet(fleet, own, [fleet.chosen] * replicas, sim, merge_events)
+
+
+def run_fleet(
+    fleet: Fleet,
+    own: Sequence[AdapterSettings],
+    served_by: Sequence[Mapping[str, int]],
+    sim: SimConfig,
+    merged: Callable[[list[list[dict[str, Any]]]], list[dict[str, Any]]],
+) -> Outcome:
+    """Runs it, shuts its engines down whatever happens, and reads what each left. `own` are each engine's settings,
+    `served_by` says for each where requests went on its side; `merged` makes one run's events of all engines'."""
+    columns = [engine.scheduler.step_columns for engine in fleet.replicas]
     try:
         status = fleet.run()
     finally:
         measured: Counter[str] = Counter()
-        for engine in engines:
+        for engine in fleet.replicas:
             measured.update(engine.scheduler.wall_clock_counters)
             engine.scheduler.shutdown()
-    recorded = [read_events(each.events_path) for each in own]
-    for number, (each, events) in enumerate(zip(own, recorded, strict=True)):
-        mine = [log for log in clients.logs if fleet.chosen.get(log.request.request_id) == number]
-        check_records(each, events, mine)
+    logs, recorded = fleet.clients.logs, [read_events(each.events_path) for each in own]
+    for number, (each, events, served) in enumerate(zip(own, recorded, served_by, strict=True)):
+        check_records(each, events, [log for log in logs if served.get(log.request.request_id) == number])
         if sim.check:
             check_lengths(events)
     steps = merge_steps([c.frame() for c in columns])
-    return Outcome(status, clients.logs, merge_events(recorded), steps, fleet.clock.now, dict(measured))
+    return Outcome(status, logs, merged(recorded), steps, fleet.clock.now, dict(measured))

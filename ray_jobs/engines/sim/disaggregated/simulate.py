@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 
-from bidkv.adapters.shared.events import read_events
 from bidkv.adapters.shared.settings import AdapterSettings
 from ray_jobs.engines.routers.config import RouterConfig
-from ray_jobs.engines.shared.records import check_records
-from ray_jobs.engines.shared.replicas import merge_steps
 from ray_jobs.engines.sim.build import SchedulerParts
 from ray_jobs.engines.sim.clients import VirtualClients
 from ray_jobs.engines.sim.config import SimConfig
@@ -19,7 +15,8 @@ from ray_jobs.engines.sim.disaggregated.fleet import DisaggregatedFleet
 from ray_jobs.engines.sim.disaggregated.records import merge_sides
 from ray_jobs.engines.sim.disaggregated.transfers import Held, Pulls, engine_ids
 from ray_jobs.engines.sim.replica import Desk
-from ray_jobs.engines.sim.simulate import Outcome, check_lengths, make_simulation
+from ray_jobs.engines.sim.simulate import Outcome, make_simulation
+from ray_jobs.engines.sim.simulate_fleet import run_fleet
 from ray_jobs.workload.trace import Trace
 
 
@@ -64,8 +61,6 @@ def simulate_disaggregated(
             (Decode, sides.decode, "kv_consumer", slice(how.prefill, None), pulls),
         )
     )  # fmt: skip
-    engines = [*prefill, *decode]
-    columns = [engine.scheduler.step_columns for engine in engines]
     rules = (
         router.make(how.prefill, prefill[0].scheduler.pool_tokens, settings.seed),
         router.make(how.decode, decode[0].scheduler.pool_tokens, settings.seed + 1),
@@ -73,21 +68,5 @@ def simulate_disaggregated(
     fleet = DisaggregatedFleet(
         prefill, decode, pulls, clients, rules, router.stale_s, run_timeout_s, sim.wall_timeout_s
     )
-    try:
-        status = fleet.run()
-    finally:
-        measured: Counter[str] = Counter()
-        for engine in engines:
-            measured.update(engine.scheduler.wall_clock_counters)
-            engine.scheduler.shutdown()
-    recorded = [read_events(each.events_path) for each in own]
-    for number, (each, events) in enumerate(zip(own, recorded, strict=True)):
-        served = fleet.chosen if number < how.prefill else fleet.decodes
-        check_records(
-            each, events, (log for log in clients.logs if served.get(log.request.request_id) == number)
-        )
-        if sim.check:
-            check_lengths(events)
-    steps = merge_steps([c.frame() for c in columns])
-    events = merge_sides(recorded, how.prefill)
-    return Outcome(status, clients.logs, events, steps, fleet.clock.now, dict(measured))
+    served_by = [fleet.chosen] * how.prefill + [fleet.decodes] * how.decode
+    return run_fleet(fleet, own, served_by, sim, lambda recorded: merge_sides(recorded, how.prefill))
