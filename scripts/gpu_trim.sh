@@ -1,10 +1,10 @@
 #!/bin/sh
-# Takes out of an unpacked site what no benchmark runs: scripts/gpu_trim.sh SITE. Web pages, Ray's libraries for
-# training and serving, tokenizers' data, symbols.
+# Takes out of an unpacked site what no benchmark runs: scripts/gpu_trim.sh SITE. Web pages, Ray's library for
+# training, tokenizers' data, symbols. Ray Serve stays: fleets of real engines are its actors.
 set -eu
 cd "$1"
 mv ./*.data/purelib/* ./*.data/platlib/* . 2>/dev/null || true
-rm -rf ./*.data ray/jars ray/cpp ray/rllib ray/serve ray/llm ray/dashboard/client mlflow/server/js \
+rm -rf ./*.data ray/jars ray/cpp ray/rllib ray/dashboard/client mlflow/server/js \
   mistral_common/data pycountry/locales vllm/vllm-rs
 strip --strip-unneeded ray/_raylet.so
 for binary in ray/core/src/ray/raylet/raylet ray/core/src/ray/gcs/gcs_server; do
