@@ -20,7 +20,8 @@ class Owner:
     tokens: int = (
         0  # of its cached blocks that no other owner had when it began to rest, less those given up since
     )
-    seconds: float = 0.0  # that it would take to compute those again
+    seconds: float = 0.0  # that it would take to get those back: to load what has copies in host memory, to compute the rest
+    copied: int = 0  # of those, the ones that host memory has too
     held: int = 0  # tokens of all its cached blocks, those that others have too included
     history: int = 0  # tokens of the conversation when its latest turn ended
     pause_s: float | None = None  # what its client declared of the pause after the latest turn

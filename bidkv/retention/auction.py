@@ -8,7 +8,7 @@ from bidkv.retention.learning import LearnsReturns
 
 
 class Auction(LearnsReturns):
-    """Lowest bid first: seconds to compute its tokens again * the chance that it returns before they are needed / its
+    """Lowest bid first: seconds to get its tokens back * the chance that it returns before they are needed / its
     tokens / the seconds for which they would be held until then.
 
     Blocks are needed after as long as the pool took lately to give up all that is idle, `horizon_s` before that is known
@@ -17,6 +17,7 @@ class Auction(LearnsReturns):
     """
 
     name = "auction"
+    weighs_cost = True
     source = "BidKV utility for who is idle: seconds saved per block and second"
 
     def __init__(self, enough: int = 30, own: float = 4.0, horizon_s: float = 60.0):

@@ -14,6 +14,9 @@ class Retention(Policy):
     """Orders idle owners. `stock` rules leave the order to the engine, whose pool is then not touched at all."""
 
     stock: ClassVar[bool] = False
+    weighs_cost: ClassVar[bool] = False
+    """Whether it asks what a return would cost (`Owner.seconds`). Of any other, those go first, in its order, all of whose
+    tokens have copies in host memory: they are loaded back, not computed again."""
 
     @abstractmethod
     def keep_order(self, idle: Sequence[Owner], now: float) -> Sequence[Owner]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from bidkv.adapters.shared.owners import Owners
@@ -179,3 +181,33 @@ def test_an_order_without_all_owners_is_refused() -> None:
     cache.turn("one", "ab", 1.0)
     with pytest.raises(BidValidationError, match="forgetful: keep_order"):
         cache.take(1)
+
+
+class Dearest(Lru):
+    """Who costs least to get back goes first."""
+
+    weighs_cost = True
+
+    def keep_order(self, idle: Sequence[Owner], now: float) -> Sequence[Owner]:
+        return sorted(idle, key=lambda owner: owner.seconds)
+
+
+def test_a_return_costs_a_load_as_far_as_host_memory_has_copies() -> None:
+    cache, copied = Cache(Dearest()), {"abc": 3, "xyz": 1}
+    chains = {b"abc": "abc", b"xyz": "xyz"}
+    cache.owners._copies = lambda hashes, length, known: copied[chains[hashes[-1]]]
+    cache.owners._pool.compute_s_per_token, cache.owners._pool.load_s_per_token = 1.0, 0.25
+    cache.turn("one", "xyz", 1.0)
+    cache.turn("two", "abc", 2.0)
+    assert cache.take(1) == ["abc"], "used last, and loaded back for a quarter"
+    seen = {owner.used: (owner.copied, owner.seconds) for owner in cache.owners.resting()}
+    assert seen[1.0] == (SIZE, 2 * SIZE + SIZE / 4) and seen[2.0] == (3 * SIZE, 3 * SIZE / 4)
+
+
+def test_a_rule_that_asks_no_price_gives_up_first_what_has_copies() -> None:
+    cache = Cache(Lru())
+    cache.owners._copies = lambda hashes, length, known: length if hashes[0] == b"a" else length - 1
+    cache.turn("one", "xyz", 1.0)
+    cache.turn("two", "abc", 2.0)
+    cache.turn("three", "uvw", 3.0)
+    assert cache.take(4) == ["abc", "ab", "a", "xyz"]

@@ -16,18 +16,21 @@ Hash = bytes
 """Of a full block: it stands for all tokens up to the block's end."""
 Look = Callable[[Any, Hash], bool | None]
 """Whether a block that had this content is idle; None if it has another by now."""
+Copies = Callable[[Sequence[Hash], int, int], int]
+"""How many of the first so many blocks host memory has copies of; the third is the likely answer."""
 
 
 class Holding(Owner):
     """An owner with what it holds: the first `length` of `hashes` and of `blocks`, as far as they are cached still."""
 
-    __slots__ = ("blocks", "hashes", "leaves", "length", "running")
+    __slots__ = ("blocks", "copies", "hashes", "leaves", "length", "running")
 
     def __init__(self, name: int, session: str | None, now: float):
         super().__init__(name, session, used=now)
         self.hashes: Sequence[Hash] = ()
         self.blocks: Sequence[Any] = ()
         self.length = 0
+        self.copies = 0  # blocks from the beginning that host memory had when it was asked last
         self.leaves: tuple[Hash, ...] = ()  # where its next turn may go on
         self.running: str | None = None  # the request that is its turn, from its arrival to its end
 
@@ -45,8 +48,11 @@ class Owners:
     FRESH_BLOCKS = 256  # that may be given up in it
     SWEPT = 2  # idle owners that are looked at whenever one begins to rest
 
-    def __init__(self, policy: Retention, pool: PoolState, block_size: int, look: Look):
+    def __init__(
+        self, policy: Retention, pool: PoolState, block_size: int, look: Look, copies: Copies | None = None
+    ):
         self.policy, self._pool, self._block_size, self._look = policy, pool, block_size, look
+        self._copies = copies  # None where what leaves the device is computed again
         self.holders: dict[Hash, int] = {}  # how many owners have a block of this content
         self._names = 0
         self._idle: dict[int, Holding] = {}
@@ -295,13 +301,27 @@ class Owners:
         idle, size, price = [*self._idle.values()], self._block_size, self._pool.compute_s_per_token
         for owner in idle:
             owner.seconds, owner.held = owner.tokens * price, owner.length * size
+        if self._copies is not None:
+            self._look_for_copies(idle)
         order = list(self.policy.keep_order(idle, now))
         if len(order) != len(idle) or set(map(id, order)) != set(map(id, idle)):
             raise BidValidationError(
                 f"{self.policy.name}: keep_order must return the owners that it was given"
             )
+        if self._copies is not None and not self.policy.weighs_cost:
+            order.sort(key=lambda owner: owner.copied < owner.tokens)
         self._order = order[::-1]
         self._spare = [owner for owner in self._order if self._kept(owner) < owner.length]
         self._ordered_t, self._given, self._stale = now, 0, False
         if order:
             self.policy.given_up(order[0], now)
+
+    def _look_for_copies(self, idle: Sequence[Holding]) -> None:
+        """What each owner's own blocks would cost where host memory has some: blocks behind one that it lacks are of no use."""
+        size, compute = self._block_size, self._pool.compute_s_per_token
+        load = min(self._pool.load_s_per_token or 0.0, compute)  # taken as free until the first load was seen
+        for owner in idle:
+            owner.copies = self._copies(owner.hashes, owner.length, owner.copies)
+            others = owner.length * size - owner.tokens  # before its own
+            owner.copied = max(0, owner.copies * size - others)
+            owner.seconds = owner.copied * load + (owner.tokens - owner.copied) * compute

@@ -109,7 +109,9 @@ class BidKVSchedulerMixin:
             meter=make_meter(self.vllm_config),
             check=lambda strategy: self._bidkv_kept.check(strategy),
         )
-        self._bidkv_kept = KeptBlocks(self.kv_cache_manager, self._bidkv_session, self._bidkv_now)
+        self._bidkv_kept = KeptBlocks(
+            self.kv_cache_manager, self._bidkv_session, self._bidkv_now, self._bidkv_host
+        )
         self._bidkv_facts_reader = FactsReader(self._bidkv_session, 'extra_args["bidkv"]')
         self._bidkv_gate = Gate(
             self,
@@ -519,7 +521,8 @@ class BidKVSchedulerMixin:
             "num_blocks": self._bidkv_blocks.usable,
             "max_num_seqs": self.max_num_running_reqs,
             "prefix_caching": self._bidkv_blocks.prefix_caching,
-            "host_memory": self._bidkv_host is not None,
+            "host_memory": self._bidkv_host is not None and not self._bidkv_host.forwards,
+            "retention_decides": self._bidkv_kept.may_choose,  # else `lru` does, whatever the strategy says
             **rank_facts(self.vllm_config.parallel_config),
         }
 

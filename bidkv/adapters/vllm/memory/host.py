@@ -7,6 +7,7 @@ from itertools import takewhile
 from typing import Any
 
 from bidkv.adapters.shared.accounting import RequestAccount
+from bidkv.adapters.vllm.memory.copies import host_copies, only_forwards
 from bidkv.request import PoolState
 
 
@@ -22,6 +23,8 @@ class HostMemory:
     def __init__(self, connector: Any, account: Callable[[Any], RequestAccount], block_size: int):
         self._account, self._block_size = account, block_size
         self._own = getattr(connector, "connector_scheduler", None)
+        self.copies, self.forwards = host_copies(connector), only_forwards(connector)
+        self.keep_beginnings = False  # whether a use on the device counts as one of the copies, too
         self._ask, self._take = connector.get_num_new_matched_tokens, connector.update_state_after_alloc
         self._asked: dict[str, int] = {}
         self._told: dict[str, int] = {}  # tokens from the beginning, here and there
@@ -74,6 +77,8 @@ class HostMemory:
         self._told.pop(request.request_id, None)
         if num_external_tokens:
             self._account(request).restored_from = on_device
+            if self.keep_beginnings and self.copies is not None and on_device:
+                self.copies.used(request.request_id, on_device)
             if self._later.pop(request.request_id, False):  # else the step itself loads
                 self._loading[request.request_id] = num_external_tokens
         return self._take(request, blocks, num_external_tokens)

@@ -10,6 +10,8 @@ from bidkv.adapters.shared.accounting import RequestAccount
 from bidkv.adapters.shared.layout import UnknownLayoutError
 from bidkv.adapters.shared.owners import Owners
 from bidkv.adapters.shared.session import Session
+from bidkv.adapters.vllm.memory.copies import HostCopies
+from bidkv.adapters.vllm.memory.host import HostMemory
 from bidkv.owner import Owner
 from bidkv.retention.base import Retention
 from bidkv.strategies.base import Strategy
@@ -24,15 +26,25 @@ class KeptBlocks:
     With the engine's own, whose blocks are cached is followed only if the admission asks, and the pool is left alone.
     vLLM hands out the front of its free queue. When all that it would hand out is uncached, or cached but of nobody
     known, nothing is changed. Else as many blocks as are missing are moved there, those of whoever is to give up first:
-    the pool is never sorted, and nothing is moved that is not handed out at once.
+    the pool is never sorted, and nothing is moved that is not handed out at once. Beside a connector that holds blocks
+    elsewhere and does not tell which, vLLM's own order stays: what a return costs is not known.
     """
 
-    def __init__(self, manager: Any, session: Session, clock: Callable[[], float]):
-        self._manager, self._session, self._clock = manager, session, clock
+    def __init__(self, manager: Any, session: Session, clock: Callable[[], float], host: HostMemory | None):
+        self._manager, self._session, self._clock, self._host = manager, session, clock, host
         self._pool = manager.block_pool
         self._groups = manager.coordinator.single_type_managers
         self._owners: Owners | None = None  # None while vLLM decides and nobody asks
         self._chooses = False  # whether `get_new_blocks` is ours
+
+    @property
+    def _copies(self) -> HostCopies | None:
+        return None if self._host is None else self._host.copies
+
+    @property
+    def may_choose(self) -> bool:
+        """Whether a policy may decide here: not where nobody tells what is held elsewhere."""
+        return self._host is None or self._host.forwards or self._copies is not None
 
     @property
     def owners(self) -> Owners | None:
@@ -59,14 +71,18 @@ class KeptBlocks:
     def choose(self, policy: Retention | None, followed: bool = False) -> None:
         """From now on `policy` decides; None leaves all to vLLM. What is cached by then is of nobody known. With
         `followed`, owners are known whoever decides."""
-        chooses = policy is not None and not policy.stock
+        chooses = policy is not None and not policy.stock and self.may_choose
         if self._chooses and not chooses:
             del self._pool.get_new_blocks  # the class's own is there again
         elif chooses and not self._chooses:
             self._pool.get_new_blocks = self._asking(self._pool.get_new_blocks)
         self._chooses, self._owners = chooses, None
+        if self._host is not None:
+            self._host.keep_beginnings = chooses
         if policy is not None and (chooses or followed):
-            self._owners = Owners(policy, self._session.pool, self._groups[0].block_size, _look)
+            size, copies = self._groups[0].block_size, self._copies
+            leading = copies.leading if chooses and copies is not None else None
+            self._owners = Owners(policy, self._session.pool, size, _look, leading)
 
     def resting(self) -> Iterator[Owner]:
         """See `Owners`; nobody, where nobody is followed."""
