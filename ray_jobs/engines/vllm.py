@@ -36,7 +36,8 @@ class Backend(LiveEngine):
             )
         await self._warm_up()
         mode = "async" if scheduler.async_scheduling else "sync"
-        return self._environment("vllm", vllm.__version__, mode)
+        environment = self._environment("vllm", vllm.__version__, mode)
+        return environment | {"num_blocks": self.engine.vllm_config.cache_config.num_gpu_blocks}
 
     async def begin(self, settings: AdapterSettings) -> None:
         self._tell(settings)
