@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import platform
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, replace
 from importlib import metadata
@@ -16,6 +17,7 @@ import ray
 from ray_jobs.drive.actor import failure_reason
 from ray_jobs.drive.cluster import connect
 from ray_jobs.drive.config import BenchConfig
+from ray_jobs.drive.handle import StartFailed
 from ray_jobs.drive.kinds import DeviceKinds
 from ray_jobs.drive.place import check_fits, cluster_text, suitable_nodes
 from ray_jobs.drive.pool import EnginePool
@@ -71,10 +73,13 @@ def find(
 async def _on_engine(
     job: BenchConfig, search: Callable[[BenchConfig, Run, Say], Awaitable[Found]], say: Say
 ) -> Found:
-    """Starts the job's engine and searches on it."""
+    """Starts the job's engine and searches on it; ends the command where it does not start."""
     check_fits(job.engine, sum(suitable_nodes(job.engine).values()), cluster_text())
     say(f"{job.workload.name} on {job.engine.kind}: starting the engine")
-    engine = await EnginePool().start(job.engine, "pilot", DeviceKinds(), say)
+    try:
+        engine = await EnginePool().start(job.engine, "pilot", DeviceKinds(), say)
+    except StartFailed as error:
+        sys.exit(f"error: the engine did not start: {error}")
     number = 0
 
     async def run(trace: Trace, limits: RunConfig) -> RunResult:
