@@ -45,3 +45,19 @@ def test_optuna_searches_parameters_on_the_simulator(tmp_path) -> None:
     runs = stored(tmp_path, "run")
     tried = {run.data.params["strategy.admission_params.max_overtaken"] for run in runs}
     assert len(runs) == 4 and len(tried) == 2  # two trials of two seeds
+
+
+@pytest.mark.long
+def test_an_engine_that_does_not_start_for_the_search_of_a_capacity_is_said_in_one_line(tmp_path) -> None:
+    done = bench(
+        tmp_path,
+        "~experiment",
+        "engine=vllm_cpu",
+        f"engine.model={tmp_path}/nothing",
+        "workload=mixed",
+        "workload.load=95%",
+        f"capacity.folder={tmp_path}",
+    )
+    assert done.returncode == 1, done.stderr[-2000:]
+    assert [line for line in done.stderr.splitlines() if line.startswith("error: the engine did not start: ")]
+    assert "Traceback" not in done.stderr
