@@ -122,6 +122,23 @@ def strategies_page() -> str:
     lines += [
         "Whose blocks leave the prefix cache next, of those that no request runs on: `strategy.retention=gdsf` beside any",
         "strategy, `--bidkv-retention gdsf` on a vLLM server. Without it the engine keeps what it keeps by itself (`lru`).",
+        "",
+        "**Beside host memory** (`engine.kv_offload_gib`, vLLM's `--kv-offloading-size`) a rule is told what has a copy there: a",
+        "return then costs a load, not a prompt. Rules that weigh what a return costs (`ttl_learned`, `auction`) go by that; of all",
+        "others, who has copies of all that it would lose goes first. What the device still has counts as used in host memory too,",
+        "which vLLM 0.32 and 0.33 leave out. **Host memory itself gives up by vLLM's `lru`, or by the same rule** with",
+        "`engine.kv_offload_eviction=retention`; on a server, vLLM 0.32 or newer:",
+        "",
+        "```console",
+        "$ python -m bidkv.adapters.vllm.serve MODEL --bidkv-retention auction --kv-offloading-size 32 --kv-transfer-config \\",
+        "    '{"
+        '"kv_connector_extra_config": {"eviction_policy": "RetentionEviction", "cache_policy_module_path": '
+        '"bidkv.adapters.vllm.memory.host_eviction"}}'
+        "'",
+        "```",
+        "",
+        "The records say both (`run_start`): `host_eviction` is `retention` or `engine`; `retention_decides` is false beside a",
+        "connector that does not tell what it holds (LMCache, tiers behind host memory, `store_threshold`): vLLM's `lru` stays there.",
         "A rule other than `lru` needs vLLM with one KV cache group of full attention. SGLang is started with its own `lfu`,",
         "`slru` and `tlru`, which go by the nodes of its radix tree; it has no others.",
     ]  # fmt: skip

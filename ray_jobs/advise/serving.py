@@ -10,6 +10,7 @@ from bidkv import create_default_registry
 from bidkv.retention.lru import Lru
 from ray_jobs.engines.config import EngineConfig
 from ray_jobs.engines.job import StrategyConfig
+from ray_jobs.engines.shared.host_eviction import connector_config
 
 SERVER = ("python", "-m", "bidkv.adapters.vllm.serve")
 ORIGIN = re.compile(r"config\.json of (/.+|[\w.-]+/[\w.-]+)")
@@ -69,6 +70,12 @@ def engine_flags(engine: EngineConfig) -> list[str]:
         "--tensor-parallel-size": devices if devices > 1 else None,
         "--num-gpu-blocks-override": engine.num_blocks,
         "--kv-offloading-size": engine.kv_offload_gib or None,
+        "--kv-transfer-config": _evicting(engine),
     }
     flags = [text for flag, value in values.items() if value is not None for text in (flag, str(value))]
     return [*flags, "--enable-prefix-caching" if engine.prefix_caching else "--no-enable-prefix-caching"]
+
+
+def _evicting(engine: EngineConfig) -> str | None:
+    extra = connector_config(engine)
+    return None if extra is None else json.dumps({"kv_connector_extra_config": extra})

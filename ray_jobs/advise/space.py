@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
+from bidkv.retention.lru import Lru
 from ray_jobs.advise.config import SpaceConfig
 from ray_jobs.engines.config import EngineConfig
 from ray_jobs.engines.job import StrategyConfig
@@ -43,6 +44,7 @@ class Space:
 
     def __init__(self, config: SpaceConfig, engine: EngineConfig, sessions: bool = False):
         returns = sessions and engine.prefix_caching
+        self._engine = engine
         left_out = () if returns else config.sessions_only
         self.strategies = {name: own for name, own in config.strategies.items() if name not in left_out}
         self.values: dict[str, list[Any]] = {
@@ -88,6 +90,9 @@ class Space:
             rule is not None
         ):  # the engine's own order is none of ours: what decides then is not the engine alone
             named = replace(named, retention=rule, retention_params={}, kill_switch=False)
+        offloads = settings.get("kv_offload_gib") or self._engine.kv_offload_gib
+        if offloads and named.retention != Lru.name and self._engine.kv_offload_eviction == "lru":
+            settings["kv_offload_eviction"] = "retention"  # else it loses whom the rule keeps
         return replace(named, engine=settings, label=candidate.label)
 
     def _values_of(self, strategy: str) -> dict[str, list[Any]]:

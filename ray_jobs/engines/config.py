@@ -19,6 +19,7 @@ from tracking.errors import require, require_one_of
 from tracking.secrets import check_names
 
 APIS = ("completions", "chat")
+EVICTIONS = ("lru", "arc", "retention")  # of host memory
 DTYPES = ("auto", "half", "float16", "bfloat16", "float", "float32")
 MOST_SEQS = 65_536  # beyond it vLLM's own buffers do not fit any machine
 LIMITS = (
@@ -63,6 +64,9 @@ class EngineConfig:
     prefix_caching: bool = True
     kv_offload_gib: float = (
         0.0  # host memory that takes KV blocks which leave the device; vLLM only, 0 = none
+    )
+    kv_offload_eviction: str = (
+        "lru"  # what that gives up first: vLLM's lru or arc, or retention: the strategy's rule
     )
     gpu_memory_utilization: float = 0.9
     tensor_parallel_size: int = 1
@@ -118,6 +122,7 @@ class EngineConfig:
                 "engine.kv_offload_gib", self.kv_offload_gib,
                 "0 without vLLM and engine.prefix_caching: blocks in host memory are found by their hashes",
             )  # fmt: skip
+        self._check_eviction()
         if self.num_blocks is not None:
             require(self.num_blocks > 0, "engine.num_blocks", self.num_blocks, "> 0")
             capacity = (self.num_blocks - 1) * self.block_size  # vLLM keeps one block empty
@@ -150,6 +155,17 @@ class EngineConfig:
     def runs_for_real(self) -> bool:
         """Whether it is started here, and not simulated."""
         return self.kind not in ("vllm_sim", "endpoint")
+
+    def _check_eviction(self) -> None:
+        key, value = "engine.kv_offload_eviction", self.kv_offload_eviction
+        require_one_of(key, value, EVICTIONS)
+        if value == "lru":
+            return
+        require(self.kv_offload_gib > 0, key, value, "lru without host memory (engine.kv_offload_gib)")
+        require(
+            "kv_transfer_config" not in self.extra, key, value, "lru beside engine.extra.kv_transfer_config"
+        )
+        require(self.adapter or value != "retention", key, value, "lru or arc with engine.adapter=false")
 
     def _host_memory_in_gib(self) -> None:
         """From here on `sim.kv_offload_pools` is `kv_offload_gib`, which results and comparisons name.

@@ -19,7 +19,14 @@ from tracking.errors import require, require_one_of
 from tracking.secrets import check_names
 
 UNTIL = ("requests", "precision")
-KNOBS = ("max_num_seqs", "max_num_batched_tokens", "prefix_caching", "kv_offload_gib", "adapter")
+KNOBS = (
+    "max_num_seqs",
+    "max_num_batched_tokens",
+    "prefix_caching",
+    "kv_offload_gib",
+    "kv_offload_eviction",
+    "adapter",
+)
 """Keys of `engine` that a strategy may have for itself; all that are no keys of `engine` go to `engine.extra`."""
 
 PARAMS_OF = {"params": "victim", "admission_params": "admission", "retention_params": "retention"}

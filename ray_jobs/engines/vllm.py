@@ -11,6 +11,7 @@ from bidkv.adapters.shared.settings import AdapterSettings
 from bidkv.adapters.vllm import SCHEDULER
 from bidkv.adapters.vllm.server.configure import AdapterConfig
 from ray_jobs.engines.shared.base import request_facts
+from ray_jobs.engines.shared.host_eviction import eviction_arguments
 from ray_jobs.engines.shared.live import LiveEngine
 from ray_jobs.engines.shared.models import model_folder
 from ray_jobs.workload.trace import TraceRequest
@@ -77,6 +78,7 @@ class Backend(LiveEngine):
             "seed": config.seed,
             "kv_offloading_size": config.kv_offload_gib or None,
             "disable_log_stats": True,
+            **eviction_arguments(config),
         }
         if config.adapter:
             section = IDLE.to_dict() | {"control_file": str(self.control), "trusted_control": True}

@@ -431,8 +431,12 @@ def test_sessions_are_offered_what_stays_cached_and_host_memory():
     own = {candidate.label for candidate in space.neighbours(Candidate("kept-first"))}
     assert "kept-first[retention=lru]" in own and "kept-first[retention=ttl_learned]" not in own
     kept = space.strategy(Candidate("stock", (("retention", "slru"), ("kv_offload_gib", 64.0))))
-    assert (kept.retention, kept.kill_switch, kept.engine) == ("slru", False, {"kv_offload_gib": 64.0})
-    line = serving_command(replace(config.engine, kv_offload_gib=64.0), replace(kept, engine={}), None)
+    assert (kept.retention, kept.kill_switch) == ("slru", False)
+    assert kept.engine == {"kv_offload_gib": 64.0, "kv_offload_eviction": "retention"}
+    assert space.strategy(Candidate("stock", (("kv_offload_gib", 64.0),))).engine == {"kv_offload_gib": 64.0}
+    evicts = replace(config.engine, kv_offload_gib=64.0, kv_offload_eviction="retention")
+    line = serving_command(evicts, replace(kept, engine={}), None)
+    assert '"eviction_policy": "RetentionEviction"' in line
     assert "--strategy stock --bidkv-retention slru" in line and "--kv-offloading-size 64.0" in line
     uncached = replace(config.engine, prefix_caching=False, kv_offload_gib=0.0)
     bare = Space(config.space, uncached, sessions=True)

@@ -13,6 +13,7 @@ from hybrid_models import TINY, engine_of, write_model
 from sim_bench import BLOCK, preemptions, random_trace, run
 from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend
 
+from bidkv.adapters.shared.layout import UnknownLayoutError
 from ray_jobs.engines.sim import simulate
 from ray_jobs.engines.sim.build import build_parts
 from ray_jobs.engines.sim.check import ConservationError, check_blocks
@@ -171,3 +172,21 @@ def test_numbers_and_columns_of_steps_agree(engines):
         model = StepTimeModel(sim.model_shape, sim.hardware, sim.calibration, parts.work)
         one_by_one = [model.seconds(record) for record in steps.to_dict("records")]
         assert model.seconds_of(steps) == pytest.approx(one_by_one)
+
+
+@pytest.mark.parametrize(
+    ("kind", "manager"), [("windows", "SlidingWindowManager"), ("delta-nets", "MambaManager")]
+)
+def test_rules_of_retention_are_refused_where_groups_share_a_pool(engines, tmp_path, kind, manager):
+    """A conversation's blocks are in several groups' chains there, and no rule follows those."""
+    parts, trace = engines[kind][1], random_trace(1, 4)
+    with pytest.raises(UnknownLayoutError, match=f"retention 'gdsf'.*{manager}.*choose retention 'lru'$"):
+        run(parts, trace, tmp_path, retention="gdsf")
+    with pytest.raises(UnknownLayoutError, match=f"admission 'kept-first'.*{manager}.*such as 'backfill'$"):
+        run(parts, trace, tmp_path, strategy="kept-first", retention="lru")
+
+
+def test_a_rule_of_retention_follows_latent_vectors(engines, tmp_path):
+    outcome = run(engines["latent"][1], random_trace(1, 40, shared=64), tmp_path, retention="gdsf")
+    assert not [event for event in outcome.events if event["type"] == "strategy_error"]
+    assert outcome.events[0]["retention"] == "gdsf" and outcome.events[0]["retention_decides"]

@@ -10,6 +10,8 @@ from test_sim_retention import crowd, rounds
 
 from bidkv import create_default_registry
 from bidkv.strategies.base import Strategy
+from ray_jobs.engines.shared import host_eviction
+from ray_jobs.engines.shared.host_eviction import NAME, PLACE
 from ray_jobs.engines.sim.calibration import Calibration
 
 
@@ -92,6 +94,16 @@ def test_the_same_run_twice_is_the_same(pressed):
     [
         (["engine.kv_offload_gib=4", "engine.prefix_caching=false"], "engine.kv_offload_gib.*prefix_caching"),
         (["engine.kv_offload_gib=-1"], "engine.kv_offload_gib"),
+        (["engine.kv_offload_eviction=fifo"], "engine.kv_offload_eviction"),
+        (["engine.kv_offload_eviction=retention"], "engine.kv_offload_eviction=.*lru without host memory"),
+        (
+            [
+                "engine.kv_offload_gib=4",
+                "engine.kv_offload_eviction=arc",
+                "+engine.extra.kv_transfer_config={}",
+            ],
+            "engine.kv_offload_eviction=.*beside engine.extra.kv_transfer_config",
+        ),
         (["engine.kv_offload_gib=4", "engine.sim.hardware.host_bandwidth=null"], "host_bandwidth"),
         (["engine.sim.kv_offload_pools=-1"], "engine.sim.kv_offload_pools=-1.0: must be >= 0"),
         (
@@ -146,6 +158,26 @@ def test_rules_of_retention_find_as_much_as_stock_where_there_is_host_memory(tin
     assert not [event for event in ours.events if event["type"] == "strategy_error"]
 
 
+def test_host_memory_may_evict_by_the_same_rule(tiny_parts, tmp_path):
+    """By `lru` record for record what vLLM's own does; a rule decides in both places."""
+    pytest.importorskip(
+        "vllm.v1.kv_offload.cpu.policies.factory", reason="this vLLM loads no policy but its own"
+    )
+    stock = variant(tiny_parts, blocks=61, host_blocks=100)
+    ours = variant(tiny_parts, blocks=61, host_blocks=100)
+    extra = {"eviction_policy": NAME, "cache_policy_module_path": PLACE}
+    ours.vllm_config.kv_transfer_config.kv_connector_extra_config.update(extra)
+    by_lru = [run(parts, crowd(), tmp_path, retention="lru", shortcuts=False) for parts in (stock, ours)]
+    assert [outcome.events[0].pop("host_eviction") for outcome in by_lru] == ["engine", "retention"]
+    assert by_lru[0].events == by_lru[1].events
+    runs = [
+        run(parts, crowd(), tmp_path, retention="belady_oracle", shortcuts=False) for parts in (stock, ours)
+    ]
+    found = [totals(outcome)["cached"] + totals(outcome)["restored"] for outcome in runs]
+    assert found[1] > found[0], "foresight in both places finds more than on the device alone"
+    assert not [event for event in runs[1].events if event["type"] == "strategy_error"]
+
+
 @pytest.mark.parametrize(("kept", "decides"), [(1, True), (2, False)])
 def test_a_rule_decides_only_where_the_connector_tells_what_it_has(tiny_parts, tmp_path, kept, decides):
     parts = variant(tiny_parts, blocks=25, host_blocks=44)
@@ -154,3 +186,15 @@ def test_a_rule_decides_only_where_the_connector_tells_what_it_has(tiny_parts, t
     assert runs[1].events[0]["retention_decides"] is decides
     same = [[e for e in outcome.events if e["type"] == "request"] for outcome in runs]
     assert (same[0] == same[1]) is not decides
+
+
+def test_a_vllm_that_loads_no_policy_is_refused(monkeypatch):
+    monkeypatch.setattr(host_eviction, "find_spec", lambda name: None)
+    engine = compose_job("engine.kv_offload_gib=4", "engine.kv_offload_eviction=retention").engine
+    with pytest.raises(
+        ValueError, match="engine.kv_offload_eviction=.*must be lru or arc: this vLLM loads no policies"
+    ):
+        host_eviction.eviction_arguments(engine)
+    engine.kv_offload_eviction = "arc"
+    arguments = host_eviction.eviction_arguments(engine)["kv_transfer_config"]
+    assert arguments.kv_connector_extra_config == {"eviction_policy": "arc"}

@@ -11,7 +11,9 @@ import pytest
 from ray_jobs.workload.trace import Trace, TraceRequest
 
 pytest.importorskip("vllm", reason="vLLM is not installed")
-from sim_bench import run, variant
+from sim_bench import random_trace, run, variant
+
+from bidkv.adapters.vllm.memory.blocks import KVBlocks
 
 BLOCKS = 25  # of 16 tokens, one is vLLM's own: two and a half of the conversations below
 
@@ -99,3 +101,24 @@ def test_who_is_cached_goes_first_and_more_is_found_without_any_foresight(
 def test_pauses_of_a_trace_are_until_the_turn_that_goes_on() -> None:
     trace = rounds(users=1, turns=3)
     assert trace.pauses == {"user0-0": 300.0, "user0-1": 300.0, "user0-2": float("inf")}
+
+
+@pytest.mark.parametrize("shortcuts", [True, False])
+@pytest.mark.parametrize("same", [0, 64])
+def test_free_blocks_that_are_cached_are_counted_without_looking_at_each(
+    tiny_parts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shortcuts: bool, same: int
+) -> None:
+    counted, quick = [], []
+    told = KVBlocks.cached_free
+
+    def both(blocks: KVBlocks) -> int | None:
+        free = blocks._pool.free_block_queue.get_all_free_blocks()
+        quick.append(2 * blocks.free() > blocks.usable and blocks._in_use() is not None)
+        counted.append((told(blocks), sum(block.block_hash is not None for block in free)))
+        return counted[-1][0]
+
+    monkeypatch.setattr(KVBlocks, "cached_free", both)
+    trace = random_trace(3, 60, rate=100.0, shared=same)
+    run(variant(tiny_parts, blocks=200), trace, tmp_path, shortcuts=shortcuts)
+    assert {told == looked for told, looked in counted} == {True} and sum(quick) > len(quick) / 3
+    assert max(looked for _, looked in counted) > 100

@@ -523,6 +523,7 @@ class BidKVSchedulerMixin:
             "prefix_caching": self._bidkv_blocks.prefix_caching,
             "host_memory": self._bidkv_host is not None and not self._bidkv_host.forwards,
             "retention_decides": self._bidkv_kept.may_choose,  # else `lru` does, whatever the strategy says
+            "host_eviction": "retention" if self._bidkv_kept.evicts_elsewhere else "engine",
             **rank_facts(self.vllm_config.parallel_config),
         }
 

@@ -14,6 +14,7 @@ from typing import Any
 from packaging.version import Version
 
 from ray_jobs.engines.config import EngineConfig, blocks_that_fit, memory_of
+from ray_jobs.engines.shared.host_eviction import eviction_arguments
 from ray_jobs.engines.sim.kv_layout import KVLayout, LoadedModel, ask_model, lay_out
 from ray_jobs.engines.sim.shape import ModelShape
 from ray_jobs.engines.sim.unloaded import as_on_a_gpu
@@ -95,6 +96,7 @@ def engine_config(engine: EngineConfig, folder: Path) -> Any:
             seed=engine.seed,
             kv_offloading_size=host_gib(engine),
             disable_log_stats=True,
+            **eviction_arguments(engine),
             **engine.extra,
         ).create_engine_config()
     config.scheduler_config.async_scheduling = sim.async_scheduling

@@ -93,7 +93,27 @@ class KVBlocks:
         self._scans += 1
         if self._scans % self._scan_period:
             return None
-        return sum([b.block_hash is not None for b in self._pool.free_block_queue.get_all_free_blocks()])
+        in_use = self._in_use() if 2 * self.free() > self.usable else None
+        if in_use is None:
+            return _hashed(self._pool.free_block_queue.get_all_free_blocks())
+        return self._cached() - _hashed(in_use)
+
+    def _in_use(self) -> list[Any] | None:
+        """Blocks that requests hold, each once; None where those in their tables are not all, or a block may have more than
+        one hash."""
+        if getattr(self._pool, "cached_block_hashes_by_block", None):
+            return None
+        tables = [table for group in self._groups for table in group.req_to_blocks.values()]
+        held = {block.block_id: block for table in tables for block in table if not block.is_null}
+        return [*held.values()] if len(held) == self.usable - self.free() else None
+
+    def _cached(self) -> int:
+        """Blocks with a hash. Looking at each of a large pool takes ten times as long."""
+        by_hash = self._pool.cached_block_hash_to_block._cache
+        same = list(map(type, by_hash.values())).count(dict)  # as many blocks with one content
+        if not same:
+            return len(by_hash)
+        return sum(len(blocks) if isinstance(blocks, dict) else 1 for blocks in by_hash.values())
 
     def forget_uncomputed(self, request_id: str, computed_tokens: int) -> int:
         """Removes from the prefix cache the blocks a request was given this step but will not compute.
@@ -113,6 +133,10 @@ class KVBlocks:
         if stale:
             self._manager.evict_blocks(stale)
         return len(stale)
+
+
+def _hashed(blocks: Sequence[Any]) -> int:
+    return sum([block.block_hash is not None for block in blocks])
 
 
 def real_blocks(group: Any, blocks: Sequence[Any]) -> Sequence[Any]:

@@ -9,6 +9,9 @@ from typing import Any
 from vllm.v1.kv_offload.base import make_offload_key
 from vllm.v1.kv_offload.cpu.manager import CPUOffloadingManager
 
+from bidkv.adapters.shared.layout import UnknownLayoutError
+from bidkv.adapters.vllm.memory.host_eviction import RetentionEviction
+
 FORWARDS = {"NixlPullConnector", "NixlPushConnector", "NixlConnector", "MooncakeConnector", "MoRIIOConnector"}
 """Connectors that only pass KV from engine to engine: what leaves the device is lost, as without them."""
 
@@ -23,6 +26,8 @@ class HostCopies:
 
     def __init__(self, scheduler: Any, hashes_per_chunk: int):
         self._scheduler, self._manager, self._chunk = scheduler, scheduler.manager, hashes_per_chunk
+        self.eviction = _ours(self._manager)
+        """Where what it gives up next is ours to say."""
 
     def leading(self, hashes: Sequence[bytes], length: int, known: int) -> int:
         """How many of the first `length` blocks of a chain have copies that are complete; `known` is the answer that is
@@ -50,12 +55,23 @@ class HostCopies:
 
 def host_copies(connector: Any) -> HostCopies | None:
     """None where nobody tells, without side effects, what is held: another connector, tiers behind host memory, or one that
-    counts who asks (`store_threshold`)."""
+    counts who asks (`store_threshold`). Raises `UnknownLayoutError` where it is to evict by our rules and cannot."""
     scheduler = getattr(connector, "connector_scheduler", None)
     manager = getattr(scheduler, "manager", None)
-    if not isinstance(manager, CPUOffloadingManager) or manager.counts is not None:
-        return None
-    return HostCopies(scheduler, scheduler.config.kv_group_configs[0].hashes_per_chunk)
+    tells = isinstance(manager, CPUOffloadingManager) and manager.counts is None
+    chunk = scheduler.config.kv_group_configs[0].hashes_per_chunk if tells else 0
+    ours = _ours(manager) or _ours(getattr(manager, "primary_tier", None))
+    if ours is not None and chunk != 1:
+        raise UnknownLayoutError(
+            "eviction_policy 'RetentionEviction' needs vLLM's host memory alone, a block at a time (no tiers behind it, no "
+            "store_threshold, no other block_size in kv_connector_extra_config); choose 'lru'"
+        )
+    return HostCopies(scheduler, chunk) if tells else None
+
+
+def _ours(manager: Any) -> RetentionEviction | None:
+    policy = getattr(manager, "_policy", None)
+    return policy if isinstance(policy, RetentionEviction) else None
 
 
 def only_forwards(connector: Any) -> bool:

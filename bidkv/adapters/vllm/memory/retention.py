@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from time import perf_counter_ns
 from typing import Any
 
@@ -35,6 +36,7 @@ class KeptBlocks:
         self._pool = manager.block_pool
         self._groups = manager.coordinator.single_type_managers
         self._owners: Owners | None = None  # None while vLLM decides and nobody asks
+        self._elsewhere: Owners | None = None  # of copies in host memory, where its eviction is ours
         self._chooses = False  # whether `get_new_blocks` is ours
 
     @property
@@ -45,6 +47,17 @@ class KeptBlocks:
     def may_choose(self) -> bool:
         """Whether a policy may decide here: not where nobody tells what is held elsewhere."""
         return self._host is None or self._host.forwards or self._copies is not None
+
+    @property
+    def evicts_elsewhere(self) -> bool:
+        """Whether host memory gives up its blocks by the same rule."""
+        return self._copies is not None and self._copies.eviction is not None
+
+    def _owners_elsewhere(self, policy: Retention) -> Owners:
+        """The same rule with a memory of its own: what it learns of how long blocks stay is not the device's."""
+        rule, pool = deepcopy(policy), self._session.pool
+        rule.__dict__["pool"] = pool
+        return Owners(rule, pool, self._groups[0].block_size, self._copies.eviction.look)
 
     @property
     def owners(self) -> Owners | None:
@@ -83,6 +96,9 @@ class KeptBlocks:
             size, copies = self._groups[0].block_size, self._copies
             leading = copies.leading if chooses and copies is not None else None
             self._owners = Owners(policy, self._session.pool, size, _look, leading)
+        if self.evicts_elsewhere:
+            self._elsewhere = self._owners_elsewhere(policy) if chooses else None
+            self._copies.eviction.follow(self._elsewhere, self._clock, self._failed)
 
     def resting(self) -> Iterator[Owner]:
         """See `Owners`; nobody, where nobody is followed."""
@@ -104,7 +120,7 @@ class KeptBlocks:
     def preempted(self, request: Any) -> None:
         """Before vLLM takes its blocks."""
         if self._owners is not None:
-            self._tell(Owners.preempted, request.request_id, *self._cached(request), self._clock())
+            self._tell_blocks(Owners.preempted, request, self._clock())
 
     def ended(self, request: Any, account: RequestAccount) -> None:
         """Before vLLM takes its blocks."""
@@ -113,28 +129,37 @@ class KeptBlocks:
         now, pause = self._clock(), account.true_pause_s
         true_next = now + pause if self._owners.policy.oracle and pause is not None else None
         counts = request.num_prompt_tokens, request.num_output_tokens
-        self._tell(
-            Owners.ended, request.request_id, *self._cached(request), *counts, now, true_next, account.pause_s
-        )
+        self._tell_blocks(Owners.ended, request, *counts, now, true_next, account.pause_s)
 
     def cleared(self) -> None:
         """The prefix cache was reset."""
         if self._owners is not None:
             self._tell(Owners.cleared)
 
-    def _cached(self, request: Any) -> tuple[Any, Any]:
-        """The hashes and the blocks of a request that are in the prefix cache."""
-        (group,) = self._groups
-        cached = group.num_cached_block.get(request.request_id, 0)
-        return request.block_hashes, group.req_to_blocks.get(request.request_id, [])[:cached]
-
     def _tell(self, what: Callable[..., None], *args: Any) -> None:
         start = perf_counter_ns()
+        for owners in (self._owners, self._elsewhere):
+            if owners is not None:
+                self._tell_one(owners, what, *args)
+        self._session.log.counters["retention_ns"] += perf_counter_ns() - start
+
+    def _tell_blocks(self, what: Callable[..., None], request: Any, *args: Any) -> None:
+        """With the hashes and the blocks of a request that are in the prefix cache; in host memory a block is its hash."""
+        start = perf_counter_ns()
+        (group,) = self._groups
+        cached = group.num_cached_block.get(request.request_id, 0)
+        blocks = group.req_to_blocks.get(request.request_id, [])[:cached]
+        name, hashes, elsewhere = request.request_id, request.block_hashes, self._elsewhere
+        self._tell_one(self._owners, what, name, hashes, blocks, *args)
+        if elsewhere is not None and elsewhere is self._elsewhere:  # else the rule failed just now
+            self._tell_one(elsewhere, what, name, hashes, hashes[: len(blocks)], *args)
+        self._session.log.counters["retention_ns"] += perf_counter_ns() - start
+
+    def _tell_one(self, owners: Owners, what: Callable[..., None], *args: Any) -> None:
         try:
-            what(self._owners, *args)
+            what(owners, *args)
         except Exception as error:  # a third party's code; the engine must go on
             self._failed(error)
-        self._session.log.counters["retention_ns"] += perf_counter_ns() - start
 
     def _failed(self, error: Exception) -> None:
         self._session.log.strategy_error(error)
