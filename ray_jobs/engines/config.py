@@ -30,10 +30,15 @@ SEVERAL = ("vllm", "vllm_sim")  # kinds of which there may be several behind a r
 SIMULATED = ("vllm_sim", "sglang_sim")  # kinds that run on virtual time
 SGLANG = ("sglang", "sglang_sim")  # kinds that are SGLang's scheduler
 STAND_IN = (
-    "model_path", "device", "attention_backend", "load_format", "dtype", "mem_fraction_static",
-    "disable_overlap_schedule",
+    "model_path", "device", "attention_backend", "load_format", "dtype", "mem_fraction_static", "disable_overlap_schedule",
+    "watchdog_timeout",
 )  # fmt: skip
-"""SGLang's arguments that a simulation of it has of its own: they are those of the model that stands in."""
+"""SGLang's arguments that a simulation of it has of its own."""
+NOT_SIMULATED = (
+    "tp_size", "dp_size", "pp_size", "enable_hierarchical_cache", "enable_lmcache", "speculative_algorithm",
+    "disaggregation_mode",
+)  # fmt: skip
+"""SGLang's arguments for what a simulation of it has not: other processes, real copies to host memory, drafts."""
 GIB = 2**30
 NOT_AN_ENGINE = {"config", "job", "no_effect"}  # the other modules of this package
 
@@ -305,7 +310,12 @@ def check_stand_in(engine: EngineConfig) -> None:
     for key in STAND_IN:
         require(
             key not in engine.extra, f"engine.extra.{key}", engine.extra.get(key),
-            "left out: no model runs in a simulation; engine.sim.model_shape and engine.sim.hardware say what takes time",
+            "left out: no model runs in a simulation; engine.sim says what stands for it (model_shape, hardware, async_scheduling)",
+        )  # fmt: skip
+    for key in NOT_SIMULATED:
+        require(
+            key not in engine.extra, f"engine.extra.{key}", engine.extra.get(key),
+            "left out: SGLang is simulated in one process, with one memory, a token a step",
         )  # fmt: skip
 
 

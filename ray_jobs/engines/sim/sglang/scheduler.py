@@ -62,7 +62,7 @@ class VirtualScheduler(Scheduler):
         """As SGLang is after its start. Raises RuntimeError if a run that was broken off has left something behind."""
         if not self.flush_cache(empty_cache=False):
             raise RuntimeError("the simulated SGLang still holds requests of a run that was broken off")
-        self.new_token_ratio_tracker.reset()
+        self.init_schedule_policy()
         self.tokens = OwnTokens(self.model_config.vocab_size)
         self.forward_ct = self.processed_tokens_counter = 0
 
@@ -119,6 +119,7 @@ def make_scheduler(engine: EngineConfig, folder: Path) -> VirtualScheduler:
         "load_format": "dummy",
         "dtype": "float32",
         "mem_fraction_static": 0.9,  # only an upper bound: num_blocks says what there is
+        "watchdog_timeout": 1e9,  # a run that stands still between two rounds is not stuck
         "disable_overlap_schedule": not engine.sim.async_scheduling,
     }
     arguments = engine_arguments(engine) | own
