@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[3]
+MAX_LEN = 512
 LIMITS = [
-    "engine.max_model_len=512", "engine.max_num_seqs=12", "engine.max_num_batched_tokens=128", "engine.python=null",
+    f"engine.max_model_len={MAX_LEN}", "engine.max_num_seqs=12", "engine.max_num_batched_tokens=128", "engine.python=null",
     "run.log_schedule=true",
 ]  # fmt: skip
 
@@ -38,7 +39,8 @@ def compose_job(kind: str, *overrides: str) -> Any:
 
 
 def trace_of(seed: int, count: int = 60) -> Any:
-    """Every second request begins with the same 70 tokens; the pool is far too small for all."""
+    """Every second request begins with the same 70 tokens, the last one is as long as a request may be; the pool is far too
+    small for all."""
     from ray_jobs.workload.trace import Trace, TraceRequest
 
     draw = np.random.default_rng(seed)
@@ -51,7 +53,8 @@ def trace_of(seed: int, count: int = 60) -> Any:
         prompt = np.concatenate([common, tokens]) if i % 2 else tokens
         most = length + int(draw.integers(0, 60))
         requests.append(TraceRequest(f"r{i:04}", float(arrivals[i]), prompt, length, most))
-    return Trace("random", seed, tuple(requests))
+    longest = TraceRequest(f"r{count:04}", float(arrivals[-1]), draw.integers(3, 500, MAX_LEN - 40), 40, 40)
+    return Trace("random", seed, (*requests, longest))
 
 
 async def record(folder: Path, name: str, what: dict[str, Any]) -> None:

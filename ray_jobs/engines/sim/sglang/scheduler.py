@@ -14,6 +14,7 @@ from sglang.srt.runtime_context import SpawnRanks, publish
 from sglang.srt.server_args import PortArgs, ServerArgs
 
 from ray_jobs.engines.config import EngineConfig
+from ray_jobs.engines.shared.models import SPARE
 from ray_jobs.engines.shared.sglang_arguments import engine_arguments
 from ray_jobs.engines.sim.own_tokens import OwnTokens
 from ray_jobs.engines.sim.sglang.stand_in import write_stand_in
@@ -111,7 +112,7 @@ class VirtualScheduler(Scheduler):
 
 def make_scheduler(engine: EngineConfig, folder: Path) -> VirtualScheduler:
     """Raises ValueError (SGLang's) on arguments that it does not accept."""
-    model = write_stand_in(folder / "stand-in", engine.vocab_size, engine.max_model_len)
+    model = write_stand_in(folder / "stand-in", engine.vocab_size, engine.max_model_len + SPARE)
     own = {
         "model_path": str(model),
         "device": "cpu",
