@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from dataclasses import dataclass, field
 from typing import Any
 
-from ray_jobs.drive.interpreter import has_module
 from ray_jobs.drive.search import objectives
 from ray_jobs.engines.job import JobConfig
 from ray_jobs.workload.config import MOST_REQUESTS
@@ -85,9 +83,4 @@ class BenchConfig(JobConfig):
             require(
                 shutil.which(python) is not None,
                 "engine.python", python, "an interpreter on this machine (`make env-sglang` makes SGLang's)",
-            )  # fmt: skip
-        if self.engine.kind == "sglang_sim" and self.cluster.address is None:
-            require(
-                has_module(python or sys.executable, "sglang"),
-                "engine.python", python, "one of an environment with SGLang, which is not installed here: make env-sglang",
             )  # fmt: skip
