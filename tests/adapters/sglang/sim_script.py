@@ -13,6 +13,7 @@ import pickle
 import sys
 import tempfile
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -38,22 +39,22 @@ def compose_job(kind: str, *overrides: str) -> Any:
         return OmegaConf.to_object(compose("config", words))
 
 
-def trace_of(seed: int, count: int = 60) -> Any:
+def trace_of(seed: int, size: int = 60) -> Any:
     """Every second request begins with the same 70 tokens, the last one is as long as a request may be; the pool is far too
     small for all."""
     from ray_jobs.workload.trace import Trace, TraceRequest
 
     draw = np.random.default_rng(seed)
-    arrivals = np.cumsum(draw.exponential(1 / 60, count))
+    arrivals = np.cumsum(draw.exponential(1 / 60, size))
     common = draw.integers(3, 500, 70)
     requests = []
-    for i in range(count):
+    for i in range(size):
         tokens = draw.integers(3, 500, draw.integers(10, 90, endpoint=True))
         length = int(draw.integers(40, 120, endpoint=True))
         prompt = np.concatenate([common, tokens]) if i % 2 else tokens
         most = length + int(draw.integers(0, 60))
         requests.append(TraceRequest(f"r{i:04}", float(arrivals[i]), prompt, length, most))
-    longest = TraceRequest(f"r{count:04}", float(arrivals[-1]), draw.integers(3, 500, MAX_LEN - 40), 40, 40)
+    longest = TraceRequest(f"r{size:04}", float(arrivals[-1]), draw.integers(3, 500, MAX_LEN - 40), 40, 40)
     return Trace("random", seed, (*requests, longest))
 
 
@@ -124,7 +125,8 @@ def simulate(folder: Path, name: str, what: dict[str, Any]) -> None:
             engine, replace(sim, wall_timeout_s=1e-9), trace_of(0), settings("slow", "backfill")
         )
         after = run_trace(engine, sim, trace_of(0), settings("after", "backfill"))
-        found |= {"slow": slow, "after": facts(after)}
+        leak = run_with_a_leak(engine, sim, trace_of(0), settings("leak", "sglang_default"))
+        found |= {"slow": slow, "after": facts(after), "leak": leak}
     (folder / f"{name}.json").write_text(json.dumps(found))
 
 
@@ -136,6 +138,27 @@ def run_slowly(engine: Any, sim: Any, trace: Any, settings: Any) -> str:
     except TimeoutError as error:
         return str(error)
     return "not too slow"
+
+
+def run_with_a_leak(engine: Any, sim: Any, trace: Any, settings: Any) -> str:
+    """What is said when a free page is lost. The engine is of no use after it."""
+    from ray_jobs.engines.sim.conservation import ConservationError
+    from ray_jobs.engines.sim.sglang.simulate import simulate as run_trace
+
+    scheduler, steps = engine.scheduler, count()
+    allocator, run_batch = scheduler.token_to_kv_pool_allocator, scheduler.run_batch
+
+    def lose(batch: Any) -> Any:
+        if next(steps) == 50:
+            allocator.free_pages = allocator.free_pages[1:]
+        return run_batch(batch)
+
+    scheduler.run_batch = lose
+    try:
+        run_trace(engine, sim, trace, settings)
+    except ConservationError as error:
+        return str(error)
+    return "nobody saw it"
 
 
 def main() -> None:

@@ -105,3 +105,8 @@ def test_a_run_that_takes_too_long_leaves_the_engine_fit_for_the_next(
 ) -> None:
     assert "engine.sim.wall_timeout_s=1e-09" in found[engine]["slow"]
     assert found[engine]["after"]["status"] == "finished"
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_memory_that_is_lost_is_found_out(found: dict[str, Any], engine: str) -> None:
+    assert "held are not" in found[engine]["leak"]
