@@ -99,9 +99,9 @@ class VirtualWorld:
         waits = not self._scheduler.is_fully_idle()
         if self.over:
             return waits
-        times = [self._clients.next_send()]
+        times = [self._clients.next_send(), self._clients.next_deadline()]
         if waits:
-            times += [self._clients.next_deadline(), self._clock.now + self._empty_s]
+            times.append(self._clock.now + self._empty_s)
             self._empty_s *= 2
         next_t = min((t for t in times if t is not None), default=None)
         if next_t is None:
