@@ -15,6 +15,7 @@ from rich.table import Table
 
 from ray_jobs.drive.capacity import Capacity, find_capacities, key_of
 from ray_jobs.drive.config import BenchConfig
+from ray_jobs.drive.interpreter import check_interpreters
 from ray_jobs.drive.no_effect import idle_capacity_keys
 from ray_jobs.drive.servers import resolve_servers
 from ray_jobs.workload.config import KINDS_WITH_SHARE
@@ -59,6 +60,7 @@ def main(config: DictConfig) -> None:
         def say(text: str) -> None:
             console.print(text, highlight=False, soft_wrap=True)
 
+        check_interpreters([job])
         (job,) = resolve_servers([job], say)
         found = find_capacities([job], say)
     key = key_of(job)

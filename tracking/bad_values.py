@@ -52,4 +52,6 @@ def about_null(error: AssertionError, words: Sequence[str]) -> str | None:
     typed = [word for word in words if word.lstrip("+").startswith("engine.sim.")]
     if not typed:
         return None
+    if typed[0].lstrip("+").startswith("engine.sim.scheduling."):
+        return f"{typed[0]}: engine.sim.scheduling is null here; engine=vllm_sim has it"
     return f"{typed[0]}: this engine is not simulated; engine=vllm_sim has engine.sim, and engine=vllm_shape its model"

@@ -72,9 +72,7 @@ def find_capacities(jobs: Sequence[BenchConfig], say: Say) -> dict[str, Capacity
 async def search(job: BenchConfig, run: Run, say: Say) -> Capacity:
     """At most `capacity.max_runs` runs of the workload's requests. Raises ValueError if they do not suffice."""
     limits, trace = limits_of(job), probe_trace(job)
-    base = (
-        job.run if job.engine.kind != "vllm_sim" else replace(job.run, timeout_s=1e7, request_timeout_s=1e7)
-    )
+    base = job.run if not job.engine.simulated else replace(job.run, timeout_s=1e7, request_timeout_s=1e7)
     guess, seats = saturated(await run(spread(trace, None, 0), base))
     at_once = min(seats + seats // 2, len(trace.requests) // 3)
     bisection = Bisection(guess, limits.precision)
@@ -98,7 +96,7 @@ async def search(job: BenchConfig, run: Run, say: Say) -> Capacity:
 
 def limits_of(job: BenchConfig) -> CapacityConfig:
     """The job's own, with numbers for what is left to the kind of engine."""
-    fewest, precision = SIMULATED if job.engine.kind == "vllm_sim" else REAL
+    fewest, precision = SIMULATED if job.engine.simulated else REAL
     given = job.capacity
     return replace(
         given,

@@ -117,6 +117,6 @@ class EngineHandle:
 
 def wall_limit(job: JobConfig) -> tuple[str, float]:
     """The key and the value, in real seconds, of how long a run may take; a simulation has its own."""
-    if job.engine.sim is not None and job.engine.kind == "vllm_sim":
+    if job.engine.sim is not None and job.engine.simulated:
         return "engine.sim.wall_timeout_s", job.engine.sim.wall_timeout_s
     return "run.timeout_s", job.run.timeout_s

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from ray_jobs.drive.capacity import resolve_loads
 from ray_jobs.drive.config import BenchConfig
+from ray_jobs.drive.interpreter import check_interpreters
 from ray_jobs.drive.lengths import resolve_lengths
 from ray_jobs.drive.plan import left_out_lines, plan_blocks, sweep_hash, window_lines, windows_of
 from ray_jobs.drive.seeds import claim_seeds, frozen_jobs
@@ -34,6 +35,7 @@ def run_sweep(jobs: Sequence[BenchConfig], baseline: str | None = None) -> Sweep
         console = Console(width=NARROW)
     with exit_on_bad_input():
         say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
+        check_interpreters(jobs)
         jobs = resolve_lengths(resolve_loads(resolve_servers(frozen_jobs(jobs), say), say), say)
         blocks = plan_blocks(jobs)
         claim_seeds(jobs, sweep_hash(blocks), windows=windows_of(blocks))

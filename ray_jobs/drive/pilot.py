@@ -97,14 +97,18 @@ async def _on_engine(
 
 
 def stock_job(job: BenchConfig, limits: RunConfig) -> BenchConfig:
-    """The job with vLLM's own order and victims, and without what its strategy changes of the engine."""
+    """The job with the engine's own order and victims, and without what its strategy changes of the engine."""
+    if job.engine.is_sglang:
+        return replace(
+            job, strategy=StrategyConfig("sglang_default", "engine-order", "sglang_default"), run=limits
+        )
     alone = job.engine.kind == "endpoint"  # a server is taken as it is, with the kill switch on if it has one
     return replace(job, strategy=StrategyConfig(STOCK, "fcfs", "lifo", kill_switch=alone), run=limits)
 
 
 def engine_facts(job: BenchConfig) -> tuple[dict[str, Any], str, list[str | None] | None]:
     """What a finding depends on beside the requests: the engine, its version, and if it is real the machine."""
-    machine = None if job.engine.kind == "vllm_sim" else [job.cluster.address, platform.node()]
+    machine = None if job.engine.simulated else [job.cluster.address, platform.node()]
     return asdict(job.engine), engine_version(), machine
 
 

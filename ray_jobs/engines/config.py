@@ -28,6 +28,18 @@ LIMITS = (
 """Keys of `engine` that a simulation of a real one has from it."""
 PASS_ENV = "engine.pass_env=[{}]"  # how an engine is given a secret
 SEVERAL = ("vllm", "vllm_sim")  # kinds of which there may be several behind a router
+SIMULATED = ("vllm_sim", "sglang_sim")  # kinds that run on virtual time
+SGLANG = ("sglang", "sglang_sim")  # kinds that are SGLang's scheduler
+STAND_IN = (
+    "model_path", "device", "attention_backend", "load_format", "dtype", "mem_fraction_static", "disable_overlap_schedule",
+    "watchdog_timeout",
+)  # fmt: skip
+"""SGLang's arguments that a simulation of it has of its own."""
+NOT_SIMULATED = (
+    "tp_size", "dp_size", "pp_size", "enable_hierarchical_cache", "enable_lmcache", "speculative_algorithm",
+    "disaggregation_mode",
+)  # fmt: skip
+"""SGLang's arguments for what a simulation of it has not: other processes, real copies to host memory, drafts."""
 GIB = 2**30
 NOT_AN_ENGINE = {"config", "job", "no_effect"}  # the other modules of this package
 
@@ -85,7 +97,7 @@ class EngineConfig:
     replicas: int = 1  # equal engines behind a router, real ones all on one node; vLLM only
     router: RouterConfig = field(default_factory=RouterConfig)  # who gets a request
     disaggregation: DisaggregationConfig = field(default_factory=DisaggregationConfig)  # kind=vllm_sim only
-    sim: SimConfig | None = None  # kind=vllm_sim only
+    sim: SimConfig | None = None  # kind=vllm_sim and sglang_sim only
     url: str | None = None  # kind=endpoint only: the server that is driven, as http://host:8000
     api: str = "completions"  # or chat; endpoint only
     control_file: str | None = (
@@ -144,7 +156,7 @@ class EngineConfig:
         if self.disaggregation.engines:
             check_disaggregated(self)
         require_one_of("engine.api", self.api, APIS)
-        if self.kind == "vllm_sim":
+        if self.simulated:
             check_simulated(self)
         elif self.kind == "endpoint":
             check_endpoint(self)
@@ -154,7 +166,17 @@ class EngineConfig:
     @property
     def runs_for_real(self) -> bool:
         """Whether it is started here, and not simulated."""
-        return self.kind not in ("vllm_sim", "endpoint")
+        return not self.simulated and self.kind != "endpoint"
+
+    @property
+    def simulated(self) -> bool:
+        """Whether it runs on virtual time."""
+        return self.kind in SIMULATED
+
+    @property
+    def is_sglang(self) -> bool:
+        """Whether SGLang's scheduler decides, for real or simulated."""
+        return self.kind in SGLANG
 
     def _check_eviction(self) -> None:
         key, value = "engine.kv_offload_eviction", self.kv_offload_eviction
@@ -290,14 +312,39 @@ def check_gpus(engine: EngineConfig) -> None:
     )  # fmt: skip
 
 
+def check_stand_in(engine: EngineConfig) -> None:
+    """Raises ValueError if SGLang cannot be simulated as `engine` says."""
+    shape, tokens = engine.sim.model_shape, engine.max_num_batched_tokens
+    require(
+        not shape.config, "engine.sim.model_shape", shape.name,
+        "one that conf/model_shape declares: what a config.json's model takes is asked of vLLM; engine=vllm_sim has those",
+    )  # fmt: skip
+    require(
+        tokens is not None, "engine.max_num_batched_tokens", tokens,
+        "a number with engine.kind=sglang_sim: SGLang itself goes by the memory of the device that it runs on",
+    )  # fmt: skip
+    for key in STAND_IN:
+        require(
+            key not in engine.extra, f"engine.extra.{key}", engine.extra.get(key),
+            "left out: no model runs in a simulation; engine.sim says what stands for it (model_shape, hardware, async_scheduling)",
+        )  # fmt: skip
+    for key in NOT_SIMULATED:
+        require(
+            key not in engine.extra, f"engine.extra.{key}", engine.extra.get(key),
+            "left out: SGLang is simulated in one process, with one memory, a token a step",
+        )  # fmt: skip
+
+
 def check_simulated(engine: EngineConfig) -> None:
     """Raises ValueError if `engine` cannot be simulated."""
     require(
         engine.sim is not None,
         "engine.sim",
         engine.sim,
-        "given for engine.kind=vllm_sim (start from engine=vllm_sim)",
+        f"given for engine.kind={engine.kind} (start from engine={engine.kind})",
     )
+    if engine.is_sglang:
+        check_stand_in(engine)
     require(
         engine.tensor_parallel_size == 1, "engine.tensor_parallel_size", engine.tensor_parallel_size,
         "1 in a simulation (set engine.sim.model_shape.tensor_parallel)",

@@ -183,7 +183,7 @@ class JobConfig:
         own = self.strategy.engine
         knobs = {key: value for key, value in own.items() if key in KNOBS}
         extra = {key: value for key, value in own.items() if key not in KNOBS}
-        if self.engine.kind == "sglang" and not self.strategy.kill_switch:
+        if self.engine.is_sglang and not self.strategy.kill_switch:
             extra = server_arguments(self.strategy.rules().retention) | extra
         return (
             replace(self.engine, **knobs, extra=self.engine.extra | extra) if knobs or extra else self.engine
@@ -195,7 +195,7 @@ class JobConfig:
         retention = self.strategy.retention
         if retention != Lru.name and not self.strategy.kill_switch:
             require(
-                self.engine.kind != "sglang" or retention in COUNTERPARTS,
+                not self.engine.is_sglang or retention in COUNTERPARTS,
                 "strategy.retention", retention, f"on SGLang one that its radix tree has, too: {', '.join(COUNTERPARTS)}",
             )  # fmt: skip
             require(
@@ -206,7 +206,7 @@ class JobConfig:
         if sees_cache and not self.strategy.kill_switch:
             admission = self.strategy.admission
             require(
-                self.engine.kind != "sglang",
+                not self.engine.is_sglang,
                 "strategy.admission", admission, "another on SGLang, which does not tell what is cached, such as backfill",
             )  # fmt: skip
             require(
@@ -216,7 +216,7 @@ class JobConfig:
             )  # fmt: skip
         answers = self.workload.sessions.answers
         require(
-            answers == "recorded" or self.engine.kind not in ("vllm_sim", "endpoint"),
+            answers == "recorded" or self.engine.runs_for_real,
             "workload.sessions.answers", answers, "recorded: a simulation says nothing, and a server's words are not read",
         )  # fmt: skip
         if self.run.until == "precision":

@@ -88,7 +88,7 @@ def idle_engine_keys(engine: EngineConfig) -> Iterator[Idle]:
         yield Idle(
             f"engine.{key}", f"engine.kind={engine.kind} is started here; engine=endpoint drives a server"
         )
-    simulated = engine.kind == "vllm_sim"
+    simulated = engine.simulated
     disaggregated = engine.disaggregation.engines > 0
     if disaggregated:
         yield Idle("engine.replicas", "engine.disaggregation says how many there are")
@@ -159,6 +159,12 @@ def _simulated(engine: EngineConfig) -> Iterator[Idle]:
     yield Idle("engine.dtype", "a simulation has engine.sim.model_shape.dtype")
     for key in ("load_format", "enforce_eager", "seed"):
         yield Idle(f"engine.{key}", "a simulation has no weights and no kernels")
+    if engine.is_sglang:
+        yield Idle("engine.sim.shortcuts", "they leave out work of vLLM's scheduler; SGLang's has none here")
+        yield Idle(
+            "engine.sim.scheduling",
+            "what strategies take of SGLang's thread is not modelled; engine=vllm_sim has it",
+        )
     if engine.num_blocks is not None:
         for key in ("gpu_memory_utilization", "sim.reserved_bytes", "sim.hardware.memory"):
             yield Idle(

@@ -15,6 +15,7 @@ from bidkv.adapters.shared.settings import AdapterSettings
 from ray_jobs.engines.shared.base import request_facts
 from ray_jobs.engines.shared.live import SETTLE_S, LiveEngine
 from ray_jobs.engines.shared.models import model_folder
+from ray_jobs.engines.shared.sglang_arguments import engine_arguments
 from ray_jobs.workload.trace import TraceRequest
 
 POLL_S = 0.02
@@ -30,7 +31,8 @@ class Backend(LiveEngine):
         # SGLang spawns the process that reads them.
         os.environ |= {CONTROL_VARIABLE: str(self.control), TRUST_VARIABLE: "1"}
         try:
-            self.engine = sglang.Engine(**self._engine_args())
+            model = model_folder(self.config, self.folder)
+            self.engine = sglang.Engine(**({"model_path": model} | engine_arguments(self.config)))
         except SystemExit as error:  # the plugin ends a process in which it cannot work
             raise RuntimeError(str(error)) from error
         started = await self._installed(self.idle)
@@ -50,27 +52,6 @@ class Backend(LiveEngine):
 
     async def _reset_cache(self) -> bool:
         return (await self.engine.tokenizer_manager.flush_cache()).success
-
-    def _engine_args(self) -> dict[str, Any]:
-        config = self.config
-        args = {
-            "model_path": model_folder(config, self.folder),
-            "skip_tokenizer_init": True,
-            "load_format": config.load_format,
-            "dtype": config.dtype,
-            "page_size": config.block_size,
-            "max_total_tokens": config.num_blocks and config.num_blocks * config.block_size,
-            "max_running_requests": config.max_num_seqs,
-            "context_length": config.max_model_len,
-            "chunked_prefill_size": config.max_num_batched_tokens,
-            "disable_radix_cache": not config.prefix_caching,
-            "mem_fraction_static": config.gpu_memory_utilization,
-            "tp_size": config.tensor_parallel_size,
-            "random_seed": config.seed,
-            "disable_cuda_graph": config.enforce_eager or None,
-            "log_level": "warning",
-        } | dict(config.extra)
-        return {key: value for key, value in args.items() if value is not None}
 
     async def generate(self, request: TraceRequest) -> AsyncIterator[Sequence[int]]:
         facts = request_facts(request, time.time())

@@ -349,6 +349,20 @@ def test_learned_lengths_outlive_a_switch_also_by_a_strategy_that_learns_none(co
     assert expected() == 512
 
 
+def test_the_pace_is_kept_within_a_run_id_and_starts_anew_with_the_next(control: Path) -> None:
+    source = ControlFile(control, trusted=True)
+    made = session(source, AdapterSettings("backfill", run_id="serve"))
+    start, step = made.pool.seconds_per_step, object()
+    made.pace.began(step, 1.0)
+    made.pace.ended(step, 3.0)
+    write_control(control, {"strategy": "lcf", "run_id": "serve"})
+    made.poll()
+    assert made.pool.seconds_per_step == 2.0 != start
+    write_control(control, {"strategy": "lcf", "run_id": "another run of a benchmark"})
+    made.poll()
+    assert made.pool.seconds_per_step == start
+
+
 @pytest.mark.parametrize("flags", [{"strategy": "lcf", "seed": 7, "run_id": "serve"}, {}])
 def test_what_the_engine_was_started_with_can_be_had_back(control: Path, flags: dict[str, Any]) -> None:
     if not flags:  # then the file's first settings are those

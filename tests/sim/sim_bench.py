@@ -16,7 +16,8 @@ from bidkv.adapters.shared.settings import AdapterSettings
 from ray_jobs.drive.config import BenchConfig
 from ray_jobs.engines.sim.build import SchedulerParts, kv_cache_config
 from ray_jobs.engines.sim.config import SimConfig
-from ray_jobs.engines.sim.simulate import Outcome, simulate
+from ray_jobs.engines.sim.outcome import Outcome
+from ray_jobs.engines.sim.simulate import simulate
 from ray_jobs.workload.freeze import freeze_trace
 from ray_jobs.workload.trace import Trace, TraceRequest
 

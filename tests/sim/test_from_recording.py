@@ -20,7 +20,8 @@ from ray_jobs.advise.from_recording import LIMITS, fit_facts, fitted_engine, idl
 from ray_jobs.engines.sim.build import SchedulerParts
 from ray_jobs.engines.sim.calibration import Calibration
 from ray_jobs.engines.sim.config import SimConfig
-from ray_jobs.engines.sim.simulate import Outcome, simulate
+from ray_jobs.engines.sim.outcome import Outcome
+from ray_jobs.engines.sim.simulate import simulate
 from ray_jobs.workload.freeze import freeze_trace
 from ray_jobs.workload.trace import Trace
 from tracking.explain import explain

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from sim_bench import BLOCK, MAX_LEN, random_trace, run, tiny_hardware, variant
 
 from bidkv import create_default_registry
-from ray_jobs.engines.sim.check import ConservationError, check_conservation, check_finished
+from ray_jobs.engines.sim.check import check_conservation
+from ray_jobs.engines.sim.conservation import ConservationError, check_finished
 
 LONGEST = 1 + 40 + 120 + 90  # null block aside, one request must fit
 

@@ -16,7 +16,8 @@ from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend
 from bidkv.adapters.shared.layout import UnknownLayoutError
 from ray_jobs.engines.sim import simulate
 from ray_jobs.engines.sim.build import build_parts
-from ray_jobs.engines.sim.check import ConservationError, check_blocks
+from ray_jobs.engines.sim.check import check_blocks
+from ray_jobs.engines.sim.conservation import ConservationError
 from ray_jobs.engines.sim.roofline import BATCH_COLUMNS, StepTimeModel
 from ray_jobs.engines.sim.shortcuts import has_shortcuts
 from ray_jobs.engines.sim.work import Batch

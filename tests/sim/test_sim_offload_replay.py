@@ -36,7 +36,7 @@ def recorded(tmp_path_factory):
 @pytest.mark.parametrize("strategy", ["lcf", "preempt-evict"])
 def test_the_same_blocks_move_and_the_same_victims_fall(recorded, tmp_path, strategy):
     from ray_jobs.engines.sim.build import build_parts
-    from ray_jobs.engines.sim.check import check_finished
+    from ray_jobs.engines.sim.conservation import check_finished
     from ray_jobs.engines.sim.replay import replay
 
     trace, results = recorded

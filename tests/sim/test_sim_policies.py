@@ -14,7 +14,8 @@ from bidkv.adapters.shared.settings import AdapterSettings
 from bidkv.admission.backfill import Backfill
 from bidkv.admission.boost import Boost
 from bidkv.victim.residual_cost import ResidualCost
-from ray_jobs.engines.sim.simulate import Outcome, simulate
+from ray_jobs.engines.sim.outcome import Outcome
+from ray_jobs.engines.sim.simulate import simulate
 
 
 def run(parts: Any, trace: Any, folder: Any, sim: Any, **settings: Any) -> Outcome:

@@ -34,6 +34,7 @@ from bidkv.adapters.sglang.reclaim import FirstInLine
 from bidkv.adapters.sglang.recorder import Recorder, recorded_facts
 from bidkv.adapters.sglang.requests import SGLangAccount, open_account
 from bidkv.adapters.sglang.retraction import Choice, Retraction, victim_event
+from bidkv.adapters.sglang.rounds import LoopRounds
 from bidkv.adapters.sglang.stall import Stall
 from bidkv.adapters.sglang.steps import StepCounter, occupancy, token_counts
 from bidkv.adapters.shared.clock import steady_time
@@ -89,6 +90,7 @@ class SGLangAdapter:
         self._gives_way: str | None = None  # for whom, while passers are evicted
         self._preempted = 0  # since the last step
         self._launched: deque[dict[str, Any]] = deque()
+        self._loop = LoopRounds()
         self._schedule_t, self._schedule_ns = 0.0, 0
 
     # -- steps ---------------------------------------------------------------------------------
@@ -115,6 +117,7 @@ class SGLangAdapter:
         if not self._session.running:
             self.bind(scheduler)
         self._session.poll()
+        self._loop.begin()
         self._stall.step(self._session, self._steps.decodes)
         self._schedule_t, start = self._clock(), perf_counter_ns()
         self._record(Recorder.begin)
@@ -176,6 +179,8 @@ class SGLangAdapter:
             account = self._accounts[req.rid] = open_account(req, self._clock(), self._reader, sign)
             account.show_to(self._session.running and self._session.strategy.oracle)
             self._session.arrived(account.state)
+            if self._logs_schedule:
+                self._loop.arrived()
             self._record(Recorder.arrived, req, account)
             if self._session.running and self._may_pass(scheduler.waiting_queue):
                 self._stall.end()
@@ -412,7 +417,14 @@ class SGLangAdapter:
             self._recorder.fail(error)
             self._recorder = None
 
+    @property
+    def _logs_schedule(self) -> bool:
+        session = self._session
+        return session.running and session.steps is not None and session.settings.log_schedule
+
     def _settings_changed(self) -> None:
+        if not self._session.log.counters["arrivals"]:  # a new run
+            self._loop.forget()
         self._record(Recorder.decides, self._session.settings.decides())
         for account in self._accounts.values():  # an oracle may see what others may not
             account.show_to(self._session.strategy.oracle)
@@ -505,6 +517,8 @@ class SGLangAdapter:
             record |= {"step": step, "t": self._schedule_t, "schedule_us": self._schedule_ns / 1000}
             record |= token_counts(scheduled, prefill) | {"preempted": self._preempted}
             record |= occupancy(self._scheduler, self._pool, batch, bool(prefill))
+            if self._logs_schedule:
+                record |= self._loop.launched()
             session.begin_step(record, record, lambda: {name: tokens for name, _, tokens in scheduled})
         self._record(Recorder.launched, batch, scheduled, prefill, self._steps.context, self._preempted)
         self._preempted = 0

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import traceback
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 from bidkv.adapters.sglang.configure import (
     is_asked_for,
@@ -49,15 +50,24 @@ def hook(
     settings: AdapterSettings, control: ControlFile | None, record: RecordingPlace | None = None
 ) -> SGLangAdapter:
     """A new adapter with all its hooks registered; raises `UnknownLayoutError` before the first one."""
+    targets = known_targets()
+    from bidkv.adapters.sglang.adapter import SGLangAdapter
+
+    adapter = SGLangAdapter(settings, control, record=record)
+    exact_lengths = settings.client_facts or (control is not None and control.trusted)
+    register_hooks(targets, adapter, exact_lengths)
+    return adapter
+
+
+def known_targets() -> tuple[str, ...]:
+    """What is hooked of the SGLang that is installed; raises `UnknownLayoutError` where it has another layout."""
     import sglang
     from sglang.srt.managers.schedule_batch import Req, ScheduleBatch
     from sglang.srt.managers.schedule_policy import PrefillAdder, SchedulePolicy
     from sglang.srt.managers.scheduler import Scheduler
     from sglang.srt.managers.scheduler_components.request_receiver import SchedulerRequestReceiver
-    from sglang.srt.plugins.hook_registry import HookRegistry, HookType
 
     from bidkv.adapters.sglang import layout
-    from bidkv.adapters.sglang.adapter import SGLangAdapter
 
     classes = {
         layout.SCHEDULER: Scheduler,
@@ -67,11 +77,16 @@ def hook(
         layout.ADDER: PrefillAdder,
         layout.RECEIVER: SchedulerRequestReceiver,
     }
-    targets = layout.check_classes(classes, sglang.__version__)
-    adapter = SGLangAdapter(settings, control, record=record)
-    exact_lengths = settings.client_facts or (control is not None and control.trusted)
+    return layout.check_classes(classes, sglang.__version__)
+
+
+def register_hooks(targets: Iterable[str], adapter: Any, exact_lengths: bool) -> None:
+    """Each target goes through the method of `adapter` that has its name. Without `exact_lengths` no client can ask for
+    one, and each token of each request would go through hooks in vain."""
+    from sglang.srt.plugins.hook_registry import HookRegistry, HookType
+
+    from bidkv.adapters.sglang.layout import LENGTHS
+
     for target in targets:
-        if target in layout.LENGTHS and not exact_lengths:
-            continue  # no client can ask for one, and each token of each request would go through here
-        HookRegistry.register(target, getattr(adapter, target.rsplit(".", 1)[1]), HookType.AROUND)
-    return adapter
+        if exact_lengths or target not in LENGTHS:
+            HookRegistry.register(target, getattr(adapter, target.rsplit(".", 1)[1]), HookType.AROUND)

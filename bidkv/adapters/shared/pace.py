@@ -20,8 +20,15 @@ class Pace:
 
     def __init__(self, pool: PoolState):
         self._pool = pool
+        self.restart()
+
+    def restart(self) -> None:
+        """Forgets all steps: the pace is again what `PoolState` starts with."""
         self._open: dict[int, tuple[float, int]] = {}  # by what stands for the step
         self._last_end: float | None = None  # None before the first step
+        fresh = PoolState()
+        self._pool.seconds_per_step = fresh.seconds_per_step
+        self._pool.compute_s_per_token = fresh.compute_s_per_token
 
     def began(self, step: object, t: float, prompt_tokens: int = 0) -> None:
         self._open[id(step)] = t, prompt_tokens

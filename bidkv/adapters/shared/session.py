@@ -126,10 +126,11 @@ class Session:
         self._changed()
 
     def _hand_over(self, settings: AdapterSettings, strategy: Strategy) -> None:
-        """Lengths that were learned are kept within a `run_id`, also by strategies that learn none. The runs of a
-        benchmark, which have one each, start with nothing."""
+        """Lengths that were learned are kept within a `run_id`, also by strategies that learn none, and so is the pace of
+        the engine. The runs of a benchmark, which have one each, start with nothing."""
         if not self.running or settings.run_id != self.settings.run_id:
             self._learned = None
+            self.pace.restart()
             return
         self._learned = learned_by(self.strategy.admission, self.strategy.victim) or self._learned
         if self._learned is not None:

@@ -9,6 +9,7 @@ from tracking.errors import require
 
 TINY = "tiny-llama"
 FROM_SHAPE = "from-shape"
+SPARE = 6  # SGLang gives so many tokens of a model's context to no request
 
 
 def model_folder(config: EngineConfig, folder: Path) -> str:
@@ -20,7 +21,7 @@ def model_folder(config: EngineConfig, folder: Path) -> str:
     """
     if config.model == FROM_SHAPE:
         require(config.sim is not None, "engine.model", config.model, "used with engine.sim.model_shape")
-        return str(config.sim.model_shape.write_config(folder / FROM_SHAPE, config.max_model_len))
+        return str(config.sim.model_shape.write_config(folder / FROM_SHAPE, config.max_model_len + SPARE))
     if config.model != TINY:
         return config.model
     from ray_jobs.engines.shared.tiny_model import make_tiny_llama
@@ -31,6 +32,6 @@ def model_folder(config: EngineConfig, folder: Path) -> str:
         vocab_size=config.vocab_size,
         hidden=config.tiny.hidden_size,
         layers=config.tiny.layers,
-        max_len=config.max_model_len,
+        max_len=config.max_model_len + SPARE,
     )
     return str(path)

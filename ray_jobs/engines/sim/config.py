@@ -54,3 +54,10 @@ class SimConfig:
             on = f"{fit.origin.get('model_shape')} on {fit.origin.get('hardware')}"
             return f"{fit.name} (measured with {on}, not with this model and device)"
         return fit.name
+
+    def calibration_for(self, engine: str) -> str:
+        """The same, for steps of `engine`: those of another one are a guess for it."""
+        label, of = self.calibration_label, self.calibration.origin.get("engine")
+        if label.endswith(")") or of == engine:
+            return label
+        return f"{label} (measured with steps of {of}, not of {engine})"

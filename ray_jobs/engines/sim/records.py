@@ -19,7 +19,7 @@ _NUMBERS = {
     "decode_reqs": "q", "context_tokens": "q", "prefill_context": "q", "running": "q", "waiting": "q",
     "used_blocks": "q", "cached_free_blocks": "d", "preempted": "q", "hol_blocked": "b",
 }  # fmt: skip
-_SCHEDULE = ("scheduled", "added", "added_t", "finished", "looked_at")
+_SCHEDULE = ("scheduled", "added", "added_t", "finished", "looked_at", "round", "added_rounds")
 
 
 class VirtualRunLog(RunLog):
@@ -39,7 +39,7 @@ class StepColumns:
         self._columns = {name: array(code) for name, code in _NUMBERS.items()}
         self._dur = array("d")
         self._schedule_s, self._delay_s = array("d"), array("d")
-        self._schedule: list[tuple[Any, ...]] = []
+        self._schedule: dict[str, list[Any]] = {}  # where the schedule is logged, what the engine says of it
         self._ends = 0.0
         self.latest: dict[str, Any] = {}
 
@@ -51,7 +51,9 @@ class StepColumns:
         self._schedule_s.append(float("nan"))
         self._delay_s.append(0.0)
         if "scheduled" in record:
-            self._schedule.append(tuple(record[name] for name in _SCHEDULE))
+            for name in _SCHEDULE:
+                if name in record:
+                    self._schedule.setdefault(name, []).append(record[name])
         self.latest = record
 
     def charge(self, seconds: float, delay: float) -> None:
@@ -81,7 +83,6 @@ class StepColumns:
         table.insert(2, "schedule_us", 1e6 * np.array(self._schedule_s[:done]))
         table.insert(3, "schedule_delay_s", self._delay_s[:done])
         table.insert(4, "dur", self._dur)
-        for i, name in enumerate(_SCHEDULE):
-            if self._schedule:
-                table[name] = [row[i] for row in self._schedule[:done]]
+        for name, values in self._schedule.items():
+            table[name] = values[:done]
         return table

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
 
@@ -22,25 +21,11 @@ from bidkv.adapters.shared.settings import AdapterSettings
 from bidkv.adapters.vllm.records.transfers import started_transfers
 from ray_jobs.engines.shared.base import request_facts
 from ray_jobs.engines.sim.build import SchedulerParts, make_request
-from ray_jobs.engines.sim.clock import VirtualClock
+from ray_jobs.engines.sim.differences import RecordedClock, Replay, differ, first_difference, preemptions
 from ray_jobs.engines.sim.offload import worker_report
 from ray_jobs.engines.sim.sampling import Sampler
 from ray_jobs.engines.sim.scheduler import VirtualSchedulerMixin, make_scheduler
 from ray_jobs.workload.trace import Trace
-
-DECISION = ("step", "requester", "victim", "source", "tokens_freed", "blocks_freed", "candidates")
-COUNTS = (
-    "executed", "recomputed", "cached", "cached_resume", "restored", "restored_resume", "preemptions", "output",
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Replay:
-    """How far the simulated scheduler did what the real one had done."""
-
-    steps: int
-    preemptions: int
-    difference: str | None  # the first one, in words; None if there is none
 
 
 def replay(
@@ -77,28 +62,18 @@ def replay(
             if dict(output.num_scheduled_tokens) != step["scheduled"]:
                 return Replay(
                     number,
-                    _preemptions(settings),
-                    _differ("step", number, step["scheduled"], output.num_scheduled_tokens),
+                    preemptions(settings),
+                    differ("step", number, step["scheduled"], output.num_scheduled_tokens),
                 )
             if transfers and (difference := transfers.started(step, output)):
-                return Replay(number, _preemptions(settings), difference)
+                return Replay(number, preemptions(settings), difference)
             batches.append((output, sampler.sample(output), step))
         while batches:
             _finish(batches, scheduler, clock, transfers)
     finally:
         scheduler.shutdown()
     replayed = read_events(settings.events_path)
-    return Replay(len(steps), _preemptions(settings), _first_difference(events, replayed))
-
-
-class RecordedClock(VirtualClock):
-    """Stands where a recording's clock stood."""
-
-    _last_end = 0.0
-
-    def ended(self, step: Mapping[str, Any]) -> None:
-        """Steps end in the order they began; those that overlap take their time from the end of the one before."""
-        self._last_end = self.now = max(step["t"], self._last_end) + step["dur"]
+    return Replay(len(steps), preemptions(settings), first_difference(events, replayed))
 
 
 class Transfers:
@@ -113,7 +88,7 @@ class Transfers:
         ours, theirs = started_transfers(output), list(step["kv_started"])
         for one, other in zip_longest(theirs, ours):
             if one is None or other is None or any(one[name] != other[name] for name in names):
-                return _differ(f"transfer of step {step['step']}", len(self._numbers), one, other)
+                return differ(f"transfer of step {step['step']}", len(self._numbers), one, other)
             self._numbers[one["job"]] = other["job"]
         return None
 
@@ -141,28 +116,6 @@ def _request(parts: SchedulerParts, request: Any, arrival_t: float) -> Any:
         priority=request.priority,
         declared=request_facts(request, arrival_t),
     )
-
-
-def _first_difference(
-    recorded: Sequence[Mapping[str, Any]], replayed: Sequence[Mapping[str, Any]]
-) -> str | None:
-    for kind, names in (("preempt", DECISION), ("request", ("id", *COUNTS))):
-        ours = [tuple(e[n] for n in names) for e in replayed if e["type"] == kind]
-        theirs = [tuple(e[n] for n in names) for e in recorded if e["type"] == kind]
-        for number, (one, other) in enumerate(zip(theirs, ours, strict=False)):
-            if one != other:
-                return _differ(kind, number, one, other)
-        if len(ours) != len(theirs):
-            return f"{len(theirs)} {kind} events recorded, {len(ours)} replayed"
-    return None
-
-
-def _differ(kind: str, number: int, recorded: Any, replayed: Any) -> str:
-    return f"{kind} {number}: recorded {recorded}, replayed {replayed}"
-
-
-def _preemptions(settings: AdapterSettings) -> int:
-    return sum(event["type"] == "preempt" for event in read_events(settings.events_path))
 
 
 def _check_alike(

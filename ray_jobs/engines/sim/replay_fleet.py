@@ -10,7 +10,8 @@ from bidkv.adapters.shared.settings import AdapterSettings
 from ray_jobs.engines.routers.base import Known, Router
 from ray_jobs.engines.routers.config import RouterConfig
 from ray_jobs.engines.sim.build import SchedulerParts
-from ray_jobs.engines.sim.replay import Replay, replay
+from ray_jobs.engines.sim.differences import Replay
+from ray_jobs.engines.sim.replay import replay
 from ray_jobs.workload.trace import Trace
 
 

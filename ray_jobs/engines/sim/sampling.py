@@ -7,25 +7,15 @@ from typing import Any
 from vllm.v1.outputs import ModelRunnerOutput
 
 from ray_jobs.engines.sim.build import SchedulerParts
+from ray_jobs.engines.sim.own_tokens import OwnTokens
 
-FIRST_TOKEN_ID = 3
 
-
-class Sampler:
-    """Every live request repeats one token id of its own, so that no two share generated blocks by chance."""
+class Sampler(OwnTokens):
+    """For vLLM's scheduler."""
 
     def __init__(self, scheduler: Any, parts: SchedulerParts):
+        super().__init__(parts.vllm_config.model_config.get_vocab_size())
         self._scheduler = scheduler
-        self._vocabulary = parts.vllm_config.model_config.get_vocab_size() - FIRST_TOKEN_ID
-        self._token_ids: dict[str, int] = {}
-        self._added = 0
-
-    def add(self, request_id: str) -> None:
-        self._token_ids[request_id] = FIRST_TOKEN_ID + self._added % self._vocabulary
-        self._added += 1
-
-    def remove(self, request_id: str) -> None:
-        del self._token_ids[request_id]
 
     def sample(self, output: Any) -> ModelRunnerOutput:
         """A token for every request whose prompt is through. To be called right after `schedule()`."""

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, TypeVar
-
-import pandas as pd
 
 from bidkv.adapters.shared.events import read_events
 from bidkv.adapters.shared.settings import AdapterSettings
-from ray_jobs.engines.shared.load import RequestLog
 from ray_jobs.engines.shared.records import check_records
 from ray_jobs.engines.sim.build import SchedulerParts
-from ray_jobs.engines.sim.check import check_conservation, check_finished
+from ray_jobs.engines.sim.check import check_conservation
 from ray_jobs.engines.sim.clients import VirtualClients
 from ray_jobs.engines.sim.clock import VirtualClock
 from ray_jobs.engines.sim.config import SimConfig
+from ray_jobs.engines.sim.conservation import check_lengths
 from ray_jobs.engines.sim.loop import Simulation, Transfers
 from ray_jobs.engines.sim.offload import host_memory
+from ray_jobs.engines.sim.outcome import Outcome
 from ray_jobs.engines.sim.pool_shortcuts import shorten
 from ray_jobs.engines.sim.prefix_hashes import PrefixHashes
 from ray_jobs.engines.sim.roofline import StepTimeModel
@@ -26,18 +23,6 @@ from ray_jobs.engines.sim.scheduler import make_scheduler
 from ray_jobs.workload.trace import Trace
 
 Sim = TypeVar("Sim", bound=Simulation)
-
-
-@dataclass
-class Outcome:
-    """Records of a run on virtual time; `measured` are real nanoseconds that stay out of the records."""
-
-    status: str
-    logs: list[RequestLog]
-    events: list[dict[str, Any]]
-    steps: pd.DataFrame
-    duration_s: float
-    measured: dict[str, int]
 
 
 def simulate(
@@ -94,10 +79,3 @@ def make_simulation(
         parts, scheduler, clients, model, clock, run_timeout_s, sim.wall_timeout_s,
         check_conservation if sim.check else None, host, sim.scheduling, hashes,
     )  # fmt: skip
-
-
-def check_lengths(events: Iterable[Mapping[str, Any]]) -> None:
-    """Raises ConservationError if the account of a request that got its whole output does not add up."""
-    for event in events:
-        if event["type"] == "request" and event["reason"] == "length":
-            check_finished(event)

@@ -14,9 +14,11 @@ from ray_jobs.engines.shared.replicas import merge_events, merge_steps
 from ray_jobs.engines.sim.build import SchedulerParts
 from ray_jobs.engines.sim.clients import VirtualClients
 from ray_jobs.engines.sim.config import SimConfig
+from ray_jobs.engines.sim.conservation import check_lengths
 from ray_jobs.engines.sim.fleet import Fleet
+from ray_jobs.engines.sim.outcome import Outcome
 from ray_jobs.engines.sim.replica import Desk, Replica
-from ray_jobs.engines.sim.simulate import Outcome, check_lengths, make_simulation
+from ray_jobs.engines.sim.simulate import make_simulation
 from ray_jobs.workload.trace import Trace
 
 

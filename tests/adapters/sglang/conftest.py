@@ -25,6 +25,7 @@ NEEDS_SGLANG = (
     "test_retraction.py",
     "test_sglang_recorder.py",
     "test_sglang_serve.py",
+    "test_sglang_sim.py",
 )
 
 CPU_ENVIRONMENT = {

@@ -38,13 +38,39 @@ def test_a_missing_interpreter_is_one_line_and_exit_code_2() -> None:
     assert "engine.python='/nowhere/python': must be an interpreter" in done.stderr
 
 
+@pytest.mark.parametrize("python", ["null", sys.executable])
+def test_an_environment_without_sglang_is_one_line_and_exit_code_2(python: str) -> None:
+    command = [sys.executable, "-m", "ray_jobs.run", "engine=sglang_sim", f"engine.python={python}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert "SGLang, which is not installed here: make env-sglang" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("override", "error"),
+    [
+        ("engine.replicas=2", "must be 1 but for engine.kind=vllm and vllm_sim"),
+        ("engine.sim.shortcuts=false", "would change nothing"),
+        ("+engine.extra.device=cuda", "must be left out"),
+        ("engine.max_num_batched_tokens=null", "must be a number with engine.kind=sglang_sim"),
+        ("strategy=kept-first", "must be on SGLang one that its radix tree has"),
+    ],
+)
+def test_what_a_simulated_sglang_has_not_is_one_line_and_exit_code_2(override: str, error: str) -> None:
+    command = [sys.executable, "-m", "ray_jobs.run", "engine=sglang_sim", override]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1 and error in done.stderr
+
+
 def test_one_sweep_compares_both_engines(tmp_path: Path) -> None:
     from mlflow.tracking import MlflowClient
 
     store = f"sqlite:///{tmp_path}/mlflow.db"
     overrides = [
         "--config-dir=tests/adapters/sglang/conf",
-        "engine=vllm_sim,sglang_shim",
+        "engine=vllm_sim,sglang_shim,sglang_sim",
         "engine.max_model_len=512",
         "engine.num_blocks=700",
         "workload=mixed",
@@ -72,7 +98,7 @@ def test_one_sweep_compares_both_engines(tmp_path: Path) -> None:
     runs = client.search_runs([experiment], "tags.`bidkv.kind` = 'run'")
     assert {(r.data.tags["engine"], r.data.tags["strategy"]) for r in runs} == {
         (engine, strategy)
-        for engine in ("vllm_sim", "sglang")
+        for engine in ("vllm_sim", "sglang", "sglang_sim")
         for strategy in ("sglang_default", "bidkv_radix")
     }
     for run in runs:

@@ -14,8 +14,9 @@ from ray_jobs.engines.sim.disaggregated.engines import Decode, Prefill, with_con
 from ray_jobs.engines.sim.disaggregated.fleet import DisaggregatedFleet
 from ray_jobs.engines.sim.disaggregated.records import merge_sides
 from ray_jobs.engines.sim.disaggregated.transfers import Held, Pulls, engine_ids
+from ray_jobs.engines.sim.outcome import Outcome
 from ray_jobs.engines.sim.replica import Desk
-from ray_jobs.engines.sim.simulate import Outcome, make_simulation
+from ray_jobs.engines.sim.simulate import make_simulation
 from ray_jobs.engines.sim.simulate_fleet import run_fleet
 from ray_jobs.workload.trace import Trace
 
