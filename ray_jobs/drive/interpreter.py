@@ -1,4 +1,4 @@
-"""Whether the interpreter that an engine is to run in has what it needs."""
+"""What the interpreter that an engine is to run in has installed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from functools import cache
 from ray_jobs.drive.config import BenchConfig
 from tracking.errors import require
 
-ASK = "import importlib.util, sys; sys.exit(importlib.util.find_spec(sys.argv[1]) is None)"
+ASK = "import importlib.metadata, sys; print(importlib.metadata.version(sys.argv[1]))"
 
 
 def check_interpreters(jobs: Iterable[BenchConfig]) -> None:
@@ -21,12 +21,15 @@ def check_interpreters(jobs: Iterable[BenchConfig]) -> None:
             job.engine.kind == "sglang_sim" and job.cluster.address is None
         ):  # a cluster's nodes have their own
             require(
-                _has_module(python or sys.executable, "sglang"), "engine.python", python,
+                installed_version("sglang", python) is not None, "engine.python", python,
                 "one of an environment with SGLang, which is not installed here: make env-sglang",
             )  # fmt: skip
 
 
 @cache
-def _has_module(python: str, module: str) -> bool:
-    """Asked once, since a sweep has many jobs."""
-    return subprocess.run([python, "-P", "-c", ASK, module], capture_output=True, check=False).returncode == 0
+def installed_version(package: str, python: str | None = None) -> str | None:
+    """The package's, as `python` has it (default: this one); None where it is not installed. Asked once, for a sweep's many jobs."""
+    asked = subprocess.run(
+        [python or sys.executable, "-P", "-c", ASK, package], capture_output=True, text=True, check=False
+    )
+    return asked.stdout.strip() if asked.returncode == 0 else None

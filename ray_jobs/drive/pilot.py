@@ -18,6 +18,7 @@ from ray_jobs.drive.actor import failure_reason
 from ray_jobs.drive.cluster import connect
 from ray_jobs.drive.config import BenchConfig
 from ray_jobs.drive.handle import StartFailed
+from ray_jobs.drive.interpreter import installed_version
 from ray_jobs.drive.kinds import DeviceKinds
 from ray_jobs.drive.place import check_fits, cluster_text, suitable_nodes
 from ray_jobs.drive.pool import EnginePool
@@ -106,10 +107,11 @@ def stock_job(job: BenchConfig, limits: RunConfig) -> BenchConfig:
     return replace(job, strategy=StrategyConfig(STOCK, "fcfs", "lifo", kill_switch=alone), run=limits)
 
 
-def engine_facts(job: BenchConfig) -> tuple[dict[str, Any], str, list[str | None] | None]:
+def engine_facts(job: BenchConfig) -> tuple[dict[str, Any], str | None, list[str | None] | None]:
     """What a finding depends on beside the requests: the engine, its version, and if it is real the machine."""
     machine = None if job.engine.simulated else [job.cluster.address, platform.node()]
-    return asdict(job.engine), engine_version(), machine
+    version = installed_version("sglang", job.engine.python) if job.engine.is_sglang else engine_version()
+    return asdict(job.engine), version, machine
 
 
 def engine_version() -> str:
