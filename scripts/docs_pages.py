@@ -130,7 +130,7 @@ def strategies_page() -> str:
         "`engine.kv_offload_eviction=retention`; on a server, vLLM 0.32 or newer:",
         "",
         "```console",
-        "$ python -m bidkv.adapters.vllm.serve MODEL --bidkv-retention auction --kv-offloading-size 32 --kv-transfer-config '{"
+        "$ python -m bidkv.adapters.vllm.serve MODEL --strategy kept-first --kv-offloading-size 32 --kv-transfer-config '{"
         '"kv_connector_extra_config": {"eviction_policy": "RetentionEviction", "cache_policy_module_path": '
         '"bidkv.adapters.vllm.memory.host_eviction"}}'
         "'",

@@ -183,7 +183,6 @@ class EngineConfig:
         require_one_of(key, value, EVICTIONS)
         if value == "lru":
             return
-        require(self.kv_offload_gib > 0, key, value, "lru without host memory (engine.kv_offload_gib)")
         require(
             "kv_transfer_config" not in self.extra, key, value, "lru beside engine.extra.kv_transfer_config"
         )

@@ -41,6 +41,15 @@ def idle_job_keys(job: JobConfig) -> Iterator[Idle]:
             "workload.declared",
             "OpenAI's routes carry no more than max_tokens, which is how long each answer is here",
         )
+    if not job.engine_used.kv_offload_gib:
+        yield Idle("engine.kv_offload_eviction", "there is no host memory; engine.kv_offload_gib=16 has some")
+    elif job.engine.kv_offload_eviction == "retention" and (
+        job.strategy.kill_switch or job.strategy.rules().retention.stock
+    ):
+        yield Idle(
+            "engine.kv_offload_eviction",
+            f"strategy={job.strategy.name} has no rule that host memory could follow; strategy.retention=ttl_learned has one",
+        )
     yield from idle_engine_keys(job.engine)
 
 

@@ -118,6 +118,12 @@ BAD = [
     ("recommend", ["guardrails.rules.0.limit=3"], "guardrails.rules[0].max_ratio"),
     ("freeze", ["out=x.parquet", "engine.max_model_len=9"], "did you mean max_model_len?"),
     ("capacity", ["out=x"], "--cfg job shows all keys"),
+    ("config", ["~experiment", *SIM, "strategy=kept-first", "engine.kv_offload_eviction=retention"], "there is no host memory"),
+    (
+        "config",
+        ["~experiment", *SIM, "strategy=backfill", "engine.kv_offload_gib=4", "engine.kv_offload_eviction=retention"],
+        "has no rule that host memory could follow",
+    ),
     # Values of another kind, in words.
     ("config", ["strategy=[stock,backfill]"], "A,B without brackets sweeps"),
     ("config", [*SIM, "engine.sim.calibration=h100"], "must be calibration@engine.sim.calibration="),

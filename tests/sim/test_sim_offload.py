@@ -95,7 +95,6 @@ def test_the_same_run_twice_is_the_same(pressed):
         (["engine.kv_offload_gib=4", "engine.prefix_caching=false"], "engine.kv_offload_gib.*prefix_caching"),
         (["engine.kv_offload_gib=-1"], "engine.kv_offload_gib"),
         (["engine.kv_offload_eviction=fifo"], "engine.kv_offload_eviction"),
-        (["engine.kv_offload_eviction=retention"], "engine.kv_offload_eviction=.*lru without host memory"),
         (
             [
                 "engine.kv_offload_gib=4",

@@ -49,10 +49,17 @@ class Owners:
     SWEPT = 2  # idle owners that are looked at whenever one begins to rest
 
     def __init__(
-        self, policy: Retention, pool: PoolState, block_size: int, look: Look, copies: Copies | None = None
+        self,
+        policy: Retention,
+        pool: PoolState,
+        block_size: int,
+        look: Look,
+        copies: Copies | None = None,
+        in_flight: bool = False,
     ):
         self.policy, self._pool, self._block_size, self._look = policy, pool, block_size, look
         self._copies = copies  # None where what leaves the device is computed again
+        self._in_flight = in_flight  # a block in use is only on its way, and stays its owner's; else a request has taken it over
         self.holders: dict[Hash, int] = {}  # how many owners have a block of this content
         self._names = 0
         self._idle: dict[int, Holding] = {}
@@ -265,7 +272,7 @@ class Owners:
             owner = self._order[-1]
             if owner.name in self._idle:
                 taken += self._take_of(owner, count - len(taken))
-            if owner.name not in self._idle:
+            if owner.name not in self._idle or len(taken) < count:
                 self._order.pop()
                 if self._order:
                     self.policy.given_up(self._order[-1], now)
@@ -279,16 +286,17 @@ class Owners:
     def _take_of(self, owner: Holding, count: int, kept: int = 0) -> list[Any]:
         """The last blocks of its own, last first, as far as no request runs on them; not the first `kept`. Without any, it
         has nothing more: what others have too is theirs."""
-        shared, place, taken = self._shared(owner), owner.length, []
+        shared, place, taken, waits = self._shared(owner), owner.length, [], False
         hashes, blocks, look = owner.hashes, owner.blocks, self._look
         while place > max(shared, kept) and len(taken) < count:
             idle = look(blocks[place - 1], hashes[place - 1])
             if idle is False:
+                waits = self._in_flight
                 break
             if idle:
                 taken.append(blocks[place - 1])
             place -= 1
-        stays = place == kept > shared
+        stays = waits or place == kept > shared
         if not place or (len(taken) < count and not stays):
             self._release(owner, 0)
             self._leave(owner)

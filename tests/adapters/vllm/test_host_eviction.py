@@ -63,7 +63,7 @@ class Followed:
     def __init__(self, room: int, rule: Any):
         self.host = manager(room, True)
         self.policy: RetentionEviction = self.host._policy
-        self.owners = Owners(rule, PoolState(), 16, self.policy.look)
+        self.owners = Owners(rule, PoolState(), 16, self.policy.look, in_flight=True)
         self.errors: list[Exception] = []
         self.now = 0.0
         self.policy.follow(self.owners, lambda: self.now, self.errors.append)
@@ -95,6 +95,19 @@ def test_a_rule_keeps_whom_it_says() -> None:
     followed.turn("once", chain("once", 4))
     assert followed.turn("new", chain("new", 6)) == chain("once", 4)[:1:-1]
     assert followed.turn("newer", chain("newer", 2)) == chain("once", 4)[1::-1]
+    assert not followed.errors
+
+
+def test_a_copy_on_its_way_stays_its_owners() -> None:
+    followed = Followed(12, Lfu())
+    for number in range(3):
+        followed.turn(f"often{number}", chain("often", 4))
+    followed.turn("once", chain("once", 4))
+    last = make_offload_key(chain("once", 4)[-1], 0)
+    followed.host.prepare_load([last], ReqContext("loads"))  # pinned: it cannot leave now
+    assert chain("once", 4)[-1] not in followed.turn("new", chain("new", 5))
+    followed.host.complete_load([last], ReqContext("loads"))
+    assert followed.turn("newer", chain("newer", 4)) == chain("once", 4)[::-1]
     assert not followed.errors
 
 

@@ -57,7 +57,7 @@ class KeptBlocks:
         """The same rule with a memory of its own: what it learns of how long blocks stay is not the device's."""
         rule, pool = deepcopy(policy), self._session.pool
         rule.__dict__["pool"] = pool
-        return Owners(rule, pool, self._groups[0].block_size, self._copies.eviction.look)
+        return Owners(rule, pool, self._groups[0].block_size, self._copies.eviction.look, in_flight=True)
 
     @property
     def owners(self) -> Owners | None:
@@ -67,8 +67,19 @@ class KeptBlocks:
         """Raises `UnknownLayoutError` where a policy could decide nothing, or not the right thing."""
         if not strategy.retention.stock:
             self._check(f"retention {strategy.retention.name!r}", "choose retention 'lru'")
+            if self.evicts_elsewhere:
+                self._check_copy(strategy.retention)
         if strategy.admission.sees_cache:
             self._check(f"admission {strategy.admission.name!r}", "choose another, such as 'backfill'")
+
+    def _check_copy(self, policy: Retention) -> None:
+        try:
+            deepcopy(policy)
+        except Exception as error:  # a third party's code
+            raise UnknownLayoutError(
+                f"retention {policy.name!r} cannot be copied ({error}), and host memory that follows it needs a rule of its own; "
+                "leave host memory to vLLM (its eviction policy 'lru') or hold nothing that copy.deepcopy refuses"
+            ) from error
 
     def _check(self, what: str, cure: str) -> None:
         kinds = [type(group).__name__ for group in self._groups]
