@@ -25,7 +25,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 TESTS = ROOT / "tests" / "adapters" / "sglang"
-sys.path[:0] = [str(TESTS), str(TESTS / "shim"), str(ROOT)]
+SHIM = ROOT / "ray_jobs" / "engines" / "sim" / "sglang" / "shim"
+sys.path[:0] = [str(TESTS), str(SHIM), str(ROOT)]
 CONTEXT = 131_072
 BARS = {"mean": 1.2, "p99": 1.5}
 

@@ -19,7 +19,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 TESTS = ROOT / "tests" / "adapters" / "sglang"
-sys.path[:0] = [str(TESTS), str(TESTS / "shim"), str(ROOT)]
+SHIM = ROOT / "ray_jobs" / "engines" / "sim" / "sglang" / "shim"
+sys.path[:0] = [str(TESTS), str(SHIM), str(ROOT)]
 
 
 def main() -> int:

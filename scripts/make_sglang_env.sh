@@ -21,4 +21,4 @@ install -r scripts/sglang_cpu.txt || {
   install -r scripts/sglang_cpu.txt --extra-index-url "$TORCH_CPU_INDEX"
 }
 install -e .
-PYTHONPATH=tests/adapters/sglang/shim "$folder/bin/python" -c 'import torch, sglang, ray; print("sglang", sglang.__version__, "torch", torch.__version__, "ray", ray.__version__)'
+PYTHONPATH=ray_jobs/engines/sim/sglang/shim "$folder/bin/python" -c 'import torch, sglang, ray; print("sglang", sglang.__version__, "torch", torch.__version__, "ray", ray.__version__)'

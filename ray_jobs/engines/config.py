@@ -13,6 +13,7 @@ from omegaconf import MISSING
 
 from ray_jobs.engines.routers.config import RouterConfig
 from ray_jobs.engines.routers.served import SERVED
+from ray_jobs.engines.sglang_config import check_sglang
 from ray_jobs.engines.sim.config import SimConfig
 from ray_jobs.engines.sim.disaggregated.config import DisaggregationConfig
 from tracking.errors import require, require_one_of
@@ -30,18 +31,8 @@ PASS_ENV = "engine.pass_env=[{}]"  # how an engine is given a secret
 SEVERAL = ("vllm", "vllm_sim")  # kinds of which there may be several behind a router
 SIMULATED = ("vllm_sim", "sglang_sim")  # kinds that run on virtual time
 SGLANG = ("sglang", "sglang_sim")  # kinds that are SGLang's scheduler
-STAND_IN = (
-    "model_path", "device", "attention_backend", "load_format", "dtype", "mem_fraction_static", "disable_overlap_schedule",
-    "watchdog_timeout",
-)  # fmt: skip
-"""SGLang's arguments that a simulation of it has of its own."""
-NOT_SIMULATED = (
-    "tp_size", "dp_size", "pp_size", "enable_hierarchical_cache", "enable_lmcache", "speculative_algorithm",
-    "disaggregation_mode",
-)  # fmt: skip
-"""SGLang's arguments for what a simulation of it has not: other processes, real copies to host memory, drafts."""
 GIB = 2**30
-NOT_AN_ENGINE = {"config", "job", "no_effect"}  # the other modules of this package
+NOT_AN_ENGINE = {"config", "job", "no_effect", "sglang_config"}  # the other modules of this package
 
 
 def engine_kinds() -> list[str]:
@@ -156,6 +147,13 @@ class EngineConfig:
         if self.disaggregation.engines:
             check_disaggregated(self)
         require_one_of("engine.api", self.api, APIS)
+        if self.simulated:
+            require(
+                self.sim is not None, "engine.sim", self.sim,
+                f"given for engine.kind={self.kind} (start from engine={self.kind})",
+            )  # fmt: skip
+        if self.is_sglang:
+            check_sglang(self)
         if self.simulated:
             check_simulated(self)
         elif self.kind == "endpoint":
@@ -311,39 +309,8 @@ def check_gpus(engine: EngineConfig) -> None:
     )  # fmt: skip
 
 
-def check_stand_in(engine: EngineConfig) -> None:
-    """Raises ValueError if SGLang cannot be simulated as `engine` says."""
-    shape, tokens = engine.sim.model_shape, engine.max_num_batched_tokens
-    require(
-        not shape.config, "engine.sim.model_shape", shape.name,
-        "one that conf/model_shape declares: what a config.json's model takes is asked of vLLM; engine=vllm_sim has those",
-    )  # fmt: skip
-    require(
-        tokens is not None, "engine.max_num_batched_tokens", tokens,
-        "a number with engine.kind=sglang_sim: SGLang itself goes by the memory of the device that it runs on",
-    )  # fmt: skip
-    for key in STAND_IN:
-        require(
-            key not in engine.extra, f"engine.extra.{key}", engine.extra.get(key),
-            "left out: no model runs in a simulation; engine.sim says what stands for it (model_shape, hardware, async_scheduling)",
-        )  # fmt: skip
-    for key in NOT_SIMULATED:
-        require(
-            key not in engine.extra, f"engine.extra.{key}", engine.extra.get(key),
-            "left out: SGLang is simulated in one process, with one memory, a token a step",
-        )  # fmt: skip
-
-
 def check_simulated(engine: EngineConfig) -> None:
-    """Raises ValueError if `engine` cannot be simulated."""
-    require(
-        engine.sim is not None,
-        "engine.sim",
-        engine.sim,
-        f"given for engine.kind={engine.kind} (start from engine={engine.kind})",
-    )
-    if engine.is_sglang:
-        check_stand_in(engine)
+    """Raises ValueError if `engine`, which has `sim`, cannot be simulated."""
     require(
         engine.tensor_parallel_size == 1, "engine.tensor_parallel_size", engine.tensor_parallel_size,
         "1 in a simulation (set engine.sim.model_shape.tensor_parallel)",

@@ -9,6 +9,7 @@ from typing import Any
 from ray_jobs.engines.job import JobConfig
 from ray_jobs.engines.shared.base import EngineBackend, host_environment
 from ray_jobs.engines.shared.requests_table import requests_table
+from ray_jobs.engines.sim.sglang.shim import put_first
 from ray_jobs.workload.trace import Trace
 from tracking.result import RunResult
 
@@ -22,6 +23,7 @@ class Backend(EngineBackend):
             raise ValueError(
                 f"engine.kind={self.config.kind!r}: SGLang is not installed here: make env-sglang"
             )
+        put_first()
         from ray_jobs.engines.sim.sglang.engine import SimulatedSGLang
 
         self.engine = await asyncio.to_thread(SimulatedSGLang, self.config, self.folder)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 HERE = Path(__file__).parent
-SHIM = HERE / "shim"
+SHIM = HERE.parents[2] / "ray_jobs" / "engines" / "sim" / "sglang" / "shim"
 NEEDS_SGLANG = (
     "test_adapter.py",
     "test_admission.py",

@@ -12,6 +12,7 @@ import logging
 import pickle
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -33,8 +34,7 @@ def compose_job(kind: str, *overrides: str) -> Any:
 
     import ray_jobs.run  # noqa: F401 (registers the configuration's schema)
 
-    own = [] if kind == "sglang_cpu" else ["engine.env.PYTHONPATH=set"]  # it is set already
-    words = [f"engine={kind}", *own, *LIMITS, *overrides]
+    words = [f"engine={kind}", *LIMITS, *overrides]
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         return OmegaConf.to_object(compose("config", words))
 
@@ -121,6 +121,7 @@ def simulate(folder: Path, name: str, what: dict[str, Any]) -> None:
             ]
         late = run_trace(engine, sim, trace_of(0), settings("late", "backfill"), 1.0, 1.5)
         found["late"] = facts(late)
+        found["one_late"] = one_late(engine, sim, trace_of(0, 1), settings)
         slow = run_slowly(
             engine, replace(sim, wall_timeout_s=1e-9), trace_of(0), settings("slow", "backfill")
         )
@@ -128,6 +129,16 @@ def simulate(folder: Path, name: str, what: dict[str, Any]) -> None:
         leak = run_with_a_leak(engine, sim, trace_of(0), settings("leak", "sglang_default"))
         found |= {"slow": slow, "after": facts(after), "leak": leak}
     (folder / f"{name}.json").write_text(json.dumps(found))
+
+
+def one_late(engine: Any, sim: Any, trace: Any, settings: Callable[[str, str], Any]) -> list[list[str]]:
+    """How two requests end, without a deadline, and with one within the step that answers the second of them."""
+    from ray_jobs.engines.sim.sglang.simulate import simulate as run_trace
+
+    logs = run_trace(engine, sim, trace, settings("in-time", "sglang_default")).logs
+    limit = max(log.finish_t - log.sent_t for log in logs) - 1e-6
+    cut = run_trace(engine, sim, trace, settings("one-late", "sglang_default"), limit).logs
+    return [[log.status for log in of] for of in (logs, cut)]
 
 
 def run_slowly(engine: Any, sim: Any, trace: Any, settings: Any) -> str:

@@ -100,6 +100,13 @@ def test_who_gives_up_and_who_is_cut_off_is_aborted(found: dict[str, Any], engin
 
 
 @pytest.mark.parametrize("engine", ENGINES)
+def test_an_answer_after_the_deadline_is_none(found: dict[str, Any], engine: str) -> None:
+    """The step that answers it ends a microsecond after its client gave up; as in vllm_sim."""
+    in_time, one_late = found[engine]["one_late"]
+    assert in_time == ["ok", "ok"] and sorted(one_late) == ["ok", "timeout"]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
 def test_a_run_that_takes_too_long_leaves_the_engine_fit_for_the_next(
     found: dict[str, Any], engine: str
 ) -> None:

@@ -44,6 +44,7 @@ class VirtualWorld:
         self._ends: deque[float] = deque()  # of the steps under way
         self._device_free_t = 0.0
         self._delivered: defaultdict[str, int] = defaultdict(int)  # output tokens, by request
+        self._gone: list[str] = []  # who gave up since SGLang was last told
         self._empty_s = EMPTY_ROUND_S
         self.over = self.cut_short = self.too_slow = False
 
@@ -64,8 +65,8 @@ class VirtualWorld:
         if self._clock.now >= self._run_timeout_s:
             return self._hang_up()
         now = self._clock.now
-        gone = [messages.abort(request_id) for request_id in self._clients.give_up(now)]
-        return [*gone, *(self._request(log) for log in self._clients.send(now))]
+        self._give_up()
+        return [*self._aborts(), *(self._request(log) for log in self._clients.send(now))]
 
     def launched(self) -> None:
         start = max(self._clock.now, self._device_free_t)
@@ -75,6 +76,8 @@ class VirtualWorld:
 
     def ended(self) -> None:
         self._clock.now = min(max(self._clock.now, self._ends.popleft()), self._run_timeout_s)
+        if self._clock.now < self._run_timeout_s:  # else the run ends, and all hang up
+            self._give_up()  # before it is answered: SGLang hears of it in its next round
 
     def delivered(self, reqs: Sequence[Any]) -> None:
         clients, now = self._clients, self._clock.now
@@ -112,11 +115,19 @@ class VirtualWorld:
 
     # ------------------------------------------------------------------------------------------
 
+    def _give_up(self) -> None:
+        self._gone += self._clients.give_up(self._clock.now)
+
+    def _aborts(self) -> list[Any]:
+        gone, self._gone = self._gone, []
+        return [messages.abort(request_id) for request_id in gone]
+
     def _hang_up(self) -> Sequence[Any]:
         """The run's time is over: all clients go, and SGLang ends what it has."""
         self.cut_short = bool(self._clients.live) or self._clients.next_send() is not None
         self.over = True
-        return [messages.abort(request_id) for request_id in self._clients.hang_up()]
+        self._gone += self._clients.hang_up()
+        return self._aborts()
 
     def _request(self, log: RequestLog) -> Any:
         request = log.request
