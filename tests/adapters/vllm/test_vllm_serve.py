@@ -146,7 +146,11 @@ def test_help_lists_the_strategies_and_loads_no_engine() -> None:
             "--bidkv-control /tmp/c.json",
             ["control file /tmp/c.json", "mode 1777", "use a folder of"],
         ),
-        ("bidkv", "--bidkv-record /tmp/rec", ["record /tmp/rec", "/tmp", "mode 1777", "use a folder of"]),
+        (
+            "bidkv",
+            "--bidkv-record /tmp/of-nobody-yet",
+            ["record /tmp/of-nobody-yet", "/tmp", "mode 1777", "use a folder of"],
+        ),
         ("bidkv", "--bidkv-record=", ["record: must be a folder, got ''"]),
         ("bidkv", "--bidkv-control=", ["control file : must be a file's path"]),
         ("bidkv", "--bidkv-victim=", ["victim must not be empty"]),
