@@ -11,12 +11,12 @@ from typing import Any
 
 import ray
 
-from ray_jobs.drive.scratch import SCRATCH_VARIABLE, claimed_folder, end_abandoned
+from ray_jobs.drive.scratch import claimed_folder, end_abandoned
 from ray_jobs.engines import make_backend
 from ray_jobs.engines.config import EngineConfig
 from ray_jobs.engines.job import JobConfig
 from ray_jobs.engines.shared.base import EngineBackend
-from ray_jobs.engines.shared.output import LOG_NAME, send_output_to
+from ray_jobs.engines.shared.output import LOG_NAME, SCRATCH_VARIABLE, send_output_to
 from ray_jobs.workload.trace import Trace
 from tracking.result import RunResult
 

@@ -9,13 +9,12 @@ from pathlib import Path
 
 import psutil
 
-from ray_jobs.engines.shared.output import LOG_NAME
+from ray_jobs.engines.shared.output import LOG_NAME, SCRATCH_VARIABLE
 from tracking.store.lease import Lease
 
 PREFIX = "bidkv-"
 OWNER = "owner.json"  # in the folder: whose it is
 LOG_TAIL = 256 * 1024  # bytes of an engine's log that are kept when it fails
-SCRATCH_VARIABLE = "BIDKV_ENGINE_SCRATCH"  # marks the processes of an engine, so that none outlives it
 
 
 def claimed_folder() -> Path:

@@ -9,7 +9,8 @@ import sys
 
 import pytest
 
-from ray_jobs.drive.scratch import OWNER, SCRATCH_VARIABLE, claimed_folder, end_abandoned
+from ray_jobs.drive.scratch import OWNER, claimed_folder, end_abandoned
+from ray_jobs.engines.shared.output import SCRATCH_VARIABLE
 from tracking.store.lease import PREFIX as LEASE
 
 

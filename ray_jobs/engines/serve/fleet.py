@@ -19,7 +19,7 @@ from ray_jobs.engines.routers.served import SERVED
 from ray_jobs.engines.serve.prefix_tree import PrefixTree
 from ray_jobs.engines.serve.replica import Asked, Replica, Said, one_of
 from ray_jobs.engines.shared.live import RealTime, Sent, unrecorded_result
-from ray_jobs.engines.shared.output import LOG_NAME
+from ray_jobs.engines.shared.output import LOG_NAME, SCRATCH_VARIABLE
 from ray_jobs.engines.shared.replicas import read_results
 from ray_jobs.workload.trace import TraceRequest
 from tracking.result import RunResult
@@ -128,7 +128,7 @@ class Backend(RealTime):
 
     def _variables(self) -> dict[str, str]:
         """The engines' own; and where this process works, so that they are found and ended with it."""
-        mine = ("TMPDIR", "BIDKV_ENGINE_SCRATCH")
+        mine = ("TMPDIR", SCRATCH_VARIABLE)
         variables = {name: os.environ[name] for name in mine if name in os.environ} | self.config.env
         if self.config.num_gpus:
             variables["RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES"] = "1"  # Ray would hide them all

@@ -1,4 +1,4 @@
-"""Where an engine's process prints to."""
+"""Where an engine's processes work, and print to."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import os
 from pathlib import Path
 
 LOG_NAME = "engine.log"  # in the folder that the engine's actor works in
+SCRATCH_VARIABLE = (
+    "BIDKV_ENGINE_SCRATCH"  # names that folder; marks the processes of an engine, so that none outlives it
+)
 
 
 def send_output_to(path: Path) -> None:

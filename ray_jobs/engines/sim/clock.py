@@ -13,3 +13,11 @@ class VirtualClock:
 
     def __call__(self) -> float:
         return self.now
+
+
+def too_slow(wall_timeout_s: float, clock: VirtualClock) -> TimeoutError:
+    """For a simulation that took longer than it may, in real seconds."""
+    return TimeoutError(
+        f"the simulation took longer than engine.sim.wall_timeout_s={wall_timeout_s} "
+        f"(virtual time {clock.now:.1f} s)"
+    )

@@ -35,6 +35,22 @@ class RecordedClock(VirtualClock):
         self._last_end = self.now = max(step["t"], self._last_end) + step["dur"]
 
 
+def check_alike(
+    events: Sequence[Mapping[str, Any]],
+    steps: Sequence[Mapping[str, Any]],
+    column: str,
+    ours: Mapping[str, Any],
+) -> None:
+    """Raises ValueError if the recording has no schedule, of which `column` is a part, or if its engine's facts are not
+    `ours`."""
+    if not steps or column not in steps[0]:
+        raise ValueError("the recording has no schedule: record it with run.log_schedule=true")
+    start = next(event for event in events if event["type"] == "run_start")
+    for key, value in ours.items():
+        if start[key] != value:
+            raise ValueError(f"the recording's {key} is {start[key]!r}, the simulation's {value!r}")
+
+
 def first_difference(
     recorded: Sequence[Mapping[str, Any]], replayed: Sequence[Mapping[str, Any]]
 ) -> str | None:

@@ -15,7 +15,7 @@ from ray_jobs.engines.shared.base import request_facts
 from ray_jobs.engines.shared.load import RequestLog
 from ray_jobs.engines.sim.build import SchedulerParts, make_request
 from ray_jobs.engines.sim.clients import VirtualClients
-from ray_jobs.engines.sim.clock import VirtualClock
+from ray_jobs.engines.sim.clock import VirtualClock, too_slow
 from ray_jobs.engines.sim.prefix_hashes import PrefixHashes
 from ray_jobs.engines.sim.roofline import StepTimeModel
 from ray_jobs.engines.sim.sampling import Sampler
@@ -33,10 +33,7 @@ def drive(turn: Callable[[], bool], clock: VirtualClock, wall_timeout_s: float) 
     try:
         while turn():
             if time.monotonic() > wall_deadline:
-                raise TimeoutError(
-                    f"the simulation took longer than engine.sim.wall_timeout_s={wall_timeout_s} "
-                    f"(virtual time {clock.now:.1f} s)"
-                )
+                raise too_slow(wall_timeout_s, clock)
     finally:
         gc.enable()
 

@@ -21,7 +21,14 @@ from bidkv.adapters.shared.settings import AdapterSettings
 from bidkv.adapters.vllm.records.transfers import started_transfers
 from ray_jobs.engines.shared.base import request_facts
 from ray_jobs.engines.sim.build import SchedulerParts, make_request
-from ray_jobs.engines.sim.differences import RecordedClock, Replay, differ, first_difference, preemptions
+from ray_jobs.engines.sim.differences import (
+    RecordedClock,
+    Replay,
+    check_alike,
+    differ,
+    first_difference,
+    preemptions,
+)
 from ray_jobs.engines.sim.offload import worker_report
 from ray_jobs.engines.sim.sampling import Sampler
 from ray_jobs.engines.sim.scheduler import VirtualSchedulerMixin, make_scheduler
@@ -49,7 +56,7 @@ def replay(
     sampler = Sampler(scheduler, parts)
     batches: deque[Any] = deque()
     try:
-        _check_alike(parts, scheduler, events, steps)
+        check_alike(events, steps, "processed", _facts(parts, scheduler))
         for number, step in enumerate(steps):
             while len(batches) > number - step["processed"]:
                 _finish(batches, scheduler, clock, transfers)
@@ -118,23 +125,12 @@ def _request(parts: SchedulerParts, request: Any, arrival_t: float) -> Any:
     )
 
 
-def _check_alike(
-    parts: SchedulerParts,
-    scheduler: VirtualSchedulerMixin,
-    events: Sequence[Mapping[str, Any]],
-    steps: Sequence[Mapping[str, Any]],
-) -> None:
-    if not steps or "processed" not in steps[0]:
-        raise ValueError("the recording has no schedule: record it with run.log_schedule=true")
-    start = next(event for event in events if event["type"] == "run_start")
+def _facts(parts: SchedulerParts, scheduler: VirtualSchedulerMixin) -> dict[str, Any]:
     config = parts.vllm_config
-    ours = {
+    return {
         "block_size": scheduler.block_tokens,
         "num_blocks": parts.kv_cache_config.num_blocks - 1,
         "max_num_seqs": config.scheduler_config.max_num_seqs,
         "prefix_caching": bool(config.cache_config.enable_prefix_caching),
         "scheduler": "async" if config.scheduler_config.async_scheduling else "sync",
     }
-    for key, value in ours.items():
-        if start[key] != value:
-            raise ValueError(f"the recording's {key} is {start[key]!r}, the simulation's {value!r}")

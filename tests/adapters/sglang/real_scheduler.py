@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import logging
 import zlib
-from array import array
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,17 +12,17 @@ from typing import Any
 import torch
 from sglang.srt.distributed import bootstrap
 from sglang.srt.managers.io_struct import AbortReq, TokenizedGenerateReqInput
-from sglang.srt.managers.scheduler import Scheduler
-from sglang.srt.managers.scheduler_components.ipc_channels import SchedulerIpcChannels
 from sglang.srt.managers.utils import GenerationBatchResult
-from sglang.srt.runtime_context import SpawnRanks, publish
 from sglang.srt.sampling.sampling_params import SamplingParams
-from sglang.srt.server_args import PortArgs, ServerArgs
+from sglang.srt.server_args import ServerArgs
+
+from ray_jobs.engines.sim.sglang import messages
+from ray_jobs.engines.sim.sglang.alone import ON_CPU, SchedulerAlone
 
 VOCABULARY, MAX_LEN = 512, 1024
 
 
-class RealScheduler(Scheduler):
+class RealScheduler(SchedulerAlone):
     """Rounds of the event loop that SGLang itself runs, each of which first takes in what `before_round` gives it."""
 
     limit = 5_000  # rounds after which a run hangs
@@ -32,25 +31,18 @@ class RealScheduler(Scheduler):
         logging.getLogger("sglang").setLevel(logging.ERROR)
         fixed = {
             "model_path": str(model),
-            "device": "cpu",
-            "load_format": "dummy",
-            "dtype": "float32",
-            "attention_backend": "torch_native",
             "skip_tokenizer_init": True,
-            "mem_fraction_static": 0.9,
             "random_seed": 0,
             "log_level": "error",
         }
-        server = ServerArgs(**{"context_length": MAX_LEN, **fixed, **args})
-        publish(server, role="scheduler", ranks=SpawnRanks(world_rank=0, dp_rank=None, gpu_id=0))
+        server = ServerArgs(**{"context_length": MAX_LEN, **ON_CPU, **fixed, **args})
         build = bootstrap.init_parallel_runtime
         if bootstrap._PARALLEL_INITIALISED:  # the process has its groups already
             bootstrap.init_parallel_runtime = lambda **_: None
         try:
-            super().__init__(server, PortArgs.init_new(server))
+            super().__init__(server)
         finally:
             bootstrap.init_parallel_runtime = build
-        self.model_worker.forward_batch_generation = self._forward
         self.before_round: Callable[[int], Sequence[Any]] = lambda number: ()
         self.outputs: dict[str, list[int]] = {}
         self.aborted: set[str] = set()
@@ -64,16 +56,6 @@ class RealScheduler(Scheduler):
         self.round = self.retracted = 0
 
     # -- what a tokenizer process would do ------------------------------------------------------
-
-    def init_ipc_channels(self, port_args: Any) -> None:
-        self.ipc_channels = SchedulerIpcChannels.create(
-            port_args=port_args,
-            is_rank_zero=False,
-            skip_tokenizer_init=True,
-            metrics_enabled=False,
-            enable_scripted_runtime=False,
-        )
-        self.load_snapshot_writer = self.recv_from_tokenizer = None
 
     def ingest_requests(self, stop_at_pause: bool = False) -> list[Any]:
         self.round += 1
@@ -91,26 +73,11 @@ class RealScheduler(Scheduler):
         sampling = SamplingParams(
             max_new_tokens=output, ignore_eos=ignore_eos, custom_params={"bidkv": facts} if facts else None
         )
-        sampling.normalize(None)
-        return TokenizedGenerateReqInput(
-            rid=rid,
-            input_text=None,
-            input_ids=array("q", prompt),
-            input_embeds=None,
-            mm_inputs=None,
-            token_type_ids=None,
-            sampling_params=sampling,
-            return_logprob=False,
-            logprob_start_len=-1,
-            top_logprobs_num=0,
-            token_ids_logprob=None,
-            stream=False,
-            priority=priority,
-        )
+        return messages.tokenized(rid, prompt, sampling, priority)
 
     @staticmethod
     def abort(rid: str) -> AbortReq:
-        return AbortReq(rid=rid)
+        return messages.abort(rid)
 
     # -- the model ------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sglang.srt.managers.io_struct import AbortReq, TokenizedGenerateReqInput
@@ -19,11 +19,18 @@ def generate(request: TraceRequest, facts: Mapping[str, Any]) -> TokenizedGenera
     sampling = SamplingParams(
         temperature=0.0, max_new_tokens=request.max_tokens, custom_params={"bidkv": {**facts, **own}}
     )
+    return tokenized(request.request_id, request.prompt_token_ids.tolist(), sampling)
+
+
+def tokenized(
+    request_id: str, prompt: Sequence[int], sampling: SamplingParams, priority: int | None = None
+) -> TokenizedGenerateReqInput:
+    """A prompt and how it is to be answered, with nothing that only other kinds of requests have."""
     sampling.normalize(None)
     return TokenizedGenerateReqInput(
-        rid=request.request_id,
+        rid=request_id,
         input_text=None,
-        input_ids=array("q", request.prompt_token_ids.tolist()),
+        input_ids=array("q", prompt),
         input_embeds=None,
         mm_inputs=None,
         token_type_ids=None,
@@ -33,6 +40,7 @@ def generate(request: TraceRequest, facts: Mapping[str, Any]) -> TokenizedGenera
         top_logprobs_num=0,
         token_ids_logprob=None,
         stream=False,
+        priority=priority,
     )
 
 

@@ -15,7 +15,14 @@ from typing import Any
 from bidkv.adapters.shared.events import read_events
 from bidkv.adapters.shared.settings import AdapterSettings
 from ray_jobs.engines.shared.base import request_facts
-from ray_jobs.engines.sim.differences import RecordedClock, Replay, differ, first_difference, preemptions
+from ray_jobs.engines.sim.differences import (
+    RecordedClock,
+    Replay,
+    check_alike,
+    differ,
+    first_difference,
+    preemptions,
+)
 from ray_jobs.engines.sim.sglang import messages
 from ray_jobs.engines.sim.sglang.adapter import VirtualAdapter
 from ray_jobs.engines.sim.sglang.check import check_conservation
@@ -38,7 +45,7 @@ def replay(
     Raises ValueError if the recording has no schedule or was not made on an engine like `engine`, and
     ConservationError if a round loses anything.
     """
-    _check_alike(engine, events, steps)
+    check_alike(events, steps, "added_rounds", _facts(engine))
     clock = RecordedClock()
     adapter = VirtualAdapter(settings, clock)
     world = RecordedWorld(engine, adapter, clock, trace, events, steps)
@@ -137,14 +144,9 @@ class RecordedWorld:
             yield from (messages.abort(name) for name in list(self._adapter.accounts))
 
 
-def _check_alike(
-    engine: SimulatedSGLang, events: Sequence[Mapping[str, Any]], steps: Sequence[Mapping[str, Any]]
-) -> None:
-    if not steps or "added_rounds" not in steps[0]:
-        raise ValueError("the recording has no schedule: record it with run.log_schedule=true")
-    start = next(event for event in events if event["type"] == "run_start")
+def _facts(engine: SimulatedSGLang) -> dict[str, Any]:
     scheduler = engine.scheduler
-    ours = {
+    return {
         "engine_version": engine.version,
         "block_size": scheduler.page_size,
         "num_blocks": scheduler.token_to_kv_pool_allocator.size // scheduler.page_size,
@@ -152,6 +154,3 @@ def _check_alike(
         "prefix_caching": not scheduler.tree_cache.disable,
         "scheduler": "async" if scheduler.enable_overlap else "sync",
     }
-    for key, value in ours.items():
-        if start[key] != value:
-            raise ValueError(f"the recording's {key} is {start[key]!r}, the simulation's {value!r}")

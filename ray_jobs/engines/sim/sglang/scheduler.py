@@ -7,16 +7,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from sglang.srt.managers.scheduler import Scheduler
-from sglang.srt.managers.scheduler_components.ipc_channels import SchedulerIpcChannels
 from sglang.srt.managers.utils import GenerationBatchResult
-from sglang.srt.runtime_context import SpawnRanks, publish
-from sglang.srt.server_args import PortArgs, ServerArgs
+from sglang.srt.server_args import ServerArgs
 
 from ray_jobs.engines.config import EngineConfig
 from ray_jobs.engines.shared.models import SPARE
 from ray_jobs.engines.shared.sglang_arguments import engine_arguments
 from ray_jobs.engines.sim.own_tokens import OwnTokens
+from ray_jobs.engines.sim.sglang.alone import ON_CPU, SchedulerAlone
 from ray_jobs.engines.sim.sglang.stand_in import write_stand_in
 
 
@@ -42,16 +40,14 @@ class World(Protocol):
         """Nothing was scheduled and nothing is under way; False if the run is over."""
 
 
-class VirtualScheduler(Scheduler):
+class VirtualScheduler(SchedulerAlone):
     """Every decision and all bookkeeping are SGLang's: this replaces its sockets, its model's forward pass and its
     waiting for the device."""
 
     world: World
 
     def __init__(self, server: ServerArgs):
-        publish(server, role="scheduler", ranks=SpawnRanks(world_rank=0, dp_rank=None, gpu_id=0))
-        super().__init__(server, PortArgs.init_new(server))
-        self.model_worker.forward_batch_generation = self._forward
+        super().__init__(server)
         self.tokens = OwnTokens(self.model_config.vocab_size)
 
     def run(self, world: World) -> None:
@@ -68,16 +64,6 @@ class VirtualScheduler(Scheduler):
         self.forward_ct = self.processed_tokens_counter = 0
 
     # -- SGLang's surroundings -----------------------------------------------------------------
-
-    def init_ipc_channels(self, port_args: Any) -> None:
-        self.ipc_channels = SchedulerIpcChannels.create(
-            port_args=port_args,
-            is_rank_zero=False,  # it has no sockets then
-            skip_tokenizer_init=True,
-            metrics_enabled=False,
-            enable_scripted_runtime=False,
-        )
-        self.load_snapshot_writer = self.recv_from_tokenizer = None
 
     def ingest_requests(self, stop_at_pause: bool = False) -> list[Any]:
         taken = []
@@ -115,13 +101,8 @@ def make_scheduler(engine: EngineConfig, folder: Path) -> VirtualScheduler:
     model = write_stand_in(folder / "stand-in", engine.vocab_size, engine.max_model_len + SPARE)
     own = {
         "model_path": str(model),
-        "device": "cpu",
-        "attention_backend": "torch_native",
-        "load_format": "dummy",
-        "dtype": "float32",
-        "mem_fraction_static": 0.9,  # only an upper bound: num_blocks says what there is
         "watchdog_timeout": 1e9,  # a run that stands still between two rounds is not stuck
         "disable_overlap_schedule": not engine.sim.async_scheduling,
     }
-    arguments = engine_arguments(engine) | own
+    arguments = engine_arguments(engine) | ON_CPU | own
     return VirtualScheduler(ServerArgs(**arguments))

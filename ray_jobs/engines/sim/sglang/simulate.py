@@ -8,7 +8,7 @@ from bidkv.adapters.shared.events import read_events
 from bidkv.adapters.shared.settings import AdapterSettings
 from ray_jobs.engines.shared.records import check_records
 from ray_jobs.engines.sim.clients import VirtualClients
-from ray_jobs.engines.sim.clock import VirtualClock
+from ray_jobs.engines.sim.clock import VirtualClock, too_slow
 from ray_jobs.engines.sim.config import SimConfig
 from ray_jobs.engines.sim.conservation import check_lengths
 from ray_jobs.engines.sim.outcome import Outcome
@@ -42,10 +42,7 @@ def simulate(
     )  # fmt: skip
     engine.run(world, adapter)
     if world.too_slow:
-        raise TimeoutError(
-            f"the simulation took longer than engine.sim.wall_timeout_s={sim.wall_timeout_s} "
-            f"(virtual time {clock.now:.1f} s)"
-        )
+        raise too_slow(sim.wall_timeout_s, clock)
     events = read_events(settings.events_path)
     check_records(settings, events, clients.logs)
     if sim.check:
