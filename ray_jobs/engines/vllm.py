@@ -80,6 +80,9 @@ class Backend(LiveEngine):
             "disable_log_stats": True,
             **eviction_arguments(config),
         }
+        if config.tensor_parallel_size > 1:
+            # An engine's actor is in a placement group, in which vLLM would look for a bundle a GPU: all are of one here.
+            args["distributed_executor_backend"] = "mp"
         if config.adapter:
             section = IDLE.to_dict() | {"control_file": str(self.control), "trusted_control": True}
             args |= {"scheduler_cls": SCHEDULER, "additional_config": AdapterConfig(section)}

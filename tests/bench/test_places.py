@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import ray
 from ray.cluster_utils import Cluster
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from ray_jobs.drive.cluster import engines_that_fit
 from ray_jobs.drive.config import BenchConfig, ClusterConfig
@@ -110,3 +111,24 @@ def test_a_cell_stays_on_the_kind_of_device_on_which_it_began():
     kinds.started("a")
     kinds.failed("a")
     assert not kinds.suits("a", "H100")
+
+
+def test_the_ranks_of_an_engine_are_vllms_own_processes(two_nodes, tmp_path):
+    """In a placement group vLLM would take Ray for them, and wait for GPUs that its own engine holds."""
+
+    @ray.remote(num_cpus=1)
+    def executor() -> str:
+        from vllm.engine.arg_utils import AsyncEngineArgs
+
+        from ray_jobs.engines.vllm import Backend
+
+        engine = EngineConfig(kind="vllm", model="tiny-llama", tensor_parallel_size=2, num_gpus=2)
+        arguments = AsyncEngineArgs(**Backend(engine, tmp_path)._engine_args())
+        return arguments.create_engine_config().parallel_config.distributed_executor_backend
+
+    place = asyncio.run(take_place(ENGINE, lambda node: True, str))
+    try:
+        within = PlacementGroupSchedulingStrategy(place.group)
+        assert ray.get(executor.options(scheduling_strategy=within).remote()) == "mp"
+    finally:
+        place.leave()
