@@ -9,7 +9,7 @@ from typing import Any
 
 from vllm.config.kv_events import KVEventsConfig
 from vllm.distributed.kv_events import MEDIUM_GPU, AllBlocksCleared, BlockRemoved, BlockStored, EventBatch
-from vllm.v1.core.kv_cache_utils import maybe_convert_block_hash
+from vllm.v1.core.kv_cache_utils import BlockHash, maybe_convert_block_hash
 
 from ray_jobs.engines.routers.news import Block, Cleared, News, Removed, Stored
 from ray_jobs.engines.sim.build import SchedulerParts, make_request
@@ -63,6 +63,7 @@ class PromptBlocks:
 
     def __init__(self, parts: SchedulerParts, hashes: PrefixHashes):
         self._parts, self._hashes = parts, hashes
+        self._as_numbers = isinstance(maybe_convert_block_hash(BlockHash(b"")), int)  # vLLM looks it up for each block
 
     def __call__(self, request: TraceRequest) -> list[Block]:
         made = make_request(
@@ -76,4 +77,6 @@ class PromptBlocks:
             declared={},
         )
         self._hashes.remember(request, made.block_hashes[:])
-        return [maybe_convert_block_hash(each) for each in made.block_hashes]
+        if not self._as_numbers:
+            return made.block_hashes
+        return [int.from_bytes(each[-8:], "big") for each in made.block_hashes]

@@ -46,13 +46,14 @@ def simulate_fleet(
     news: list[list[News]] = [[] for _ in own] if hears else []
     parts = with_kv_events(parts) if hears else parts
     desks = [Desk(clients, each) for each in news] if hears else [Desk(clients) for _ in own]
+    hashes = PrefixHashes(parts.hash_block_size)
     engines = [
-        make_simulation(Replica, parts, sim, desk, each.to_dict(), run_timeout_s)
+        make_simulation(Replica, parts, sim, desk, each.to_dict(), run_timeout_s, hashes=hashes)
         for desk, each in zip(desks, own, strict=True)
     ]
     rule = router.make(replicas, engines[0].scheduler.pool_tokens, settings.seed)
     if hears:
-        rule.listen(parts.block_size, PromptBlocks(parts, PrefixHashes(parts.hash_block_size)))
+        rule.listen(parts.block_size, PromptBlocks(parts, hashes))
         for engine, each in zip(engines, news, strict=True):
             engine.scheduler.kv_event_publisher = Publisher(each.append)
     fleet = Fleet(engines, clients, rule, router.stale_s, run_timeout_s, sim.wall_timeout_s, news)
