@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -20,7 +21,12 @@ from ray_jobs.engines.sim import simulate_fleet as module
 from ray_jobs.engines.sim.build import build_parts
 
 SIZE = 16
-LIMITS = ["engine.max_model_len=512", "engine.num_blocks=40", "engine.block_size=16", "engine.max_num_seqs=12"]
+LIMITS = [
+    "engine.max_model_len=512",
+    "engine.num_blocks=40",
+    "engine.block_size=16",
+    "engine.max_num_seqs=12",
+]
 
 
 @pytest.fixture(scope="module")
@@ -32,12 +38,13 @@ def engine(tmp_path_factory):
     return build_parts(job.engine, tmp_path_factory.mktemp("parts")), replace(job.engine.sim, check=True)
 
 
-def fleet(engine, tmp_path, trace, replicas=3, strategy="backfill", router=None, sim=None, **more):
-    settings = AdapterSettings(
-        strategy, run_id="run", events_path=str(tmp_path / "run.jsonl"), steps_path="memory"
-    )
+def fleet(engine, tmp_path, trace, strategy="backfill", stale_s=0.0, **sim):
+    events = str(tmp_path / f"{stale_s}.jsonl")
+    settings = AdapterSettings(strategy, run_id="run", events_path=events, steps_path="memory")
     parts, own = engine
-    return module.simulate_fleet(parts, sim or own, trace, settings, replicas, router or RouterConfig("kv-aware"), **more)
+    return module.simulate_fleet(
+        parts, replace(own, **sim), trace, settings, 3, RouterConfig("kv-aware", stale_s)
+    )
 
 
 def chain(tokens):
@@ -112,21 +119,66 @@ def test_it_knows_what_the_engines_have_cached(engine, tmp_path, monkeypatch, sh
         for number, pool in enumerate(pools):
             heard = {block for block, owners in self._cached._owners.items() if owners >> number & 1}
             for event in pool.kv_event_queue:
-                heard = heard | set(event.block_hashes) if isinstance(event, BlockStored) else heard - set(event.block_hashes)
-            cached = {maybe_convert_block_hash(get_block_hash(key)) for key in pool.cached_block_hash_to_block._cache}
+                heard = (
+                    heard | set(event.block_hashes)
+                    if isinstance(event, BlockStored)
+                    else heard - set(event.block_hashes)
+                )
+            cached = {
+                maybe_convert_block_hash(get_block_hash(key))
+                for key in pool.cached_block_hash_to_block._cache
+            }
             assert heard == cached
             known.append(len(cached))
         return choose_it(self, one, states, now)
 
     monkeypatch.setattr(module, "make_simulation", keep)
+
     def count(self, replica, news):
         removed.extend(one for one in news if isinstance(one, Removed))
         hear(self, replica, news)
 
     monkeypatch.setattr(KvAware, "choose", watch)
     monkeypatch.setattr(KvAware, "hear", count)
-    fleet(engine, tmp_path, talk(14), sim=replace(engine[1], shortcuts=shortcuts))
+    fleet(engine, tmp_path, talk(14), shortcuts=shortcuts)
     assert sum(known) > 20 * len(known) and len(removed) > 100
+
+
+def test_what_it_hears_is_as_old_as_is_said(engine, tmp_path, monkeypatch):
+    """Between two reports it hears nothing; what it sent it knows at once."""
+    heard, loaded, choose_it, hear = [], [], KvAware.choose, KvAware.hear
+    now = [0.0]
+
+    def listening(self, replica, news):
+        heard.append(now[0])
+        hear(self, replica, news)
+
+    def chosen(self, one, known, t):
+        now[0] = t
+        number = choose_it(self, one, known, t)
+        loaded.append(self._loads._reserved[one.request_id].replica == number)
+        return number
+
+    monkeypatch.setattr(KvAware, "hear", listening)
+    monkeypatch.setattr(KvAware, "choose", chosen)
+    times = {}
+    for stale in (0.0, 0.1, 3600.0):
+        heard.clear()
+        run = fleet(engine, tmp_path, talk(14), stale_s=stale)
+        times[stale] = len(heard)
+        reports = 3 * (1 + run.duration_s / stale) if stale else math.inf
+        assert bool(heard) == (stale < 3600) and len(heard) <= reports
+    assert times[0.0] > 2 * times[0.1] and all(loaded)
+
+
+def test_layers_that_forget_and_caches_that_find_nothing_are_refused(engine):
+    parts = engine[0]
+    with pytest.raises(ValueError, match="engine.prefix_caching=false"):
+        kv_events.with_kv_events(replace(parts, block_hasher=None))
+    (group,) = parts.kv_cache_config.kv_cache_groups
+    several = replace(parts.kv_cache_config, kv_cache_groups=[group, group])
+    with pytest.raises(ValueError, match="layers that do not keep every token"):
+        kv_events.with_kv_events(replace(parts, kv_cache_config=several))
 
 
 class AsDynamo:
@@ -146,7 +198,9 @@ class AsDynamo:
 
 @pytest.fixture
 def dynamo():
-    pytest.importorskip("dynamo.llm", reason="ai-dynamo is not installed: pip install ai-dynamo-runtime ai-dynamo")
+    pytest.importorskip(
+        "dynamo.llm", reason="ai-dynamo is not installed: pip install ai-dynamo-runtime ai-dynamo"
+    )
     from dynamo_service import Dynamo
 
     made = []

@@ -34,7 +34,9 @@ class Router(ABC):
     name: ClassVar[str]
     source: ClassVar[str]
     looks: ClassVar[bool] = True  # at what it knows of the replicas
-    hears: ClassVar[bool] = False  # what happens at them, too: it is told whose blocks are which by `listen`, then `hear`s
+    hears: ClassVar[bool] = (
+        False  # what happens at them, too: it is told whose blocks are which by `listen`, then `hear`s
+    )
 
     def __init__(self, replicas: int, pool_tokens: int, seed: int):
         self.replicas, self.pool_tokens = replicas, pool_tokens

@@ -30,9 +30,7 @@ class KvAware(Router):
     hears = True
 
     def __init__(self, replicas: int, pool_tokens: int, seed: int, weight: float = 1.0):
-        require(
-            0 <= weight < math.inf, "engine.router.params.weight", weight, "a number from 0 on"
-        )
+        require(0 <= weight < math.inf, "engine.router.params.weight", weight, "a number from 0 on")
         super().__init__(replicas, pool_tokens, seed)
         self._weight = weight
         self._cached = PrefixOwners(replicas)
@@ -95,10 +93,7 @@ class Loads:
     def held_with(self, blocks: Sequence[Block]) -> list[int]:
         """Different blocks of all prompts on each replica if that of `blocks` were there, too. Who has one has all before it."""
         depths = self._owners.depths(blocks)
-        return [
-            len(users) + len(blocks) - depth
-            for users, depth in zip(self._users, depths, strict=True)
-        ]
+        return [len(users) + len(blocks) - depth for users, depth in zip(self._users, depths, strict=True)]
 
     def reserve(self, request_id: str, replica: int, prefill_tokens: int, blocks: Sequence[Block]) -> None:
         self._reserved[request_id] = Reservation(replica, prefill_tokens, blocks)

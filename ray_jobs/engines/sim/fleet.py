@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import heapq
 import math
-
 from collections.abc import Sequence
 
 from ray_jobs.engines.routers.base import Known, Router

@@ -17,6 +17,7 @@ from ray_jobs.engines.sim.prefix_hashes import PrefixHashes
 from ray_jobs.engines.sim.shortcuts import has_shortcuts
 from ray_jobs.workload.trace import TraceRequest
 
+
 def with_kv_events(parts: SchedulerParts) -> SchedulerParts:
     """The same engine, which makes events of what enters and leaves its prefix cache.
 
@@ -25,7 +26,9 @@ def with_kv_events(parts: SchedulerParts) -> SchedulerParts:
     """
     key = "engine.router.name='kv-aware'"
     if parts.block_hasher is None:
-        raise ValueError(f"{key}: must be another with engine.prefix_caching=false, which leaves no KV to go to")
+        raise ValueError(
+            f"{key}: must be another with engine.prefix_caching=false, which leaves no KV to go to"
+        )
     if not has_shortcuts(parts.kv_cache_config):
         raise ValueError(
             f"{key}: must be another for a model with layers that do not keep every token (windows, states)"
@@ -63,7 +66,9 @@ class PromptBlocks:
 
     def __init__(self, parts: SchedulerParts, hashes: PrefixHashes):
         self._parts, self._hashes = parts, hashes
-        self._as_numbers = isinstance(maybe_convert_block_hash(BlockHash(b"")), int)  # vLLM looks it up for each block
+        self._as_numbers = isinstance(
+            maybe_convert_block_hash(BlockHash(b"")), int
+        )  # vLLM looks it up for each block
 
     def __call__(self, request: TraceRequest) -> list[Block]:
         made = make_request(
