@@ -14,7 +14,7 @@ class Served:
     names: dict[str, str]
 
     def arguments(self, params: dict[str, Any]) -> dict[str, Any]:
-        return {self.names[key]: value for key, value in params.items()}
+        return {self.names[key]: value for key, value in params.items() if key in self.names}
 
 
 SERVED = {
@@ -22,6 +22,10 @@ SERVED = {
     "prefix-affinity": Served(
         "ray.llm._internal.serve.routing_policies.prefix_aware.prefix_aware_router:PrefixCacheAffinityRouter",
         {"match": "match_rate_threshold", "imbalance": "imbalanced_threshold"},
+    ),
+    "kv-aware": Served(
+        "ray.llm._internal.serve.routing_policies.kv_aware.kv_aware_router:KVAwareRouter",
+        {},  # its weight is Dynamo's
     ),
 }
 """By `engine.router.name`."""
