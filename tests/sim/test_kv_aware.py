@@ -19,6 +19,8 @@ from ray_jobs.engines.routers.news import Cleared, Done, Prefilled, Removed, Sto
 from ray_jobs.engines.sim import kv_events
 from ray_jobs.engines.sim import simulate_fleet as module
 from ray_jobs.engines.sim.build import build_parts
+from ray_jobs.engines.sim.clients import VirtualClients
+from ray_jobs.engines.sim.replica import Desk
 
 SIZE = 16
 LIMITS = [
@@ -333,3 +335,16 @@ def test_a_simulated_fleet_goes_where_dynamo_sends_it(engine, tmp_path, monkeypa
     assert run.status == "finished" and len(equals.counts) == len(run.logs)
     assert sum(e["cached"] for e in run.events if e["type"] == "request") > 1000
     assert sum(count == 1 for count in equals.counts) > len(run.logs) / 2
+
+
+def test_whoever_gives_up_is_done():
+    trace, news = random_trace(0, 1, rate=1, prompt=(10, 20), output=(5, 10)), []
+    clients = VirtualClients(trace, 0.5)
+    desk = Desk(clients, news)
+    (log,) = clients.send(clients.next_send())
+    desk.put(log, log.sent_t)
+    assert list(desk.send(log.sent_t)) == [log]
+    desk.receive("r0000", 1, False, log.sent_t + 0.1)
+    desk.receive("r0000", 1, False, log.sent_t + 0.2)
+    assert list(desk.give_up(log.sent_t + 1)) == ["r0000"]
+    assert news == [Prefilled("r0000"), Done("r0000")]

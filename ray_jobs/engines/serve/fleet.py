@@ -85,9 +85,7 @@ class Backend(RealTime):
 
     async def generate(self, request: TraceRequest) -> AsyncIterator[Sequence[int]]:
         tracker = self._tracker
-        response = self._stream.generate.remote(
-            Asked(request), **(tracker.asked(request) if tracker else {})
-        )
+        response = self._stream.generate.remote(Asked(request), **(tracker.asked(request) if tracker else {}))
         try:
             self._served_by[request.request_id] = await anext(response)
             waits = tracker is not None
@@ -104,7 +102,8 @@ class Backend(RealTime):
                 await tracker.done(response.request_id)
 
     def _tracked(self) -> KvTracker:
-        from ray_jobs.engines.serve.kv_tracker import KvTracker  # it needs Ray Serve LLM's and Dynamo's packages
+        # It needs Ray Serve LLM's and Dynamo's packages.
+        from ray_jobs.engines.serve.kv_tracker import KvTracker
 
         # The router works in this event loop, as in Ray Serve LLM's ingress: its tracker is not safe in threads.
         tracker = KvTracker(self._name, self.config.router.params["weight"])
