@@ -260,6 +260,8 @@ def check_replicas(engine: EngineConfig) -> None:
         engine.kind in SEVERAL,
         "engine.replicas", engine.replicas, f"1 but for engine.kind={' and '.join(SEVERAL)}",
     )  # fmt: skip
+    if engine.router.rule.hears:
+        check_hears(engine)
     if not engine.runs_for_real:
         return
     require(
@@ -267,9 +269,28 @@ def check_replicas(engine: EngineConfig) -> None:
         "engine.router.name", engine.router.name,
         f"{' or '.join(SERVED)} in front of real engines, which are Ray Serve's own; engine=vllm_sim has the others",
     )  # fmt: skip
+    served = SERVED[engine.router.name]
+    require(
+        served.installed,
+        "engine.router.name", engine.router.name,
+        f"another without {served.module}, which Ray Serve LLM scores with: pip install {served.package}",
+    )  # fmt: skip
     require(
         engine.num_gpus == int(engine.num_gpus),
         "engine.num_gpus", engine.num_gpus, "a whole number with engine.replicas: each has GPUs of its own",
+    )  # fmt: skip
+
+
+def check_hears(engine: EngineConfig) -> None:
+    """Raises ValueError if `engine` has nothing to tell its router, or is told itself whom to tell."""
+    require(
+        engine.prefix_caching,
+        "engine.router.name", engine.router.name, "another with engine.prefix_caching=false: there is no KV to go to",
+    )  # fmt: skip
+    own = engine.extra.get("kv_events_config")
+    require(
+        own is None,
+        "engine.extra.kv_events_config", own, f"left out beside engine.router.name={engine.router.name}, which sets it",
     )  # fmt: skip
 
 
@@ -289,6 +310,11 @@ def check_disaggregated(engine: EngineConfig) -> None:
         engine.kv_offload_gib == 0,
         "engine.kv_offload_gib", engine.kv_offload_gib,
         f"0 beside {counts}: an engine has one KV connector here, and that one is NIXL's",
+    )  # fmt: skip
+    require(
+        not engine.router.rule.hears,
+        "engine.router.name", engine.router.name,
+        f"another beside {counts}: Dynamo has other rules in front of engines that prefill or decode only",
     )  # fmt: skip
     own = engine.extra.get("kv_transfer_config")
     require(

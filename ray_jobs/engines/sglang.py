@@ -41,13 +41,13 @@ class Backend(LiveEngine):
         return self._environment("sglang", sglang.__version__, started["scheduler"])
 
     async def begin(self, settings: AdapterSettings) -> None:
-        await self._flush_cache()
+        await self.empty_cache()
         write_control(self.control, settings)
         await self._installed(settings)
 
     async def end(self) -> None:
         self.runs += 1
-        await self._flush_cache()
+        await self.empty_cache()
         await self._idle(f"idle-{self.runs}")
 
     async def _reset_cache(self) -> bool:

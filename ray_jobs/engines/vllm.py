@@ -42,15 +42,15 @@ class Backend(LiveEngine):
 
     async def begin(self, settings: AdapterSettings) -> None:
         self._tell(settings)
-        await self._flush_cache()  # the scheduler reads the control file when it is told to
+        await self.empty_cache()  # the scheduler reads the control file when it is told to
 
     async def end(self) -> None:
         if self.engine.errored:
             raise RuntimeError(f"the engine died: {self.engine.dead_error}")
         # What was aborted last is still on its way to the scheduler, and belongs to this run.
-        await self._flush_cache()
+        await self.empty_cache()
         self._tell(IDLE)
-        await self._flush_cache()
+        await self.empty_cache()
 
     def _tell(self, settings: AdapterSettings) -> None:
         if self.config.adapter:

@@ -11,6 +11,7 @@ from ray_jobs.engines.job import JobConfig
 from ray_jobs.engines.sim.backend import SimulatedBackend, result_of
 from ray_jobs.engines.sim.build import build_parts
 from ray_jobs.engines.sim.disaggregated.simulate import Sides, simulate_disaggregated
+from ray_jobs.engines.sim.kv_events import with_kv_events
 from ray_jobs.engines.sim.simulate import simulate
 from ray_jobs.engines.sim.simulate_fleet import simulate_fleet
 from ray_jobs.workload.trace import Trace
@@ -21,6 +22,8 @@ class Backend(SimulatedBackend):
     async def start(self) -> dict[str, Any]:
         self.parts = await asyncio.to_thread(build_parts, self.config, self.folder)
         sim = self.config.sim
+        if self.config.replicas > 1 and self.config.router.rule.hears:
+            with_kv_events(self.parts)  # a model that cannot tell is refused here, and not in each run
         return self._environment(
             vllm.__version__,
             sim.async_scheduling,

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.util import find_spec
 
 import pytest
 from commands import ROOT
@@ -70,6 +71,9 @@ AFFINITY = "router@engine.router=prefix-affinity"
 SPLIT = ["engine.disaggregation.prefill=1", "engine.disaggregation.decode=1"]
 AZURE = ["workload=azure_conv", "workload.source.path=azure.csv"]
 SIM = ["engine=vllm_sim"]
+FOUR = [*SIM, "engine.replicas=4"]
+CACHING = ["engine.prefix_caching=true"]
+KV_AWARE = "router@engine.router=kv-aware"
 L4 = ["hardware@engine.sim.hardware=l4"]
 SHAPE_FILE = "engine.sim.model_shape.path=config.json"
 BAD = [
@@ -145,11 +149,17 @@ BAD = [
     ("config", ["--cfg", "jobs"], "must be one of job, hydra, all"),
     ("config", ["--cfg=jobs"], "must be one of job, hydra, all"),
     # Several engines, and who is in front of them.
-    ("config", [*TWO, "router@engine.router=sticky"], "must be power-of-two or prefix-affinity in front of real engines"),
+    ("config", [*TWO, "router@engine.router=sticky"], "must be power-of-two or prefix-affinity or kv-aware in front of real"),
     ("config", [*TWO, "engine.router.stale_s=1"], "engine.router.stale_s=1: would change nothing"),
     ("config", [*TWO, "engine.num_gpus=0.5"], "engine.num_gpus=0.5: must be a whole number"),
     ("config", [*TWO, AFFINITY, "engine.router.params.match=7"], "engine.router.params.match=7: must be from 0 to 1"),
     ("config", [*TWO, AFFINITY, "engine.router.params.match=most"], "must be numbers"),
+    *([] if find_spec("dynamo") else [("config", [*TWO, *CACHING, KV_AWARE], "pip install ai-dynamo-runtime==")]),
+    ("config", [*TWO, KV_AWARE, "engine.prefix_caching=false"], "must be another with engine.prefix_caching=false"),
+    ("config", [*FOUR, KV_AWARE, "engine.router.params.weight=-1"], "engine.router.params.weight=-1: must be a number from 0"),
+    ("config", [*FOUR, KV_AWARE, "engine.prefix_caching=false"], "must be another with engine.prefix_caching=false"),
+    ("config", [*FOUR, KV_AWARE, "+engine.extra.kv_events_config.publisher=zmq"], "engine.extra.kv_events_config={'publisher': 'zmq'}: must be left out"),
+    ("config", [*SIM, *SPLIT, KV_AWARE], "engine.router.name='kv-aware': must be another beside engine.disaggregation.prefill=1"),
     ("config", ["engine=sglang_shape", "engine.replicas=2"], "1 but for engine.kind=vllm and vllm_sim"),
     ("config", ["engine=vllm_cpu", AFFINITY], "engine.replicas=4 has four"),
     ("recommend", ["engine.replicas=4"], "engine.replicas=4: must be 1: the search simulates one engine"),

@@ -54,12 +54,15 @@ def fleet(engine, tmp_path, trace, replicas, name="run", strategy="backfill", ro
 @pytest.mark.parametrize("trace", [load(), talk(14)], ids=["open", "sessions"])
 @pytest.mark.parametrize("strategy", ["preempt-evict", "backfill"])
 @pytest.mark.parametrize("timeout", [1e9, 0.3])
-def test_one_replica_is_the_engine_alone(engine, tmp_path, trace, strategy, timeout):
+@pytest.mark.parametrize("router", ["power-of-two", "kv-aware"])
+def test_one_replica_is_the_engine_alone(engine, tmp_path, trace, strategy, timeout, router):
     settings = AdapterSettings(
         strategy, run_id="run", events_path=str(tmp_path / "alone.jsonl"), steps_path="memory"
     )
     alone = simulate(*engine, trace, settings, timeout)
-    one = fleet(engine, tmp_path, trace, 1, strategy=strategy, request_timeout_s=timeout)
+    one = fleet(
+        engine, tmp_path, trace, 1, strategy=strategy, router=RouterConfig(router), request_timeout_s=timeout
+    )
     assert one.steps.drop(columns="replica").equals(alone.steps)
     for ours, theirs in zip(one.events[1:-1], alone.events[1:-1], strict=True):
         assert {k: v for k, v in ours.items() if k != "replica"} == theirs

@@ -24,10 +24,9 @@ class RouterConfig:
     params: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        known = router_classes()
-        require_one_of("engine.router.name", self.name, sorted(known))
+        require_one_of("engine.router.name", self.name, sorted(router_classes()))
         require(0 <= self.stale_s <= 3600, "engine.router.stale_s", self.stale_s, "from 0 to 3600")
-        own = router_params(known[self.name])
+        own = router_params(self.rule)
         for key in self.params:
             require(bool(own), "engine.router.params", self.params, f"empty: {self.name} has none")
             require_one_of(f"engine.router.params of {self.name}", key, own)
@@ -36,8 +35,12 @@ class RouterConfig:
         except TypeError:  # text where a number belongs
             require(False, "engine.router.params", self.params, "numbers")
 
+    @property
+    def rule(self) -> type[Router]:
+        return router_classes()[self.name]
+
     def make(self, replicas: int, pool_tokens: int, seed: int) -> Router:
-        return router_classes()[self.name](replicas, pool_tokens, seed, **self.params)
+        return self.rule(replicas, pool_tokens, seed, **self.params)
 
 
 def router_classes() -> dict[str, type[Router]]:

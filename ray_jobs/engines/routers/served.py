@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 
 @dataclass(frozen=True)
 class Served:
-    """Where its class is, and what it calls the rule's parameters."""
+    """Where its class is, what it calls the rule's parameters, and a module and a package that it needs beside Ray's."""
 
     path: str
     names: dict[str, str]
+    module: str = ""
+    package: str = ""
+
+    @property
+    def installed(self) -> bool:
+        try:
+            return not self.module or find_spec(self.module) is not None
+        except ModuleNotFoundError:  # nor what it is in
+            return False
 
     def arguments(self, params: dict[str, Any]) -> dict[str, Any]:
-        return {self.names[key]: value for key, value in params.items()}
+        return {self.names[key]: value for key, value in params.items() if key in self.names}
 
 
 SERVED = {
@@ -22,6 +32,12 @@ SERVED = {
     "prefix-affinity": Served(
         "ray.llm._internal.serve.routing_policies.prefix_aware.prefix_aware_router:PrefixCacheAffinityRouter",
         {"match": "match_rate_threshold", "imbalance": "imbalanced_threshold"},
+    ),
+    "kv-aware": Served(
+        "ray.llm._internal.serve.routing_policies.kv_aware.kv_aware_router:KVAwareRouter",
+        {},  # its weight is Dynamo's
+        "dynamo.llm",
+        "ai-dynamo-runtime==1.6.1",
     ),
 }
 """By `engine.router.name`."""

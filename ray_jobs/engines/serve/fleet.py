@@ -6,7 +6,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 from ray import serve
@@ -16,6 +16,7 @@ from ray.serve.handle import DeploymentHandle
 from bidkv.adapters.shared.settings import AdapterSettings
 from ray_jobs.engines.config import EngineConfig
 from ray_jobs.engines.routers.served import SERVED
+from ray_jobs.engines.serve.kv_replica import KvReplica
 from ray_jobs.engines.serve.prefix_tree import PrefixTree
 from ray_jobs.engines.serve.replica import Asked, Replica, Said, one_of
 from ray_jobs.engines.shared.live import RealTime, Sent, unrecorded_result
@@ -24,6 +25,9 @@ from ray_jobs.engines.shared.replicas import read_results
 from ray_jobs.workload.trace import TraceRequest
 from tracking.result import RunResult
 from tracking.store.lease import Lease
+
+if TYPE_CHECKING:
+    from ray_jobs.engines.serve.kv_tracker import KvTracker
 
 UNLIMITED = 65_536  # requests at a replica: they wait in the engine's queue, whose order is what is compared
 
@@ -35,10 +39,13 @@ class Backend(RealTime):
         super().__init__(config, folder)
         self._name = folder.name  # of the application and its deployment
         self._tree: PrefixTree | None = None
+        self._tracker: KvTracker | None = None
         self._served_by: dict[str, int] = {}  # the replica of each request of the run
 
     async def start(self) -> dict[str, Any]:
         self._handle = await asyncio.to_thread(self._deploy)
+        if self.config.router.rule.hears:
+            self._tracker = self._tracked()
         self._stream = self._handle.options(stream=True)
         variables = {name: os.environ[name] for name in self.config.pass_env if name in os.environ}
         try:
@@ -46,6 +53,8 @@ class Backend(RealTime):
             if self.config.router.name == "prefix-affinity":
                 self._tree = PrefixTree(self._name)
             self._tenants = [each.tenant for each in said]
+            if self._tracker is not None:
+                await self._tracker.know(self.config.replicas, self.config.start_timeout_s)
             await self._warm_up()
         except BaseException:
             await self.stop()
@@ -70,17 +79,36 @@ class Backend(RealTime):
         await self._handle.broadcast("stop").results_async(return_exceptions=True)
         if self._tree is not None:
             self._tree.end()
+        if self._tracker is not None:
+            self._tracker.end()
         await asyncio.to_thread(serve.delete, self._name)
 
     async def generate(self, request: TraceRequest) -> AsyncIterator[Sequence[int]]:
-        response = self._stream.generate.remote(Asked(request))
+        tracker = self._tracker
+        response = self._stream.generate.remote(Asked(request), **(tracker.asked(request) if tracker else {}))
         try:
             self._served_by[request.request_id] = await anext(response)
+            waits = tracker is not None
             async for tokens in response:
+                if waits:
+                    await tracker.first_token(response.request_id)
+                    waits = False
                 yield tokens
         except BaseException:
             response.cancel()
             raise
+        finally:
+            if tracker is not None:
+                await tracker.done(response.request_id)
+
+    def _tracked(self) -> KvTracker:
+        # It needs Ray Serve LLM's and Dynamo's packages.
+        from ray_jobs.engines.serve.kv_tracker import KvTracker
+
+        # The router works in this event loop, as in Ray Serve LLM's ingress: its tracker is not safe in threads.
+        tracker = KvTracker(self._name, self.config.router.params["weight"])
+        self._handle._init(_run_router_in_separate_loop=False)
+        return tracker
 
     async def _all(self, method: str, *arguments: Any) -> list[Said]:
         """What every replica says to it, in order. Raises RuntimeError with what went wrong at one, or that one is gone."""
@@ -107,7 +135,7 @@ class Backend(RealTime):
         if config.python:
             environment["py_executable"] = config.python
         deployment = serve.deployment(
-            Replica,
+            KvReplica if config.router.rule.hears else Replica,
             name=self._name,
             num_replicas=config.replicas,
             max_ongoing_requests=UNLIMITED,
@@ -119,6 +147,7 @@ class Backend(RealTime):
             request_router_config=RequestRouterConfig(
                 request_router_class=router.path,
                 request_router_kwargs=router.arguments(config.router.params),
+                request_routing_stats_period_s=1.0,  # a replica's are the same all the time once its engine is up
             ),
             graceful_shutdown_wait_loop_s=0.1,
             health_check_timeout_s=config.start_timeout_s,  # an engine that starts answers nothing

@@ -116,7 +116,7 @@ class LiveEngine(RealTime):
 
         await _until(drained, "the engine did not end all requests of the run")
 
-    async def _flush_cache(self) -> None:
+    async def empty_cache(self) -> None:
         """Empties the prefix cache; raises RuntimeError if the engine still refuses after `SETTLE_S`."""
         await _until(
             self._reset_cache, "the engine did not empty its prefix cache: requests still hold memory"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import heapq
 import math
+from collections.abc import Sequence
 
 from ray_jobs.engines.routers.base import Known, Router
+from ray_jobs.engines.routers.news import News
 from ray_jobs.engines.shared.load import RequestLog
 from ray_jobs.engines.sim.clients import VirtualClients
 from ray_jobs.engines.sim.clock import VirtualClock
@@ -16,7 +18,8 @@ from ray_jobs.engines.sim.replica import Replica
 class Fleet:
     """One run of all replicas. What happens first is done first, so that no answer comes before its question.
 
-    The router is told of a replica's state every `stale_s` seconds, or as it is at the moment where that is 0.
+    The router is told of a replica's state every `stale_s` seconds, or as it is at the moment where that is 0; so it is of
+    `news`, a list for each replica, if it hears them.
     """
 
     def __init__(
@@ -27,7 +30,9 @@ class Fleet:
         stale_s: float,
         run_timeout_s: float,
         wall_timeout_s: float,
+        news: Sequence[list[News]] = (),
     ):
+        self._news = news
         self.replicas, self.clients, self.router = replicas, clients, router
         self.run_timeout_s, self.wall_timeout_s, self.stale_s = run_timeout_s, wall_timeout_s, stale_s
         self.clock = VirtualClock()
@@ -109,3 +114,7 @@ class Fleet:
 
     def _report(self) -> None:
         self._known = [Known(len(replica.clients.live), replica.kv_share) for replica in self.replicas]
+        for number, news in enumerate(self._news):
+            if news:
+                self.router.hear(number, news)
+                news.clear()

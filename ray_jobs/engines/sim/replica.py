@@ -8,16 +8,18 @@ from collections import deque
 from collections.abc import Iterator
 from enum import Enum
 
+from ray_jobs.engines.routers.news import Done, News, Prefilled
 from ray_jobs.engines.shared.load import RequestLog
 from ray_jobs.engines.sim.clients import VirtualClients
 from ray_jobs.engines.sim.loop import Simulation
 
 
 class Desk:
-    """The part of the clients that one replica serves; to its engine it is all there are."""
+    """The part of the clients that one replica serves; to its engine it is all there are. `news` takes what a router hears
+    of its requests."""
 
-    def __init__(self, clients: VirtualClients):
-        self._clients = clients
+    def __init__(self, clients: VirtualClients, news: list[News] | None = None):
+        self._clients, self._news = clients, news
         self._sent: deque[tuple[float, RequestLog]] = deque()  # to it and when, and not taken in yet
         # A heap of those taken in: when each times out, and its place, for equal times.
         self._deadlines: list[tuple[float, int, str]] = []
@@ -57,9 +59,11 @@ class Desk:
         return self._deadlines[0][0] if self._deadlines else None
 
     def receive(self, request_id: str, tokens: int, finished: bool, now: float) -> None:
+        if self._news is not None and tokens and not self._clients.live[request_id].log.output_tokens:
+            self._news.append(Prefilled(request_id))
         self._clients.receive(request_id, tokens, finished, now)
         if finished:
-            self.live.discard(request_id)
+            self._let_go(request_id)
 
     def receive_one_each(self, request_ids: list[str], now: float) -> None:
         self._clients.receive_one_each(request_ids, now)
@@ -68,8 +72,13 @@ class Desk:
         while (deadline := self.next_deadline()) is not None and deadline <= now:
             request_id = heapq.heappop(self._deadlines)[2]
             self._clients.close(request_id, deadline)
-            self.live.discard(request_id)
+            self._let_go(request_id)
             yield request_id
+
+    def _let_go(self, request_id: str) -> None:
+        self.live.discard(request_id)
+        if self._news is not None:
+            self._news.append(Done(request_id))
 
 
 class Phase(Enum):

@@ -65,17 +65,19 @@ def make_simulation(
     adapter: dict[str, Any],
     run_timeout_s: float,
     transfers: Transfers | None = None,
+    hashes: PrefixHashes | None = None,
 ) -> Sim:
     """One engine with a clock of its own; `clients` are those that it serves, `adapter` its settings, `transfers` what its
-    connector's workers do, by default those of host memory."""
+    connector's workers do, by default those of host memory, `hashes` what is known of sessions' prompts, by default its own."""
     clock, host = VirtualClock(), transfers or host_memory(parts, sim)
     # The connector of host memory reads what a step tells the workers, which the shortcuts leave out; NIXL's does not.
     scheduler = make_scheduler(parts, adapter, clock, sim.shortcuts and (host is None or host is transfers))
     if sim.shortcuts:
         shorten(scheduler.kv_cache_manager.block_pool)
-    hashes = PrefixHashes(parts.hash_block_size) if sim.shortcuts and parts.block_hasher is not None else None
+    remembers = sim.shortcuts and parts.block_hasher is not None
+    known = (hashes or PrefixHashes(parts.hash_block_size)) if remembers else None
     model = StepTimeModel(sim.model_shape, sim.hardware, sim.calibration, parts.work)
     return cls(
         parts, scheduler, clients, model, clock, run_timeout_s, sim.wall_timeout_s,
-        check_conservation if sim.check else None, host, sim.scheduling, hashes,
+        check_conservation if sim.check else None, host, sim.scheduling, known,
     )  # fmt: skip

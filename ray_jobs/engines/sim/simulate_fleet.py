@@ -9,6 +9,7 @@ from typing import Any
 from bidkv.adapters.shared.events import read_events
 from bidkv.adapters.shared.settings import AdapterSettings
 from ray_jobs.engines.routers.config import RouterConfig
+from ray_jobs.engines.routers.news import News
 from ray_jobs.engines.shared.records import check_records
 from ray_jobs.engines.shared.replicas import merge_events, merge_steps
 from ray_jobs.engines.sim.build import SchedulerParts
@@ -16,7 +17,9 @@ from ray_jobs.engines.sim.clients import VirtualClients
 from ray_jobs.engines.sim.config import SimConfig
 from ray_jobs.engines.sim.conservation import check_lengths
 from ray_jobs.engines.sim.fleet import Fleet
+from ray_jobs.engines.sim.kv_events import PromptBlocks, Publisher, with_kv_events
 from ray_jobs.engines.sim.outcome import Outcome
+from ray_jobs.engines.sim.prefix_hashes import PrefixHashes
 from ray_jobs.engines.sim.replica import Desk, Replica
 from ray_jobs.engines.sim.simulate import make_simulation
 from ray_jobs.workload.trace import Trace
@@ -39,11 +42,21 @@ def simulate_fleet(
     """
     clients = VirtualClients(trace, request_timeout_s)
     own = [settings.of_rank(f"replica{number}") for number in range(replicas)]
+    hears = router.rule.hears
+    news: list[list[News]] = [[] for _ in own] if hears else []
+    parts = with_kv_events(parts) if hears else parts
+    desks = [Desk(clients, each) for each in news] if hears else [Desk(clients) for _ in own]
+    hashes = PrefixHashes(parts.hash_block_size)
     engines = [
-        make_simulation(Replica, parts, sim, Desk(clients), each.to_dict(), run_timeout_s) for each in own
+        make_simulation(Replica, parts, sim, desk, each.to_dict(), run_timeout_s, hashes=hashes)
+        for desk, each in zip(desks, own, strict=True)
     ]
     rule = router.make(replicas, engines[0].scheduler.pool_tokens, settings.seed)
-    fleet = Fleet(engines, clients, rule, router.stale_s, run_timeout_s, sim.wall_timeout_s)
+    if hears:
+        rule.listen(parts.block_size, PromptBlocks(parts, hashes))
+        for engine, each in zip(engines, news, strict=True):
+            engine.scheduler.kv_event_publisher = Publisher(each.append)
+    fleet = Fleet(engines, clients, rule, router.stale_s, run_timeout_s, sim.wall_timeout_s, news)
     return run_fleet(fleet, own, [fleet.chosen] * replicas, sim, merge_events)
 
 

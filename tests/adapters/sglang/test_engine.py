@@ -113,7 +113,7 @@ def run(
     chosen = AdapterSettings(run_id=name, client_facts=True, **paths, **settings)
 
     async def go() -> dict[str, list[int]]:
-        await backend._flush_cache()
+        await backend.empty_cache()
         write_control(backend.control, chosen)
         await backend._installed(chosen)
         tokens = await outputs(backend, requests, hurry=hurry)
@@ -242,7 +242,7 @@ def test_a_request_the_client_gives_up_leaves_nothing_behind(lab: SimpleNamespac
         table["executed_tokens"].sum() + overrun
         == result.steps[["prefill_tokens", "decode_tokens"]].to_numpy().sum()
     )
-    lab.runner.run(lab.backend._flush_cache())  # refused while anything is still held
+    lab.runner.run(lab.backend.empty_cache())  # refused while anything is still held
 
 
 def test_the_environment_is_reported(lab: SimpleNamespace) -> None:
