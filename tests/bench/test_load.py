@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 
 import numpy as np
 import pytest
 
-from ray_jobs.engines.shared.load import LoadGenerator
+from ray_jobs.engines.shared.load import LoadGenerator, Relayed
 from ray_jobs.workload.trace import Trace, TraceRequest
 
 
@@ -46,6 +47,19 @@ def test_open_loop_does_not_wait_for_answers():
         assert log.first_token_t - log.sent_t == pytest.approx(0.2, abs=0.1)
         assert log.itl_s == pytest.approx([0.2, 0.2], abs=0.1)
         assert log.finish_t - log.sent_t == pytest.approx(0.6, abs=0.2)
+
+
+def test_what_is_passed_on_together_counts_from_when_each_left_the_engine():
+    async def generate(request):
+        left = [(time.perf_counter() + i / 100, [i]) for i in range(3)]
+        await asyncio.sleep(0.3)
+        yield Relayed(left)
+
+    _, [log] = run(make_trace([0.0]), generate)
+    assert log.status == "ok" and log.output_tokens == 3
+    assert log.first_token_t - log.sent_t == pytest.approx(0.0, abs=0.1)
+    assert log.itl_s == pytest.approx([0.01, 0.01], abs=1e-3)
+    assert log.finish_t - log.first_token_t == pytest.approx(0.02, abs=1e-3)
 
 
 def test_closed_loop_keeps_as_many_requests_open_as_users():

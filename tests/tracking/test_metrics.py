@@ -234,6 +234,11 @@ def test_flags():
     assert (
         run_flags(run_of([row(i) for i in range(198)] + late))["late_client"] == "false"
     )  # one in a hundred
+    for behind_s, slow in ((0.04, "false"), (0.12, "true")):  # of 2 s
+        ended = [{"type": "request", "id": f"r{i}", "finish_t": i + 2.0 - behind_s} for i in range(9)]
+        read = run_of([row(i) for i in range(9)] + [unfinished(9)], ended)
+        assert run_flags(read)["late_client"] == slow
+        assert compute_metrics(read, SLO)["read_lag_mean_s"] == pytest.approx(behind_s)
     degraded = run_of([row(0)], [{"type": "strategy_error", "error": "x", "traceback": "y"}])
     assert run_flags(degraded)["degraded"] == "true"
 

@@ -19,7 +19,7 @@ from tracking.metrics import topics
 from tracking.metrics.config import SloConfig
 from tracking.metrics.ideal import IdealTimes
 from tracking.metrics.metric import Metric
-from tracking.metrics.samples import is_late, is_saturated
+from tracking.metrics.samples import is_late, is_saturated, reads_late
 from tracking.metrics.topics import sessions
 from tracking.metrics.view import RunView
 from tracking.result import RunResult
@@ -66,8 +66,8 @@ def run_flags(result: RunResult) -> dict[str, str]:
 
     pressure: "no pressure" if nobody waited for memory or was preempted, else "ok", "unknown" without records. saturated: "true" if a request timed out
     or was never sent, or if more and more requests were in the engine (`tracking.metrics.samples.is_saturated`).
-    late_client: "true" if more than one request in a hundred was sent over 50 ms after it was due, so that
-    the client, not the engine, made the latencies. engine_tested: what the adapter said at the start, "unknown" in records that do not tell.
+    late_client: "true" if the client, not the engine, made the latencies: more than one request in a hundred was sent over 50 ms
+    after it was due, or answers were read over 50 ms and 5 % of E2E after the engine had ended them, in the mean. engine_tested: what the adapter said at the start, "unknown" in records that do not tell.
     And the run's own remarks.
     """
     view = RunView(result)
@@ -78,7 +78,7 @@ def run_flags(result: RunResult) -> dict[str, str]:
         {
             "pressure": "ok" if pressed else "no pressure" if result.recorded else "unknown",
             "saturated": str(is_saturated(view.requests)).lower(),
-            "late_client": str(is_late(view.send_lag)).lower(),
+            "late_client": str(is_late(view.send_lag) or reads_late(view.read_lag, view.e2e)).lower(),
             "degraded": str(result.degraded).lower(),
             "engine_tested": str(result.run_start.get("engine_tested", "unknown")).lower(),
         }

@@ -11,6 +11,7 @@ MIN_TAIL = 10  # observations a p99 must have beyond it
 BATCHES, MIN_BATCH = 20, 4  # of requests in order of arrival, and the fewest in one
 LARGEST_SHARE = 0.05  # of the requests: "the largest"
 LATE_S = 0.05  # a tenth of the strictest TTFT limit in use (MLPerf's interactive 8B: 500 ms)
+READ_SHARE = 0.05
 STRETCHES, TRENDS = (
     5,
     10,
@@ -132,6 +133,13 @@ def _of_engine(result: RunResult, fact: str) -> int | None:
 def is_late(send_lag: np.ndarray) -> bool:
     """Whether the client was late: with more than one request in a hundred by over `LATE_S`. Seconds a request."""
     return bool(len(send_lag)) and float(np.quantile(send_lag, 0.99, method="lower")) > LATE_S
+
+
+def reads_late(read_lag: np.ndarray, e2e: np.ndarray) -> bool:
+    """Whether the client read answers so late that it made the latencies: by over `LATE_S` and `READ_SHARE` of E2E in the
+    mean. Seconds a request; `e2e` of those that finished counts."""
+    lag, mean = average(read_lag), average(e2e[np.isfinite(e2e)])
+    return bool(lag > max(LATE_S, READ_SHARE * mean))
 
 
 def is_saturated(requests: pd.DataFrame) -> bool:

@@ -73,6 +73,17 @@ class RunView:
         return lag[~np.isnan(lag)]
 
     @cached_property
+    def read_lag(self) -> np.ndarray:
+        """When the client had the whole answer minus when the engine had ended the request, of those that the engine
+        recorded on a clock that both have."""
+        ended = {
+            event["id"]: event.get("finish_t") for event in self.result.events if event["type"] == "request"
+        }
+        by_engine = self.requests["request_id"].map(ended).to_numpy(float)
+        lag = self.result.started_t + self.column("finish_t") - by_engine
+        return lag[~np.isnan(lag)]
+
+    @cached_property
     def gaps(self) -> np.ndarray:
         """All gaps between output chunks, one after another; none if no request completed."""
         if not self.ok.any():

@@ -32,7 +32,7 @@ STATE_NAMES = {
     "ok": "",
     "saturated": " (saturated)",
     "no pressure": " (no pressure: nobody waited for memory or was preempted)",
-    "late client": " (late client: requests were sent too late)",
+    "late client": " (late client: requests were sent, or answers read, too late)",
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from ray_jobs.engines.serve.kv_replica import KvReplica
 from ray_jobs.engines.serve.prefix_tree import PrefixTree
 from ray_jobs.engines.serve.replica import Asked, Replica, Said, one_of
 from ray_jobs.engines.shared.live import RealTime, Sent, unrecorded_result
+from ray_jobs.engines.shared.load import Relayed
 from ray_jobs.engines.shared.output import LOG_NAME, SCRATCH_VARIABLE
 from ray_jobs.engines.shared.replicas import read_results
 from ray_jobs.workload.trace import TraceRequest
@@ -83,17 +84,17 @@ class Backend(RealTime):
             self._tracker.end()
         await asyncio.to_thread(serve.delete, self._name)
 
-    async def generate(self, request: TraceRequest) -> AsyncIterator[Sequence[int]]:
+    async def generate(self, request: TraceRequest) -> AsyncIterator[Relayed]:
         tracker = self._tracker
         response = self._stream.generate.remote(Asked(request), **(tracker.asked(request) if tracker else {}))
         try:
             self._served_by[request.request_id] = await anext(response)
             waits = tracker is not None
-            async for tokens in response:
+            async for relayed in response:
                 if waits:
                     await tracker.first_token(response.request_id)
                     waits = False
-                yield tokens
+                yield relayed
         except BaseException:
             response.cancel()
             raise

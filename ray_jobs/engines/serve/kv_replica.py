@@ -12,6 +12,7 @@ import numpy as np
 
 from bidkv.adapters.shared.settings import AdapterSettings
 from ray_jobs.engines.serve.replica import Asked, Replica, Said
+from ray_jobs.engines.shared.load import Relayed
 from ray_jobs.workload.trace import TraceRequest
 
 NOTHING = np.array([3], dtype=np.int32)  # a prompt that fills no block
@@ -39,7 +40,7 @@ class KvReplica(Replica):
 
     async def generate(
         self, asked: Asked, request_token_ids: Sequence[int] = ()
-    ) -> AsyncIterator[int | Sequence[int]]:
+    ) -> AsyncIterator[int | Relayed]:
         """Of `request_token_ids` the router has made use."""
         async for said in super().generate(asked):
             yield said

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,11 +15,13 @@ from ray import serve
 from bidkv.adapters.shared.settings import AdapterSettings
 from ray_jobs.engines.config import EngineConfig
 from ray_jobs.engines.shared.live import LiveEngine
+from ray_jobs.engines.shared.load import Relayed
 from ray_jobs.engines.shared.output import send_output_to
 from ray_jobs.engines.vllm import Backend
 from ray_jobs.workload.trace import TraceRequest
 from tracking.store.lease import Lease
 
+RELAY_S = 0.2  # a message for every token of every request is more than one process can read
 FIRST_LETTER = 0xE000  # behind the surrogates, which are no letters
 
 
@@ -74,12 +78,20 @@ class Replica:
         await self._running().begin(settings[self.number])
         return self._said()
 
-    async def generate(self, asked: Asked) -> AsyncIterator[int | Sequence[int]]:
-        """The replica's number, then what the engine's own `generate` yields."""
+    async def generate(self, asked: Asked) -> AsyncIterator[int | Relayed]:
+        """The replica's number, then the engine's own answer: its first chunk at once, the others every `RELAY_S`."""
         stream = self._running().generate(asked.request)
         yield self.number
+        chunks: list[tuple[float, Sequence[int]]] = []
+        relayed_t = -math.inf
         async for tokens in stream:
-            yield tokens
+            now = time.perf_counter()
+            chunks.append((now, tokens))
+            if now - relayed_t >= RELAY_S:
+                yield Relayed(chunks)
+                chunks, relayed_t = [], now
+        if chunks:
+            yield Relayed(chunks)
 
     async def settle(self) -> Said:
         await self._running().settle()

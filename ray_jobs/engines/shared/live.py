@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from bidkv.adapters.shared.events import read_events
 from bidkv.adapters.shared.settings import AdapterSettings
 from ray_jobs.engines.job import JobConfig
 from ray_jobs.engines.shared.base import EngineBackend, host_environment
-from ray_jobs.engines.shared.load import LoadGenerator, RequestLog
+from ray_jobs.engines.shared.load import Answer, LoadGenerator, RequestLog
 from ray_jobs.engines.shared.records import check_records
 from ray_jobs.engines.shared.requests_table import requests_table
 from ray_jobs.workload.trace import Trace, TraceRequest
@@ -61,7 +61,7 @@ class RealTime(EngineBackend):
         """Waits until what a deadline left behind is aborted. Raises RuntimeError if requests are left after `SETTLE_S`."""
 
     @abstractmethod
-    def generate(self, request: TraceRequest) -> AsyncIterator[Sequence[int]]:
+    def generate(self, request: TraceRequest) -> Answer:
         """See `ray_jobs.engines.shared.load.Generate`."""
 
     def _result(self, settings: AdapterSettings, sent: Sent) -> RunResult:

@@ -12,8 +12,19 @@ from ray_jobs.engines.shared.answers import LiveAnswers
 from ray_jobs.workload.trace import Trace, TraceRequest
 from ray_jobs.workload.turns import Turns
 
-Generate = Callable[[TraceRequest], AsyncIterator[Sequence[int]]]
-"""Starts one request; yields the ids of each chunk's new output tokens. Closing it aborts."""
+
+@dataclass(frozen=True, slots=True)
+class Relayed:
+    """Chunks of an answer that were passed on together: when each left the engine, by this machine's
+    `time.perf_counter`, and its new tokens."""
+
+    chunks: list[tuple[float, Sequence[int]]]
+
+
+Answer = AsyncIterator[Sequence[int] | Relayed]
+
+Generate = Callable[[TraceRequest], Answer]
+"""Starts one request; yields the ids of each chunk's new output tokens, as they come. Closing it aborts."""
 
 
 @dataclass
@@ -121,15 +132,17 @@ class LoadGenerator:
         request = self._answers.prompt_of(log.request) if self._answers else log.request
         try:
             async with asyncio.timeout(self.request_timeout_s):
-                async for tokens in self.generate(request):
-                    now = self._now()
-                    if log.output_tokens == 0:
-                        log.first_token_t = now
-                    else:
-                        log.itl_s.append(now - last)
-                    log.output_tokens, last = log.output_tokens + len(tokens), now
-                    if self._answers:
-                        self._answers.said(request.request_id, tokens)
+                async for said in self.generate(request):
+                    chunks = said.chunks if isinstance(said, Relayed) else [(time.perf_counter(), said)]
+                    for at, tokens in chunks:
+                        now = at - self._start
+                        if log.output_tokens == 0:
+                            log.first_token_t = now
+                        else:
+                            log.itl_s.append(now - last)
+                        log.output_tokens, last = log.output_tokens + len(tokens), now
+                        if self._answers:
+                            self._answers.said(request.request_id, tokens)
         except TimeoutError:
             return
         except Exception as error:  # one request's failure is a result, not the end of the run

@@ -82,6 +82,12 @@ def send_lag_max_s(run: RunView) -> float:
     return largest(run.send_lag)
 
 
+@metric("s", "none", CLIENT, "read lag mean")
+def read_lag_mean_s(run: RunView) -> float:
+    """from the engine's end of a request to the client's; large means that answers were read too slowly"""
+    return average(run.read_lag)
+
+
 @metric("share", "none", CLIENT, "client CPU")
 def client_cpu_share(run: RunView) -> float:
     """CPU time of the process that sent the requests, of the run's time; near 100% it was the bottleneck"""
