@@ -41,8 +41,9 @@ def test_who_has_the_beginning_gets_the_rest_and_nothing_is_left_booked(cluster,
 
 async def ask(fleet, job):
     prompts = np.random.default_rng(0).integers(3, 2000, (3, 300)).tolist()
-    await fleet.start()
+    environment = await fleet.start()
     try:
+        assert environment["ai_dynamo_runtime"]
         service = fleet._tracker._tracker._svc
         await fleet.begin(fleet.adapter_settings(job, "run"))
         assert await until(lambda: blocks_of(service, prompts[0]), [0, 0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,11 +46,11 @@ class Backend(RealTime):
 
     async def start(self) -> dict[str, Any]:
         self._handle = await asyncio.to_thread(self._deploy)
-        if self.config.router.rule.hears:
-            self._tracker = self._tracked()
-        self._stream = self._handle.options(stream=True)
         variables = {name: os.environ[name] for name in self.config.pass_env if name in os.environ}
         try:
+            if self.config.router.rule.hears:
+                self._tracker = self._tracked()
+            self._stream = self._handle.options(stream=True)
             said = await self._all("start", variables, self._devices())
             if self.config.router.name == "prefix-affinity":
                 self._tree = PrefixTree(self._name)
@@ -60,7 +61,8 @@ class Backend(RealTime):
         except BaseException:
             await self.stop()
             raise
-        return said[0].value | {"ray_serve": ray.__version__}
+        dynamo = {"ai_dynamo_runtime": version("ai-dynamo-runtime")} if self._tracker is not None else {}
+        return said[0].value | {"ray_serve": ray.__version__} | dynamo
 
     async def begin(self, settings: AdapterSettings) -> None:
         self._own = [settings.of_rank(f"replica{number}") for number in range(self.config.replicas)]
@@ -107,7 +109,7 @@ class Backend(RealTime):
         from ray_jobs.engines.serve.kv_tracker import KvTracker
 
         # The router works in this event loop, as in Ray Serve LLM's ingress: its tracker is not safe in threads.
-        tracker = KvTracker(self._name, self.config.router.params["weight"])
+        tracker = KvTracker(self._name, self.config.router.params.get("weight", 1.0))
         self._handle._init(_run_router_in_separate_loop=False)
         return tracker
 

@@ -38,7 +38,7 @@ def simulate_fleet(
     """Runs `trace` on `replicas` engines like `parts`, each with a strategy and a file of events of its own.
 
     Events and steps are those of all of them in the order of time, with their `replica`; `run_start` and `run_end` are
-    one, with counters that are sums. Raises as `simulate` does.
+    one, with counters that are sums. Raises as `simulate` does, and as `with_kv_events` with a router that hears.
     """
     clients = VirtualClients(trace, request_timeout_s)
     own = [settings.of_rank(f"replica{number}") for number in range(replicas)]
