@@ -163,7 +163,10 @@ def _not_told(found: Any, x: np.ndarray, low: np.ndarray, high: np.ndarray) -> n
     count = len(x)
     rows = found.jac[:-count]
     variance = 2 * found.cost / max(1, len(rows) - count)
-    errors = np.sqrt(variance * np.diag(np.linalg.pinv(rows.T @ rows)))
+    spread = variance * np.diag(np.linalg.pinv(rows.T @ rows))
+    errors = np.sqrt(
+        np.where(spread < 0, np.inf, spread)
+    )  # below zero: two factors cannot be told apart at all
     flat = np.abs(rows).max(axis=0) < 1e-9  # no step depends on it at all
     bound = (x - low < 1e-3) | (high - x < 1e-3)
     return (errors > UNSURE) | flat | bound

@@ -13,6 +13,7 @@ from ray_jobs.engines.sim.build import SchedulerParts
 from ray_jobs.engines.sim.differences import Replay
 from ray_jobs.engines.sim.replay import replay
 from ray_jobs.workload.trace import Trace
+from tracking.errors import require
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,14 @@ def replay_fleet(
     """`events` and `steps` name their `replica`. The router, made anew, must choose the same from what it knew; each engine
     must get what it was sent and decide the same, step by step.
 
-    Raises ValueError as `replay` does.
+    Raises ValueError as `replay` does, and with a router that hears news: no recording has them.
     """
+    require(
+        not router.rule.hears,
+        "engine.router.name",
+        router.name,
+        "one that hears no news, which are not recorded",
+    )
     start, *between, end = events
     count = start["replicas"]
     rule = router.make(count, start["num_blocks"] * start["block_size"], settings.seed)
