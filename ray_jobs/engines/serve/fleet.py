@@ -58,10 +58,10 @@ class Backend(RealTime):
             if self._tracker is not None:
                 await self._tracker.know(self.config.replicas, self.config.start_timeout_s)
             await self._warm_up()
+            dynamo = {"ai_dynamo_runtime": version("ai-dynamo-runtime")} if self._tracker is not None else {}
         except BaseException:
             await self.stop()
             raise
-        dynamo = {"ai_dynamo_runtime": version("ai-dynamo-runtime")} if self._tracker is not None else {}
         return said[0].value | {"ray_serve": ray.__version__} | dynamo
 
     async def begin(self, settings: AdapterSettings) -> None:

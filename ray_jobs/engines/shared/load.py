@@ -117,10 +117,15 @@ class LoadGenerator:
         queue = iter(self.logs)
 
         async def user() -> None:
-            for log in queue:
-                log.scheduled_t = self._now()
+            due = self._now()
+            while True:
+                await asyncio.sleep(max(0.0, due - self._now()))
+                if (log := next(queue, None)) is None:
+                    return
+                log.scheduled_t = due
                 await self._send(log)
-                await asyncio.sleep(self.trace.think_time_s)
+                # From when the answer left the engine: who reads it late sends late.
+                due = (log.finish_t if log.status == "ok" else self._now()) + self.trace.think_time_s
 
         async with asyncio.TaskGroup() as tasks:
             for _ in range(self.trace.closed_loop_users):
