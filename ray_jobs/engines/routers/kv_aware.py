@@ -31,7 +31,9 @@ class KvAware(Router):
     hears = True
 
     def __init__(self, replicas: int, pool_tokens: int, seed: int, weight: float = 1.0):
-        require(0 <= weight <= MOST_WEIGHT, "engine.router.params.weight", weight, f"from 0 to {MOST_WEIGHT:g}")
+        require(
+            0 <= weight <= MOST_WEIGHT, "engine.router.params.weight", weight, f"from 0 to {MOST_WEIGHT:g}"
+        )
         super().__init__(replicas, pool_tokens, seed)
         self._weight = weight
         self._cached = PrefixOwners(replicas)
