@@ -33,13 +33,8 @@ SEVERAL = ("vllm", "vllm_sim")  # kinds of which there may be several behind a r
 SIMULATED = ("vllm_sim", "sglang_sim")  # kinds that run on virtual time
 SGLANG = ("sglang", "sglang_sim")  # kinds that are SGLang's scheduler
 GIB = 2**30
-NOT_AN_ENGINE = {
-    "config",
-    "job",
-    "no_effect",
-    "said_once",
-    "sglang_config",
-}  # the other modules of this package
+NOT_AN_ENGINE = {"config", "job", "no_effect", "said_once", "sglang_config"}
+"""The other modules of this package."""
 
 
 def engine_kinds() -> list[str]:
