@@ -273,12 +273,6 @@ def check_replicas(engine: EngineConfig) -> None:
         "engine.router.name", engine.router.name,
         f"{' or '.join(SERVED)} in front of real engines, which are Ray Serve's own; engine=vllm_sim has the others",
     )  # fmt: skip
-    served = SERVED[engine.router.name]
-    require(
-        served.installed,
-        "engine.router.name", engine.router.name,
-        f"another without {served.module}, which Ray Serve LLM scores with: pip install {served.package}",
-    )  # fmt: skip
     require(
         engine.num_gpus == int(engine.num_gpus),
         "engine.num_gpus", engine.num_gpus, "a whole number with engine.replicas: each has GPUs of its own",
