@@ -117,15 +117,16 @@ class LoadGenerator:
         queue = iter(self.logs)
 
         async def user() -> None:
-            due = self._now()
-            while True:
-                await asyncio.sleep(max(0.0, due - self._now()))
-                if (log := next(queue, None)) is None:
-                    return
-                log.scheduled_t = due
+            due: float | None = None
+            for log in queue:
+                log.scheduled_t = self._now() if due is None else due
                 await self._send(log)
-                # From when the answer left the engine: who reads it late sends late.
-                due = (log.finish_t if log.status == "ok" else self._now()) + self.trace.think_time_s
+                wait = think = self.trace.think_time_s
+                due = None
+                if log.status == "ok":  # from when the answer left the engine: who reads it late sends late
+                    due = log.finish_t + think
+                    wait = max(0.0, due - self._now())
+                await asyncio.sleep(wait)
 
         async with asyncio.TaskGroup() as tasks:
             for _ in range(self.trace.closed_loop_users):
