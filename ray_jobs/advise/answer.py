@@ -69,8 +69,8 @@ def answer(
             "max_num_batched_tokens": config.engine.max_num_batched_tokens,
             "vllm": engine_version(),
         },
-        "step_times": sim.calibration_label,
-        "device_measured": sim.measured,
+        "step_times": sim.calibration_for("vllm"),
+        "device_measured": sim.measured("vllm"),
         "objective": {"name": config.objective, "metric": metric_of(config)},
         "stock": advice.stock_values,
         "confirmed": confirmed(confirmation) if confirmation else None,
@@ -208,9 +208,9 @@ def notes(config: RecommendConfig, advice: Advice, real: Confirmation | None) ->
     """What a reader must know of these numbers."""
     sim, search = config.engine.sim, advice.search
     found = []
-    if not sim.measured:
+    if not sim.measured("vllm"):
         found.append(
-            f"nobody measured {sim.model_shape.name} on {sim.hardware.name}: step times are {sim.calibration_label}; "
+            f"nobody measured {sim.model_shape.name} on {sim.hardware.name}: step times are {sim.calibration_for('vllm')}; "
             "bidkv-calibrate fits them to a real engine's steps"
         )
     cut = cut_line(config)

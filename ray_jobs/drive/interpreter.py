@@ -8,21 +8,29 @@ from collections.abc import Iterable
 from functools import cache
 
 from ray_jobs.drive.config import BenchConfig
+from ray_jobs.engines.routers.served import SERVED
 from tracking.errors import require
 
 ASK = "import importlib.metadata, sys; print(importlib.metadata.version(sys.argv[1]))"
 
 
 def check_interpreters(jobs: Iterable[BenchConfig]) -> None:
-    """Raises ValueError, in one line, where SGLang is simulated in an environment of this machine that has none."""
+    """Raises ValueError, in one line, where an environment of this machine has not what its engine needs: SGLang to be
+    simulated, or the package that a router in front of real engines scores with."""
     for job in jobs:
-        python = job.engine.python
-        if (
-            job.engine.kind == "sglang_sim" and job.cluster.address is None
-        ):  # a cluster's nodes have their own
+        if job.cluster.address is not None:  # its nodes have their own
+            continue
+        engine, python = job.engine, job.engine.python
+        if engine.kind == "sglang_sim":
             require(
                 installed_version("sglang", python) is not None, "engine.python", python,
                 "one of an environment with SGLang, which is not installed here: make env-sglang",
+            )  # fmt: skip
+        if engine.runs_for_real and engine.replicas > 1 and (package := SERVED[engine.router.name].package):
+            pip = f"pip install {package}=={SERVED[engine.router.name].version}"
+            require(
+                installed_version(package, python) is not None, "engine.router.name", engine.router.name,
+                f"another with engine.python={python or sys.executable}, which has no {package} to score with: {pip}",
             )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from omegaconf import MISSING
 
 from ray_jobs.engines.routers.config import RouterConfig
 from ray_jobs.engines.routers.served import SERVED
+from ray_jobs.engines.said_once import check_said_once
 from ray_jobs.engines.sglang_config import check_sglang
 from ray_jobs.engines.sim.config import SimConfig
 from ray_jobs.engines.sim.disaggregated.config import DisaggregationConfig
@@ -32,7 +33,8 @@ SEVERAL = ("vllm", "vllm_sim")  # kinds of which there may be several behind a r
 SIMULATED = ("vllm_sim", "sglang_sim")  # kinds that run on virtual time
 SGLANG = ("sglang", "sglang_sim")  # kinds that are SGLang's scheduler
 GIB = 2**30
-NOT_AN_ENGINE = {"config", "job", "no_effect", "sglang_config"}  # the other modules of this package
+NOT_AN_ENGINE = {"config", "job", "no_effect", "said_once", "sglang_config"}
+"""The other modules of this package."""
 
 
 def engine_kinds() -> list[str]:
@@ -154,6 +156,8 @@ class EngineConfig:
             )  # fmt: skip
         if self.is_sglang:
             check_sglang(self)
+        elif self.kind != "endpoint":
+            check_said_once(self)
         if self.simulated:
             check_simulated(self)
         elif self.kind == "endpoint":
@@ -268,12 +272,6 @@ def check_replicas(engine: EngineConfig) -> None:
         engine.router.name in SERVED,
         "engine.router.name", engine.router.name,
         f"{' or '.join(SERVED)} in front of real engines, which are Ray Serve's own; engine=vllm_sim has the others",
-    )  # fmt: skip
-    served = SERVED[engine.router.name]
-    require(
-        served.installed,
-        "engine.router.name", engine.router.name,
-        f"another without {served.module}, which Ray Serve LLM scores with: pip install {served.package}",
     )  # fmt: skip
     require(
         engine.num_gpus == int(engine.num_gpus),

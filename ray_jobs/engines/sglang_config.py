@@ -4,27 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ray_jobs.engines.said_once import check_said_once
 from tracking.errors import require
 
 if TYPE_CHECKING:
     from ray_jobs.engines.config import EngineConfig
 
-SAID_BY = {
-    "model_path": "model",
-    "load_format": "load_format",
-    "dtype": "dtype",
-    "page_size": "block_size",
-    "max_total_tokens": "num_blocks",
-    "max_running_requests": "max_num_seqs",
-    "context_length": "max_model_len",
-    "chunked_prefill_size": "max_num_batched_tokens",
-    "disable_radix_cache": "prefix_caching",
-    "mem_fraction_static": "gpu_memory_utilization",
-    "tp_size": "tensor_parallel_size",
-    "random_seed": "seed",
-    "disable_cuda_graph": "enforce_eager",
-}
-"""SGLang's arguments that are keys of `engine`, and which: what a run is recorded with is what it ran with."""
 STAND_IN = (
     "model_path", "device", "attention_backend", "load_format", "dtype", "disable_overlap_schedule", "watchdog_timeout",
 )  # fmt: skip
@@ -46,11 +31,7 @@ def check_sglang(engine: EngineConfig) -> None:
     """Raises ValueError if SGLang cannot serve as `engine` says, or if it says a thing twice."""
     if engine.simulated:
         _check_stand_in(engine)
-    for theirs, ours in SAID_BY.items():
-        require(
-            theirs not in engine.extra, f"engine.extra.{theirs}", engine.extra.get(theirs),
-            f"left out: engine.{ours} says it",
-        )  # fmt: skip
+    check_said_once(engine)
     if engine.simulated:
         _check_simulated(engine)
     tokens, page = engine.max_num_batched_tokens, engine.block_size

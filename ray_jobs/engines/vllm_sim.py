@@ -27,7 +27,7 @@ class Backend(SimulatedBackend):
         return self._environment(
             vllm.__version__,
             sim.async_scheduling,
-            sim.calibration_label,
+            sim.calibration_for("vllm"),
             self.parts.kv_cache_config.num_blocks,
         )
 

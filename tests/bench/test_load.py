@@ -80,6 +80,38 @@ def test_closed_loop_keeps_as_many_requests_open_as_users():
     assert all(log.sent_t - log.scheduled_t < 0.05 for log in logs)
 
 
+def test_a_user_whose_answer_is_read_late_sends_late():
+    """What was passed on late has left the engine in time: its latency says nothing of it, so the next send must."""
+
+    async def generate(request):
+        left = time.perf_counter()
+        await asyncio.sleep(0.2)
+        yield Relayed([(left, [1] * request.output_tokens)])
+
+    status, logs = run(make_trace([0.0] * 3, closed_loop_users=1, think_time_s=0.01), generate)
+    assert status == "finished" and [log.status for log in logs] == ["ok"] * 3
+    for before, log in zip(logs, logs[1:], strict=False):
+        assert log.scheduled_t == pytest.approx(before.finish_t + 0.01)
+        assert log.sent_t - log.scheduled_t > 0.15
+
+
+def test_users_of_an_engine_that_fails_at_once_share_the_loop():
+    async def generate(request):
+        raise ConnectionError("engine gone")
+        yield
+
+    async def both():
+        load = LoadGenerator(make_trace([0.0] * 500, closed_loop_users=2), generate, 5.0, 10.0)
+        other = asyncio.create_task(asyncio.sleep(0))
+        other.add_done_callback(lambda _: seen.append(sum(log.status == "error" for log in load.logs)))
+        assert await load.run() == "finished"
+        assert {log.status for log in load.logs} == {"error"}
+
+    seen = []
+    asyncio.run(both())
+    assert seen[0] < 500
+
+
 BUSY = dict(
     rate=200.0, seconds=3.0, tokens=50
 )  # 200 req/s, each a second of 50 chunks: 10,000 chunks a second

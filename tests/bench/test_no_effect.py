@@ -6,7 +6,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from importlib.util import find_spec
 
 import pytest
 from commands import ROOT
@@ -72,7 +71,6 @@ SPLIT = ["engine.disaggregation.prefill=1", "engine.disaggregation.decode=1"]
 AZURE = ["workload=azure_conv", "workload.source.path=azure.csv"]
 SIM = ["engine=vllm_sim"]
 FOUR = [*SIM, "engine.replicas=4"]
-CACHING = ["engine.prefix_caching=true"]
 KV_AWARE = "router@engine.router=kv-aware"
 L4 = ["hardware@engine.sim.hardware=l4"]
 SHAPE_FILE = "engine.sim.model_shape.path=config.json"
@@ -154,9 +152,13 @@ BAD = [
     ("config", [*TWO, "engine.num_gpus=0.5"], "engine.num_gpus=0.5: must be a whole number"),
     ("config", [*TWO, AFFINITY, "engine.router.params.match=7"], "engine.router.params.match=7: must be from 0 to 1"),
     ("config", [*TWO, AFFINITY, "engine.router.params.match=most"], "must be numbers"),
-    *([] if find_spec("dynamo") else [("config", [*TWO, *CACHING, KV_AWARE], "pip install ai-dynamo-runtime==")]),
     ("config", [*TWO, KV_AWARE, "engine.prefix_caching=false"], "must be another with engine.prefix_caching=false"),
-    ("config", [*FOUR, KV_AWARE, "engine.router.params.weight=-1"], "engine.router.params.weight=-1: must be a number from 0"),
+    ("config", [*FOUR, KV_AWARE, "engine.router.params.weight=-1"], "engine.router.params.weight=-1: must be from 0 to 1e+06"),
+    ("config", [*FOUR, KV_AWARE, "engine.router.params.weight=true"], "engine.router.params={'weight': True}: must be numbers"),
+    ("config", [*FOUR, KV_AWARE, "engine.router.params.weight=1e308"], "engine.router.params.weight=1e+308: must be from 0 to"),
+    ("config", [*FOUR, KV_AWARE, "+engine.extra.enable_prefix_caching=false"], "must be left out: engine.prefix_caching says it"),
+    ("config", ["engine=vllm", "+engine.extra.tensor_parallel_size=2"], "must be left out: engine.tensor_parallel_size says it"),
+    ("config", [*SIM, "+strategy.engine.num_gpu_blocks_override=90"], "must be left out: engine.num_blocks says it"),
     ("config", [*FOUR, KV_AWARE, "engine.prefix_caching=false"], "must be another with engine.prefix_caching=false"),
     ("config", [*FOUR, KV_AWARE, "+engine.extra.kv_events_config.publisher=zmq"], "engine.extra.kv_events_config={'publisher': 'zmq'}: must be left out"),
     ("config", [*SIM, *SPLIT, KV_AWARE], "engine.router.name='kv-aware': must be another beside engine.disaggregation.prefill=1"),

@@ -80,7 +80,7 @@ def test_a_simulation_of_what_was_recorded_does_what_was_recorded(
         "block_size": 16, "num_blocks": 40, "max_num_seqs": 12, "max_model_len": MAX_LEN, "max_num_batched_tokens": 256,
         "prefix_caching": True,
     }  # fmt: skip
-    assert engine.sim.async_scheduling and engine.sim.measured
+    assert engine.sim.async_scheduling and engine.sim.measured("vllm")
     assert abs(found.held_out.total) < 0.03 and found.held_out.median < 0.05
     trace = freeze_trace(config.workload, 0, engine.vocab_size, engine.max_model_len)
     again = outcome(parts_of(tiny_parts), engine.sim, trace, tmp_path / "events.jsonl")

@@ -67,13 +67,20 @@ def test_nothing_in_the_records_depends_on_this_machine(backend_and_job, result)
     assert logs[0] == logs[1] and "_ns" not in logs[0]
 
 
+OF_SGLANG = [
+    "hardware@engine.sim.hardware=h200-sxm", "model_shape@engine.sim.model_shape=qwen2.5-32b",
+    "calibration@engine.sim.calibration=h200-qwen2.5-32b-sglang-0.5.17",
+]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("overrides", "label"),
     [
         ([], "h100-llama-3.1-8b-vllm-0.26"),
         (["hardware@engine.sim.hardware=l4"], "not with this model and device"),
         (["calibration@engine.sim.calibration=uncalibrated"], "nobody measured it"),
+        (OF_SGLANG, "measured with steps of sglang, not of vllm"),
     ],
 )
 def test_a_guess_is_called_a_guess(overrides, label):
-    assert compose_job(*overrides).engine.sim.calibration_label.rstrip(")").endswith(label)
+    assert compose_job(*overrides).engine.sim.calibration_for("vllm").rstrip(")").endswith(label)

@@ -239,6 +239,10 @@ def test_flags():
         read = run_of([row(i) for i in range(9)] + [unfinished(9)], ended)
         assert run_flags(read)["late_client"] == slow
         assert compute_metrics(read, SLO)["read_lag_mean_s"] == pytest.approx(behind_s)
+    for stalled, slow in ((1, "false"), (3, "true")):  # of a hundred, of which the mean says nothing
+        read = [row(i, finish_t=i + (4.0 if i < stalled else 2.0)) for i in range(100)]
+        ended = [{"type": "request", "id": f"r{i}", "finish_t": i + 1.99} for i in range(100)]
+        assert run_flags(run_of(read, ended))["late_client"] == slow
     degraded = run_of([row(0)], [{"type": "strategy_error", "error": "x", "traceback": "y"}])
     assert run_flags(degraded)["degraded"] == "true"
 

@@ -67,7 +67,7 @@ def run_flags(result: RunResult) -> dict[str, str]:
     pressure: "no pressure" if nobody waited for memory or was preempted, else "ok", "unknown" without records. saturated: "true" if a request timed out
     or was never sent, or if more and more requests were in the engine (`tracking.metrics.samples.is_saturated`).
     late_client: "true" if the client, not the engine, made the latencies: more than one request in a hundred was sent over 50 ms
-    after it was due, or answers were read over 50 ms and 5 % of E2E after the engine had ended them, in the mean. engine_tested: what the adapter said at the start, "unknown" in records that do not tell.
+    after it was due, or answers were read over 50 ms and 5 % of E2E after the engine had ended them, in the mean or with more than one request in a hundred. engine_tested: what the adapter said at the start, "unknown" in records that do not tell.
     And the run's own remarks.
     """
     view = RunView(result)

@@ -30,10 +30,10 @@ class RouterConfig:
         for key in self.params:
             require(bool(own), "engine.router.params", self.params, f"empty: {self.name} has none")
             require_one_of(f"engine.router.params of {self.name}", key, own)
-        try:
-            self.make(1, 1, 0)
-        except TypeError:  # text where a number belongs
-            require(False, "engine.router.params", self.params, "numbers")
+        for value in self.params.values():
+            is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            require(is_number, "engine.router.params", self.params, "numbers")
+        self.make(1, 1, 0)
 
     @property
     def rule(self) -> type[Router]:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,8 @@ from tracking.errors import require
 
 if TYPE_CHECKING:
     from ray_jobs.workload.trace import TraceRequest
+
+MOST_WEIGHT = 1e6  # far beyond it what is held is lost in the sum's rounding, and at last the sum
 
 
 class KvAware(Router):
@@ -30,7 +31,9 @@ class KvAware(Router):
     hears = True
 
     def __init__(self, replicas: int, pool_tokens: int, seed: int, weight: float = 1.0):
-        require(0 <= weight < math.inf, "engine.router.params.weight", weight, "a number from 0 on")
+        require(
+            0 <= weight <= MOST_WEIGHT, "engine.router.params.weight", weight, f"from 0 to {MOST_WEIGHT:g}"
+        )
         super().__init__(replicas, pool_tokens, seed)
         self._weight = weight
         self._cached = PrefixOwners(replicas)

@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any
 
 
 @dataclass(frozen=True)
 class Served:
-    """Where its class is, what it calls the rule's parameters, and a module and a package that it needs beside Ray's."""
+    """Where its class is, what it calls the rule's parameters, and a package and its version that it needs beside Ray's."""
 
     path: str
     names: dict[str, str]
-    module: str = ""
     package: str = ""
-
-    @property
-    def installed(self) -> bool:
-        try:
-            return not self.module or find_spec(self.module) is not None
-        except ModuleNotFoundError:  # nor what it is in
-            return False
+    version: str = ""
 
     def arguments(self, params: dict[str, Any]) -> dict[str, Any]:
         return {self.names[key]: value for key, value in params.items() if key in self.names}
@@ -36,8 +28,8 @@ SERVED = {
     "kv-aware": Served(
         "ray.llm._internal.serve.routing_policies.kv_aware.kv_aware_router:KVAwareRouter",
         {},  # its weight is Dynamo's
-        "dynamo.llm",
-        "ai-dynamo-runtime==1.6.1",
+        "ai-dynamo-runtime",
+        "1.6.1",
     ),
 }
 """By `engine.router.name`."""

@@ -58,10 +58,17 @@ class Backend(RealTime):
             if self._tracker is not None:
                 await self._tracker.know(self.config.replicas, self.config.start_timeout_s)
             await self._warm_up()
-        except BaseException:
-            await self.stop()
+            dynamo = (
+                {"ai_dynamo_runtime": version(SERVED["kv-aware"].package)}
+                if self._tracker is not None
+                else {}
+            )
+        except BaseException as cause:
+            try:
+                await self.stop()
+            except Exception as later:  # what went wrong first is what is said
+                raise cause from later
             raise
-        dynamo = {"ai_dynamo_runtime": version("ai-dynamo-runtime")} if self._tracker is not None else {}
         return said[0].value | {"ray_serve": ray.__version__} | dynamo
 
     async def begin(self, settings: AdapterSettings) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import time
+from importlib.util import find_spec
 
 from ray.llm._internal.serve.routing_policies.kv_aware.constants import REQUEST_TOKEN_IDS_KWARG
 from ray.llm._internal.serve.routing_policies.kv_aware.kv_token_tracker import (
@@ -13,6 +15,7 @@ from ray.llm._internal.serve.routing_policies.kv_aware.kv_token_tracker import (
 )
 from ray.serve._private.common import DeploymentID
 
+from ray_jobs.engines.routers.served import SERVED
 from ray_jobs.workload.trace import TraceRequest
 
 
@@ -23,6 +26,12 @@ class KvTracker:
     """
 
     def __init__(self, name: str, weight: float):
+        if find_spec("dynamo") is None:  # Ray's tracker would be made without it, and then answer nobody
+            needed = SERVED["kv-aware"]
+            raise RuntimeError(
+                f"{sys.executable} has no {needed.package}, which Ray Serve LLM scores with: "
+                f"pip install {needed.package}=={needed.version}"
+            )
         os.environ["DYN_ROUTER_PREFILL_LOAD_SCALE"] = str(weight)  # Ray has no key for it
         self._tracker = KVTokenTracker(
             serve_deployment_id=DeploymentID(name=name, app_name=name), ingress_replica_rank=0

@@ -84,12 +84,17 @@ class Replica:
         yield self.number
         chunks: list[tuple[float, Sequence[int]]] = []
         relayed_t = -math.inf
-        async for tokens in stream:
-            now = time.perf_counter()
-            chunks.append((now, tokens))
-            if now - relayed_t >= RELAY_S:
+        try:
+            async for tokens in stream:
+                now = time.perf_counter()
+                chunks.append((now, tokens))
+                if now - relayed_t >= RELAY_S:
+                    yield Relayed(chunks)
+                    chunks, relayed_t = [], now
+        except Exception:  # an engine that fails has said what it has said; who asked has not given up
+            if chunks:
                 yield Relayed(chunks)
-                chunks, relayed_t = [], now
+            raise
         if chunks:
             yield Relayed(chunks)
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bidkv.adapters.shared.clock import steady_time
 from bidkv.adapters.shared.events import read_events
 from bidkv.adapters.shared.settings import AdapterSettings
 from ray_jobs.engines.job import JobConfig
@@ -28,7 +29,7 @@ SETTLE_S = 30.0  # how long the engine may take to abort what a deadline left be
 
 @dataclass(frozen=True)
 class Sent:
-    """What the client saw of one run. Times in seconds since the epoch."""
+    """What the client saw of one run. Times in seconds since the epoch, by `steady_time`."""
 
     logs: list[RequestLog]
     status: str
@@ -84,10 +85,12 @@ class RealTime(EngineBackend):
     async def _send(self, trace: Trace, job: JobConfig) -> Sent:
         live_answers = job.workload.sessions.answers == "live"
         load = LoadGenerator(trace, self.generate, job.run.request_timeout_s, job.run.timeout_s, live_answers)
-        started_t = time.time()
+        started_t = (
+            steady_time()
+        )  # as engines record: a clock that is set between two runs makes no client late
         status = await load.run()
         await self.settle()
-        return Sent(load.logs, status, started_t, time.time(), load.cpu_s)
+        return Sent(load.logs, status, started_t, steady_time(), load.cpu_s)
 
 
 class LiveEngine(RealTime):

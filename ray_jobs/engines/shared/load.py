@@ -117,10 +117,16 @@ class LoadGenerator:
         queue = iter(self.logs)
 
         async def user() -> None:
+            due: float | None = None
             for log in queue:
-                log.scheduled_t = self._now()
+                log.scheduled_t = self._now() if due is None else due
                 await self._send(log)
-                await asyncio.sleep(self.trace.think_time_s)
+                wait = think = self.trace.think_time_s
+                due = None
+                if log.status == "ok":  # from when the answer left the engine: who reads it late sends late
+                    due = log.finish_t + think
+                    wait = max(0.0, due - self._now())
+                await asyncio.sleep(wait)
 
         async with asyncio.TaskGroup() as tasks:
             for _ in range(self.trace.closed_loop_users):

@@ -37,27 +37,18 @@ class SimConfig:
         require(pools is None or 0 <= pools < inf, "engine.sim.kv_offload_pools", pools, ">= 0, or null")
         require(self.wall_timeout_s > 0, "engine.sim.wall_timeout_s", self.wall_timeout_s, "> 0")
 
-    @property
-    def measured(self) -> bool:
-        """Whether the step times were fitted to this model on this device."""
-        fit = self.calibration
-        fitted_to = (fit.origin.get("model_shape"), fit.origin.get("hardware"))
-        return fit.fitted and fitted_to == (self.model_shape.name, self.hardware.name)
+    def measured(self, engine: str) -> bool:
+        """Whether the step times were fitted to this model on this device, in steps of `engine`: "vllm" or "sglang"."""
+        return self.calibration_for(engine) == self.calibration.name
 
-    @property
-    def calibration_label(self) -> str:
-        """The calibration's name, and what makes its times a guess for this model on this device."""
+    def calibration_for(self, engine: str) -> str:
+        """The calibration's name, and what makes its times a guess for this model on this device, in steps of `engine`."""
         fit = self.calibration
         if not fit.fitted:
             return f"{fit.name} (nobody measured it)"
-        if not self.measured:
-            on = f"{fit.origin.get('model_shape')} on {fit.origin.get('hardware')}"
-            return f"{fit.name} (measured with {on}, not with this model and device)"
+        shape, hardware, of = (fit.origin.get(key) for key in ("model_shape", "hardware", "engine"))
+        if (shape, hardware) != (self.model_shape.name, self.hardware.name):
+            return f"{fit.name} (measured with {shape} on {hardware}, not with this model and device)"
+        if of is not None and not str(of).startswith(engine):
+            return f"{fit.name} (measured with steps of {of}, not of {engine})"
         return fit.name
-
-    def calibration_for(self, engine: str) -> str:
-        """The same, for steps of `engine`: those of another one are a guess for it."""
-        label, of = self.calibration_label, self.calibration.origin.get("engine")
-        if label.endswith(")") or of == engine:
-            return label
-        return f"{label} (measured with steps of {of}, not of {engine})"
