@@ -67,7 +67,8 @@ async def ask(fleet, job):
 
 async def served(fleet, name, prompt):
     request = TraceRequest(name, 0.0, np.array(prompt, dtype=np.int32), 4, 4)
-    assert sum([len(tokens) async for tokens in fleet.generate(request)]) == 4
+    said = [len(tokens) async for relayed in fleet.generate(request) for _, tokens in relayed.chunks]
+    assert sum(said) == 4
     return fleet._served_by[name]
 
 
