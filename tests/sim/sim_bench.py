@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 import ray_jobs.run  # noqa: F401 (registers the configuration's schema)
 from bidkv.adapters.shared.settings import AdapterSettings
 from ray_jobs.drive.config import BenchConfig
-from ray_jobs.engines.sim.build import SchedulerParts, kv_cache_config
+from ray_jobs.engines.sim.build import SchedulerParts, build_parts, kv_cache_config
 from ray_jobs.engines.sim.config import SimConfig
 from ray_jobs.engines.sim.outcome import Outcome
 from ray_jobs.engines.sim.simulate import simulate
@@ -29,6 +29,16 @@ MAX_LEN = 512
 def compose_job(*overrides: str) -> BenchConfig:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return OmegaConf.to_object(compose("config", ["engine=vllm_sim", *overrides]))
+
+
+def crowded_engine(folder: Path) -> tuple[SchedulerParts, SimConfig]:
+    """One of a fleet, with memory for a few requests, whose every step is checked."""
+    engine = compose_job(
+        "model_shape@engine.sim.model_shape=tiny-llama", "hardware@engine.sim.hardware=local-cpu",
+        "engine.max_model_len=512", "engine.num_blocks=40", "engine.block_size=16", "engine.max_num_seqs=12",
+        "engine.max_num_batched_tokens=256",
+    ).engine  # fmt: skip
+    return build_parts(engine, folder), replace(engine.sim, check=True)
 
 
 def variant(

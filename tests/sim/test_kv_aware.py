@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from sim_bench import compose_job, random_trace, talk
+from sim_bench import crowded_engine, random_trace, talk
 from vllm.distributed.kv_events import AllBlocksCleared, BlockRemoved, BlockStored
 from vllm.v1.core.kv_cache_utils import get_block_hash, maybe_convert_block_hash
 
@@ -18,26 +18,15 @@ from ray_jobs.engines.routers.kv_aware import KvAware
 from ray_jobs.engines.routers.news import Cleared, Done, Prefilled, Removed, Stored
 from ray_jobs.engines.sim import kv_events
 from ray_jobs.engines.sim import simulate_fleet as module
-from ray_jobs.engines.sim.build import build_parts
 from ray_jobs.engines.sim.clients import VirtualClients
 from ray_jobs.engines.sim.replica import Desk
 
 SIZE = 16
-LIMITS = [
-    "engine.max_model_len=512",
-    "engine.num_blocks=40",
-    "engine.block_size=16",
-    "engine.max_num_seqs=12",
-]
 
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory):
-    job = compose_job(
-        "model_shape@engine.sim.model_shape=tiny-llama", "hardware@engine.sim.hardware=local-cpu",
-        "engine.max_num_batched_tokens=256", *LIMITS,
-    )  # fmt: skip
-    return build_parts(job.engine, tmp_path_factory.mktemp("parts")), replace(job.engine.sim, check=True)
+    return crowded_engine(tmp_path_factory.mktemp("parts"))
 
 
 def fleet(engine, tmp_path, trace, strategy="backfill", stale_s=0.0, **sim):

@@ -12,32 +12,21 @@ from types import ModuleType
 import numpy as np
 import pytest
 import ray
-from sim_bench import compose_job, random_trace, talk
+from sim_bench import crowded_engine, random_trace, talk
 
 from bidkv.adapters.shared.settings import AdapterSettings
 from ray_jobs.engines.routers.base import Known
 from ray_jobs.engines.routers.config import RouterConfig, router_classes
 from ray_jobs.engines.routers.prefix_affinity import PrefixTree
-from ray_jobs.engines.sim.build import build_parts
 from ray_jobs.engines.sim.simulate import simulate
 from ray_jobs.engines.sim.simulate_fleet import simulate_fleet
 
 POWER = RouterConfig("power-of-two")
-LIMITS = [
-    "engine.max_model_len=512",
-    "engine.num_blocks=40",
-    "engine.block_size=16",
-    "engine.max_num_seqs=12",
-]
 
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory):
-    job = compose_job(
-        "engine=vllm_sim", "model_shape@engine.sim.model_shape=tiny-llama", "hardware@engine.sim.hardware=local-cpu",
-        "engine.max_num_batched_tokens=256", *LIMITS,
-    )  # fmt: skip
-    return build_parts(job.engine, tmp_path_factory.mktemp("parts")), replace(job.engine.sim, check=True)
+    return crowded_engine(tmp_path_factory.mktemp("parts"))
 
 
 def load(seed: int = 0, count: int = 120, rate: float = 400):

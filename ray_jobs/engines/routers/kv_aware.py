@@ -35,7 +35,7 @@ class KvAware(Router):
             0 <= weight <= MOST_WEIGHT, "engine.router.params.weight", weight, f"from 0 to {MOST_WEIGHT:g}"
         )
         super().__init__(replicas, pool_tokens, seed)
-        self._weight = weight
+        self.weight = weight
         self._cached = PrefixOwners(replicas)
         self._loads = Loads(replicas)
 
@@ -70,7 +70,7 @@ class KvAware(Router):
         to_prefill = [tokens - depth * size for depth in self._cached.depths(blocks)]
         held = loads.held_with(blocks)
         costs = [
-            self._weight * (waiting + own) / size + kept
+            self.weight * (waiting + own) / size + kept
             for waiting, own, kept in zip(loads.prefill_tokens, to_prefill, held, strict=True)
         ]
         return to_prefill, costs

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,18 +57,17 @@ class Backend(RealTime):
             if self._tracker is not None:
                 await self._tracker.know(self.config.replicas, self.config.start_timeout_s)
             await self._warm_up()
-            dynamo = (
-                {"ai_dynamo_runtime": version(SERVED["kv-aware"].package)}
-                if self._tracker is not None
-                else {}
-            )
         except BaseException as cause:
             try:
                 await self.stop()
             except Exception as later:  # what went wrong first is what is said
                 raise cause from later
             raise
-        return said[0].value | {"ray_serve": ray.__version__} | dynamo
+        return (
+            said[0].value
+            | {"ray_serve": ray.__version__}
+            | (self._tracker.environment if self._tracker else {})
+        )
 
     async def begin(self, settings: AdapterSettings) -> None:
         self._own = [settings.of_rank(f"replica{number}") for number in range(self.config.replicas)]
@@ -116,7 +114,7 @@ class Backend(RealTime):
         from ray_jobs.engines.serve.kv_tracker import KvTracker
 
         # The router works in this event loop, as in Ray Serve LLM's ingress: its tracker is not safe in threads.
-        tracker = KvTracker(self._name, self.config.router.params.get("weight", 1.0))
+        tracker = KvTracker(self._name, self.config.router.make(self.config.replicas, 0, 0).weight)
         self._handle._init(_run_router_in_separate_loop=False)
         return tracker
 

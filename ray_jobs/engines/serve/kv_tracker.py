@@ -6,7 +6,7 @@ import asyncio
 import os
 import sys
 import time
-from importlib.util import find_spec
+from importlib.metadata import PackageNotFoundError, version
 
 from ray.llm._internal.serve.routing_policies.kv_aware.constants import REQUEST_TOKEN_IDS_KWARG
 from ray.llm._internal.serve.routing_policies.kv_aware.kv_token_tracker import (
@@ -26,12 +26,14 @@ class KvTracker:
     """
 
     def __init__(self, name: str, weight: float):
-        if find_spec("dynamo") is None:  # Ray's tracker would be made without it, and then answer nobody
-            needed = SERVED["kv-aware"]
+        needed = SERVED["kv-aware"]
+        try:
+            self.environment = {"ai_dynamo_runtime": version(needed.package)}
+        except PackageNotFoundError:  # Ray's tracker would be made without it, and then answer nobody
             raise RuntimeError(
                 f"{sys.executable} has no {needed.package}, which Ray Serve LLM scores with: "
                 f"pip install {needed.package}=={needed.version}"
-            )
+            ) from None
         os.environ["DYN_ROUTER_PREFILL_LOAD_SCALE"] = str(weight)  # Ray has no key for it
         self._tracker = KVTokenTracker(
             serve_deployment_id=DeploymentID(name=name, app_name=name), ingress_replica_rank=0

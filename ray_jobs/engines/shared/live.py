@@ -85,9 +85,8 @@ class RealTime(EngineBackend):
     async def _send(self, trace: Trace, job: JobConfig) -> Sent:
         live_answers = job.workload.sessions.answers == "live"
         load = LoadGenerator(trace, self.generate, job.run.request_timeout_s, job.run.timeout_s, live_answers)
-        started_t = (
-            steady_time()
-        )  # as engines record: a clock that is set between two runs makes no client late
+        # The clock that engines record by: one that is set between two runs makes no client late.
+        started_t = steady_time()
         status = await load.run()
         await self.settle()
         return Sent(load.logs, status, started_t, steady_time(), load.cpu_s)

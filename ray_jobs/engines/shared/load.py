@@ -121,12 +121,12 @@ class LoadGenerator:
             for log in queue:
                 log.scheduled_t = self._now() if due is None else due
                 await self._send(log)
-                wait = think = self.trace.think_time_s
-                due = None
                 if log.status == "ok":  # from when the answer left the engine: who reads it late sends late
-                    due = log.finish_t + think
-                    wait = max(0.0, due - self._now())
-                await asyncio.sleep(wait)
+                    due = log.finish_t + self.trace.think_time_s
+                    await self._until(due)
+                else:
+                    due = None
+                    await asyncio.sleep(self.trace.think_time_s)
 
         async with asyncio.TaskGroup() as tasks:
             for _ in range(self.trace.closed_loop_users):

@@ -164,9 +164,8 @@ def _not_told(found: Any, x: np.ndarray, low: np.ndarray, high: np.ndarray) -> n
     rows = found.jac[:-count]
     variance = 2 * found.cost / max(1, len(rows) - count)
     spread = variance * np.diag(np.linalg.pinv(rows.T @ rows))
-    errors = np.sqrt(
-        np.where(spread < 0, np.inf, spread)
-    )  # below zero: two factors cannot be told apart at all
+    # Below zero: two factors cannot be told apart at all.
+    errors = np.sqrt(np.where(spread < 0, np.inf, spread))
     flat = np.abs(rows).max(axis=0) < 1e-9  # no step depends on it at all
     bound = (x - low < 1e-3) | (high - x < 1e-3)
     return (errors > UNSURE) | flat | bound
